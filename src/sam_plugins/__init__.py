@@ -1,0 +1,1 @@
+"""Promptable segmentation where people already label images."""

@@ -1,0 +1,93 @@
+"""The errors that a user of the package can meet.
+
+Wrong arguments raise :class:`ValueError` or :class:`TypeError`. Everything that the world does to us
+(a missing file, a broken download, a full disk) is a child of :class:`SamPluginsError`, and its message
+says what was expected, what was found and what to do::
+
+    SamPluginsError
+    ├── ImageError
+    │   ├── UnreadableImageError     the file cannot be opened or decoded
+    │   └── UnusableImageError       the array is empty, all NaN, or of a shape that is no picture
+    ├── WeightsError
+    │   ├── UnknownModelError        no model of that name
+    │   ├── DownloadError            the file could not be fetched (offline, refused, cut short)
+    │   ├── HashMismatchError        the file is not the one that was promised
+    │   └── CheckpointError
+    │       ├── UnsafeCheckpointError    reading the file would run code
+    │       └── ForeignCheckpointError   no architecture that we know
+    ├── CacheError                   the embedding cache cannot be written or read
+    ├── OutputError                  a result cannot be written
+    ├── MemoryLimitError             the work does not fit into memory
+    ├── MissingExtraError            an optional dependency is not installed
+    └── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
+"""
+
+from __future__ import annotations
+
+
+class SamPluginsError(Exception):
+    """Base of every error that this package raises for reasons outside the caller's arguments."""
+
+
+class ImageError(SamPluginsError):
+    """A picture cannot be used."""
+
+
+class UnreadableImageError(ImageError):
+    """A file cannot be opened or decoded as a picture."""
+
+
+class UnusableImageError(ImageError, ValueError):
+    """An array holds no picture: empty, without any finite value, or of an impossible shape."""
+
+
+class WeightsError(SamPluginsError):
+    """Model weights cannot be had."""
+
+
+class UnknownModelError(WeightsError, KeyError):
+    """No model of the given name is known."""
+
+    def __str__(self) -> str:
+        """Return the plain message (``KeyError`` would show its ``repr``)."""
+        return str(self.args[0]) if self.args else ""
+
+
+class DownloadError(WeightsError):
+    """A file of weights could not be fetched."""
+
+
+class HashMismatchError(WeightsError):
+    """A file of weights differs from what its registry entry promises."""
+
+
+class CheckpointError(WeightsError):
+    """A file of weights cannot be read."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """Reading a file of weights would run code that came with it."""
+
+
+class ForeignCheckpointError(CheckpointError):
+    """A file of weights belongs to no architecture that we know."""
+
+
+class CacheError(SamPluginsError):
+    """The embedding cache cannot be read or written."""
+
+
+class OutputError(SamPluginsError):
+    """A result cannot be written."""
+
+
+class MemoryLimitError(SamPluginsError, MemoryError):
+    """The work does not fit into the memory of this machine."""
+
+
+class MissingExtraError(SamPluginsError, ImportError):
+    """A feature needs an optional dependency that is not installed."""
+
+
+class TrainingError(SamPluginsError):
+    """Training cannot start or had to stop."""

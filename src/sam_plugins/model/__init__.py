@@ -1,0 +1,1 @@
+"""One shared core: image, embedding, prompts, masks, labels."""

@@ -1,0 +1,1 @@
+"""The data engine: people and the model label together (to come)."""

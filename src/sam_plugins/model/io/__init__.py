@@ -1,0 +1,1 @@
+"""Images and labels: reading, and writing without half files."""

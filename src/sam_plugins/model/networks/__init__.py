@@ -1,0 +1,1 @@
+"""What is learned: encoders, prompt encoder, decoders, and the numbers that define them."""

@@ -1,0 +1,1 @@
+"""Losses, simulated prompts, data and the trainer."""

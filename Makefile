@@ -1,0 +1,82 @@
+# Each target does its own set-up: `make demo` and `make test` work on a bare Debian with Python 3.11.
+# Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest).
+
+SHELL := /bin/bash
+VENV ?= .venv
+DATA ?= ../shared/data
+ARGS ?=
+BIN := $(VENV)/bin
+SETUP := pyproject.toml constraints/cpu.txt scripts/setup_venv.sh
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+# One stamp per set of extras. A change of the requirements brings the environment up to date.
+$(VENV)/.stamp-core: $(SETUP)
+	@scripts/setup_venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-dev: $(SETUP)
+	@scripts/setup_venv.sh $(VENV) dev
+	@touch $(VENV)/.stamp-core $@
+
+.PHONY: demo
+demo: $(VENV)/.stamp-core ## segment a real microscopy picture with the model that ships with the package
+	@$(BIN)/sam-plugins demo
+
+.PHONY: system-packages
+system-packages:
+	@scripts/system_packages.sh
+
+.PHONY: test
+test: $(VENV)/.stamp-dev system-packages ## all tests but the slow ones; ARGS="-k name" picks some
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(VENV)/.stamp-dev system-packages ## the slow tests
+	$(BIN)/pytest -m slow $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.stamp-dev ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(VENV)/.stamp-dev ## repair what lint can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(VENV)/.stamp-dev ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: $(VENV)/.stamp-dev ## imports point inwards
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: docs
+docs: $(VENV)/.stamp-dev ## the site, in docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
+	@echo "docs: docs/_build/html/index.html"
+
+.PHONY: wheel
+wheel: $(VENV)/.stamp-core ## build the wheel and check what is in it
+	rm -rf build/wheel
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python scripts/check_wheel.py build/wheel/*.whl
+
+.PHONY: bench
+bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one run
+	@for script in benchmarks/bench_*.py; do \
+		echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+	done
+
+.PHONY: train-default
+train-default: $(VENV)/.stamp-dev ## train the shipped model again from DATA, with a fixed seed (hours)
+	$(BIN)/python -m sam_plugins.model.training.default $(DATA)
+
+.PHONY: clean
+clean: ## remove what was built, but not the environment
+	rm -rf build dist docs/_build demo-output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

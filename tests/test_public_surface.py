@@ -1,0 +1,65 @@
+"""The names that people import, and what their docstrings must hold."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+import sam_plugins
+
+PUBLIC_NAMES = [
+    "ImageEmbedding",
+    "MaskPrediction",
+    "Prompts",
+    "ResizeLongestSide",
+    "SamAutomaticMaskGenerator",
+    "SamPluginsError",
+    "SamPredictor",
+    "Segmentation",
+    "__version__",
+    "encode_image",
+    "load_model",
+    "predict_masks",
+    "sam_model_registry",
+    "segment",
+]
+
+
+def test_public_names_are_exactly_these() -> None:
+    assert sorted(sam_plugins.__all__) == PUBLIC_NAMES
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_public_name_resolves_and_is_listed(name: str) -> None:
+    assert getattr(sam_plugins, name) is getattr(sam_plugins, name)
+    assert name in dir(sam_plugins)
+
+
+def test_unknown_name_is_an_attribute_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'segmemt'; it offers .*\bsegment\b"):
+        _ = sam_plugins.segmemt  # type: ignore[attr-defined]
+
+
+def test_version_is_a_pep_440_version() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|a\d+|b\d+|rc\d+)?", sam_plugins.__version__)
+
+
+@pytest.mark.parametrize("name", ["encode_image", "load_model", "predict_masks", "segment"])
+def test_public_functions_describe_their_arguments_results_and_errors(name: str) -> None:
+    function = getattr(sam_plugins, name)
+    doc = inspect.getdoc(function) or ""
+    for section in ("Parameters", "Returns", "Raises"):
+        assert f"{section}\n{'-' * len(section)}" in doc, f"{name} lacks the section {section}"
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"^\*{{0,2}}{parameter}\b.* :|\b{parameter} :", doc, re.MULTILINE), (
+            f"{name} does not describe {parameter}"
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["ImageEmbedding", "MaskPrediction", "Prompts", "SamPredictor", "Segmentation"]
+)
+def test_public_classes_are_described(name: str) -> None:
+    assert len((getattr(sam_plugins, name).__doc__ or "").split()) >= 5

@@ -1,0 +1,179 @@
+"""From a masked autoencoder's checkpoint to the start of SAM's image encoder.
+
+He et al. 2022 (arXiv:2111.06377) train a plain ViT on 224 pixels: a class token, 14 x 14 positions,
+global attention. SAM (appendix A) and ViTDet (Li et al. 2022, arXiv:2203.16527) start from it: the
+positions are interpolated to the larger grid, the class token falls away, relative positions start
+at zero, which changes nothing, and the neck is new. ViTDet also resamples the 14 pixel patches of
+ViT-H to 16 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam_plugins.errors import ForeignCheckpointError
+from sam_plugins.model.networks.config import SAM_VIT_B, SAM_VIT_H, SAM_VIT_L, VitConfig
+from sam_plugins.model.weights.checkpoints import read_weight_file
+
+_RENAMED = {"mlp.fc1": "mlp.lin1", "mlp.fc2": "mlp.lin2"}
+_BLOCK = re.compile(
+    r"blocks\.(\d+)\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)$"
+)
+
+
+@dataclass(frozen=True)
+class MaeStart:
+    """An image encoder's state made from a masked autoencoder.
+
+    Parameters
+    ----------
+    state_dict : dict of str to Tensor
+        For ``image_encoder.load_state_dict(..., strict=False)``, or strictly but for the neck.
+    config : VitConfig
+        The encoder it fits.
+    fresh : tuple of str
+        Names that the checkpoint does not give: relative positions, which are zero in
+        ``state_dict``, and the neck, which is not in it.
+    left_aside : tuple of str
+        Names of the checkpoint that SAM has no use for.
+    """
+
+    state_dict: dict[str, Tensor]
+    config: VitConfig
+    fresh: tuple[str, ...]
+    left_aside: tuple[str, ...]
+
+
+def load_mae(path: Path, config: VitConfig | None = None) -> MaeStart:
+    """Read a masked autoencoder's file; see :func:`mae_start`.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`~sam_plugins.model.weights.checkpoints.read_weight_file` and :func:`mae_start`.
+    """
+    try:
+        return mae_start(read_weight_file(path).state_dict, config)
+    except ForeignCheckpointError as error:
+        raise ForeignCheckpointError(f"{path}: {error}") from error
+
+
+def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None) -> MaeStart:
+    """Map the official MAE names onto SAM's image encoder.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to Tensor
+        ``patch_embed.proj``, ``pos_embed`` of shape (1, 1 + g * g, D), ``blocks.N...``. The decoder
+        of a pre-training checkpoint may be there too.
+    config : VitConfig, optional
+        The encoder to fill. By default SAM's B, L or H of the same width.
+
+    Returns
+    -------
+    MaeStart
+
+    Raises
+    ------
+    ForeignCheckpointError
+        If it is no MAE checkpoint, its width is not that of B, L or H and no config is given, or
+        width or depth differ from the config's.
+    """
+    needed = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed", "cls_token")
+    missing = [name for name in needed if name not in state_dict]
+    if missing:
+        raise ForeignCheckpointError(
+            "expected an MAE checkpoint (patch_embed.proj, pos_embed, cls_token, blocks.N), but "
+            f"{', '.join(missing)} is missing; found {', '.join(sorted(state_dict)[:4])}, ..."
+        )
+    embed_dim = state_dict["patch_embed.proj.weight"].shape[0]
+    config = config or _config_of_width(embed_dim)
+    blocks = {name: match for name in state_dict if (match := _BLOCK.match(name))}
+    depth = 1 + max((int(match[1]) for match in blocks.values()), default=-1)
+    if (embed_dim, depth) != (config.embed_dim, config.depth):
+        raise ForeignCheckpointError(
+            f"the MAE checkpoint has width {embed_dim} and {depth} blocks, the encoder to fill has "
+            f"width {config.embed_dim} and {config.depth} blocks: choose the variant of the same "
+            "size"
+        )
+    state = {
+        "patch_embed.proj.weight": _resample_patches(
+            state_dict["patch_embed.proj.weight"], config.patch_size
+        ),
+        "patch_embed.proj.bias": state_dict["patch_embed.proj.bias"],
+        "pos_embed": _resample_positions(
+            state_dict["pos_embed"], config.image_size // config.patch_size
+        ),
+    }
+    for name, match in blocks.items():
+        part = _RENAMED.get(match[2], match[2])
+        state[f"blocks.{match[1]}.{part}.{match[3]}"] = state_dict[name]
+    fresh = list(_relative_positions(config))
+    state.update({name: torch.zeros(shape) for name, shape in _relative_positions(config).items()})
+    fresh += ["neck"]
+    used = {*needed, *blocks} - {"cls_token"}
+    return MaeStart(
+        state, config, tuple(fresh), tuple(name for name in state_dict if name not in used)
+    )
+
+
+def _config_of_width(embed_dim: int) -> VitConfig:
+    """Return SAM's encoder of that width."""
+    for sam in (SAM_VIT_B, SAM_VIT_L, SAM_VIT_H):
+        encoder = sam.image_encoder
+        if isinstance(encoder, VitConfig) and encoder.embed_dim == embed_dim:
+            return encoder
+    raise ForeignCheckpointError(
+        f"no SAM has an image encoder of width {embed_dim} (768, 1024, 1280 are B, L, H): give its "
+        "config"
+    )
+
+
+def _relative_positions(config: VitConfig) -> dict[str, tuple[int, int]]:
+    """Return names and shapes of the tables of relative positions."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for block in range(config.depth):
+        is_global = block in config.global_attention_blocks or config.window_size == 0
+        span = config.image_size // config.patch_size if is_global else config.window_size
+        for axis in "hw":
+            shapes[f"blocks.{block}.attn.rel_pos_{axis}"] = (
+                2 * span - 1,
+                config.embed_dim // config.num_heads,
+            )
+    return shapes
+
+
+def _resample_positions(pos_embed: Tensor, grid: int) -> Tensor:
+    """Turn (1, 1 + g * g, D) into (1, grid, grid, D), the class token dropped."""
+    _, count, dim = pos_embed.shape
+    side = math.isqrt(count - 1)
+    if side * side != count - 1:
+        raise ForeignCheckpointError(
+            f"pos_embed must hold a class token and a square grid of positions, got {count} "
+            "positions"
+        )
+    positions = pos_embed[:, 1:].reshape(1, side, side, dim).float()
+    return _resample(positions.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1).contiguous()
+
+
+def _resample_patches(weight: Tensor, patch_size: int) -> Tensor:
+    """Resample (D, 3, p, p) to another patch size, the response to a flat patch unchanged."""
+    old_size = weight.shape[-1]
+    if old_size == patch_size:
+        return weight
+    return _resample(weight.float(), patch_size) * (old_size / patch_size) ** 2
+
+
+def _resample(maps: Tensor, side: int) -> Tensor:
+    """Interpolate (N, D, h, w) to (N, D, side, side)."""
+    if maps.shape[-1] == side:
+        return maps
+    return F.interpolate(maps, size=(side, side), mode="bicubic", align_corners=False)

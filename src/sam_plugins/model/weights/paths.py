@@ -1,0 +1,50 @@
+"""Where files live on this machine: the one place that reads our environment variables.
+
+``SAM_PLUGINS_HOME``
+    Folder of everything that can be fetched or computed again (weights, embeddings). Default: the
+    user's cache folder as the operating system defines it.
+``SAM_PLUGINS_OFFLINE``
+    ``1``, ``true``, ``yes`` or ``on``: never open a connection.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+HOME_VARIABLE = "SAM_PLUGINS_HOME"
+OFFLINE_VARIABLE = "SAM_PLUGINS_OFFLINE"
+
+_YES = ("1", "true", "yes", "on")
+
+
+def home_directory() -> Path:
+    """Return the folder of weights and caches; it may not exist yet.
+
+    Returns
+    -------
+    Path
+        ``SAM_PLUGINS_HOME`` with ``~`` expanded where it is set and not empty, otherwise the user's
+        cache folder for this package. Read anew at each call, so that a changed variable counts.
+    """
+    chosen = os.environ.get(HOME_VARIABLE, "").strip()
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_cache_path("sam-plugins", appauthor=False)
+
+
+def models_directory() -> Path:
+    """Return the folder of downloaded weights; it may not exist yet."""
+    return home_directory() / "models"
+
+
+def embeddings_directory() -> Path:
+    """Return the folder of cached image embeddings; it may not exist yet."""
+    return home_directory() / "embeddings"
+
+
+def is_offline() -> bool:
+    """Return whether ``SAM_PLUGINS_OFFLINE`` forbids connections."""
+    return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() in _YES

@@ -225,8 +225,13 @@ def _read_torch(path: Path, *, is_zip: bool) -> object:
     """Read a PyTorch file with the restricted unpickler."""
     if is_zip:
         _require_torch_archive(path)
+    # Mapping needs a path, and for a path PyTorch believes the suffix ".safetensors".
+    can_map = is_zip and path.suffix != ".safetensors"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        if can_map:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = _CODE.search(str(error))
         if wanted is None:

@@ -289,6 +289,8 @@ class _Transfer:
             except requests.HTTPError:
                 if not reply.has_nothing_left:
                     raise
+            finally:
+                reply.close()  # pooch leaves that to the garbage collector.
             arrived_bytes = file.tell()
         if reply.total_bytes is not None and arrived_bytes < reply.total_bytes:
             raise _BrokenOffError(
@@ -306,9 +308,16 @@ class _Reply:
         self.total_bytes: int | None = None
         self.has_nothing_left = False
         self.started_over = False
+        self._response: requests.Response | None = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._response is not None:
+            self._response.close()
 
     def __call__(self, response: requests.Response, *_: object, **__: object) -> None:
         """Find out the size of the whole file, and whether the server continues or begins anew."""
+        self._response = response
         position = self.file.tell()
         content_range = response.headers.get("Content-Range", "")
         total = content_range.rpartition("/")[2]

@@ -39,7 +39,7 @@ def nearest_names(name: str, known: Iterable[str], *, count: int = 3) -> list[st
     Examples
     --------
     >>> nearest_names("mobilsam", ["mobile_sam", "medsam", "sam_vit_h"])
-    ['mobile_sam', 'medsam']
+    ['mobile_sam']
     """
     spellings = {normalise_name(candidate): candidate for candidate in known}
     found = difflib.get_close_matches(normalise_name(name), spellings, n=count, cutoff=0.6)

@@ -1,0 +1,121 @@
+"""A web server on this machine that behaves well or badly, and checkpoints to read."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from sam_plugins.model.weights.registry import ModelEntry
+
+
+@dataclass
+class FileServer:
+    """Serves one file; how, its fields say."""
+
+    content: bytes
+    ranges: bool = True
+    claimed_start: int | None = None
+    cut_after: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    requests: list[str | None] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    gate: threading.Event | None = None
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """Address of the file."""
+        return f"http://127.0.0.1:{self.port}/files/model.pth"
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """Serve 100,000 bytes; each entry of ``cut_after`` breaks one answer off."""
+    state = FileServer(bytes(range(256)) * 390 + b"end of file")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            state.requests.append(wanted)
+            state.paths.append(self.path)
+            if state.gate is not None:
+                state.gate.wait(20)
+            if state.statuses:
+                status = state.statuses.pop(0)
+                if status != 200:
+                    self.send_error(status)
+                    return
+            start = 0
+            if wanted and state.ranges:
+                start = int(wanted.removeprefix("bytes=").rstrip("-"))
+                if start >= len(state.content):
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(state.content)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                shown = start if state.claimed_start is None else state.claimed_start
+                self.send_response(206)
+                size = len(state.content)
+                self.send_header("Content-Range", f"bytes {shown}-{size - 1}/{size}")
+            else:
+                self.send_response(200)
+            body = state.content[start:]
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if state.cut_after:
+                self.wfile.write(body[: state.cut_after.pop(0)])
+                self.close_connection = True
+                return
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    state.port = httpd.server_address[1]
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield state
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write every 1,000 bytes: what a broken connection leaves of a chunk is lost."""
+    monkeypatch.setattr("sam_plugins.model.weights.download._CHUNK_BYTES", 1000)
+
+
+@pytest.fixture
+def make_entry(server: FileServer) -> Callable[..., ModelEntry]:
+    """Build a registry entry for the served file."""
+
+    def build(**changes: object) -> ModelEntry:
+        values: dict[str, object] = {
+            "name": "tiny_model",
+            "file_name": "tiny_model.pth",
+            "urls": (server.url,),
+            "digest": f"sha256:{server.sha256}",
+            "size_bytes": len(server.content),
+            "licence": "Apache-2.0",
+            "input_convention": "RGB",
+            "good_for": "tests",
+        }
+        return ModelEntry(**{**values, **changes})  # type: ignore[arg-type]
+
+    return build

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
+from torch import Tensor
 
+from sam_plugins.model.networks.config import (
+    MaskDecoderConfig,
+    Preprocessing,
+    PromptEncoderConfig,
+    SamConfig,
+    VitConfig,
+)
 from sam_plugins.model.weights.registry import ModelEntry
 
 
@@ -119,3 +128,33 @@ def make_entry(server: FileServer) -> Callable[..., ModelEntry]:
         return ModelEntry(**{**values, **changes})  # type: ignore[arg-type]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> SamConfig:
+    """A plain ViT that a laptop builds in a moment; every number differs from SAM's."""
+    return SamConfig(
+        VitConfig(
+            embed_dim=24,
+            depth=3,
+            num_heads=2,
+            global_attention_blocks=(1,),
+            image_size=128,
+            patch_size=16,
+            window_size=3,
+            mlp_ratio=2.0,
+            out_dim=32,
+        ),
+        PromptEncoderConfig(mask_in_dim=8),
+        MaskDecoderConfig(depth=1, mlp_dim=40, upscale_dims=(8, 4), iou_head_hidden_dim=20),
+        preprocessing=Preprocessing(min_long_side=128, max_long_side=128),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_state(tiny_config: SamConfig) -> dict[str, Tensor]:
+    """Random weights of :func:`tiny_config`; do not change in place."""
+    from sam_plugins.model.networks.builders import build_sam
+
+    torch.manual_seed(0)
+    return build_sam(tiny_config).state_dict()

@@ -130,3 +130,8 @@ def test_an_unknown_xxhash_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     with pytest.raises(ValueError, match="unknown hash algorithm 'xxh7'"):
         file_digests(tmp_path / "file", ["xxh7"])
+
+
+def test_files_lie_in_the_cache_and_the_shipped_one_in_the_package() -> None:
+    assert find_entry("vit_b").path == paths.models_directory() / "sam_vit_b_01ec64.pth"
+    assert find_entry("default").path.parts[-3:] == ("weights", "default", "default.safetensors")

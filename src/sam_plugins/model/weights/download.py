@@ -21,7 +21,6 @@ from sam_plugins.model.weights.paths import (
     HOME_VARIABLE,
     OFFLINE_VARIABLE,
     is_offline,
-    models_directory,
 )
 from sam_plugins.model.weights.registry import ModelEntry
 
@@ -83,7 +82,7 @@ def fetch(
     """
     if entry.is_shipped:
         raise ValueError(f"model {entry.name!r} comes with the package and has no URL")
-    target = (directory or models_directory()) / entry.file_name
+    target = entry.path if directory is None else directory / entry.file_name
     require_verifiable(entry, allow_unverified=allow_unverified)
     if target.is_file():
         if verify_existing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +120,8 @@ def resolve(
         return ModelFile(path, path.stem)
     entry = find_entry(str(name_or_path))
     if entry.is_shipped:
-        return ModelFile(_shipped_file(entry), entry.name, entry)
+        _require_shipped(entry)
+        return ModelFile(entry.path, entry.name, entry)
     file = fetch(
         entry,
         allow_unverified=allow_unverified,
@@ -206,17 +206,14 @@ def _as_path(name_or_path: str | os.PathLike[str]) -> Path | None:
     return None
 
 
-def _shipped_file(entry: ModelEntry) -> Path:
-    """Return the model file inside the package."""
-    folder = importlib.resources.files("sam_plugins.model.weights") / "default"
-    path = Path(str(folder / entry.file_name))
-    if not path.is_file():
+def _require_shipped(entry: ModelEntry) -> None:
+    """Refuse an installation without the model that belongs to it."""
+    if not entry.path.is_file():
         raise WeightsError(
             "the model that ships with sam-plugins is missing from this installation (expected "
-            f"{path}). Install the package from its wheel, or train the model with `make "
+            f"{entry.path}). Install the package from its wheel, or train the model with `make "
             "train-default`; every other model can be used meanwhile"
         )
-    return path
 
 
 def _checked_sha256(file: ModelFile, *, allow_unverified: bool) -> str:

@@ -8,12 +8,15 @@ micro-sam publishes 128-bit xxHashes of its current files and no SHA-256: those 
 
 from __future__ import annotations
 
+import importlib.resources
 from dataclasses import dataclass
+from pathlib import Path
 
 from sam_plugins.errors import UnknownModelError
 from sam_plugins.model.networks.config import Preprocessing
 from sam_plugins.model.weights.hashing import split_digest
 from sam_plugins.model.weights.naming import nearest_names, normalise_name
+from sam_plugins.model.weights.paths import models_directory
 
 DEFAULT_MODEL = "default"
 
@@ -64,6 +67,14 @@ class ModelEntry:
     def is_shipped(self) -> bool:
         """Whether the file comes with the package."""
         return not self.urls
+
+    @property
+    def path(self) -> Path:
+        """Where the file is on this machine, or will be when it is downloaded."""
+        if self.is_shipped:
+            package = importlib.resources.files("sam_plugins.model.weights")
+            return Path(str(package / "default" / self.file_name))
+        return models_directory() / self.file_name
 
     @property
     def sha256(self) -> str | None:

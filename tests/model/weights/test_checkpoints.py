@@ -74,9 +74,9 @@ def test_the_format_is_told_by_the_content(tmp_path: Path, form: str, suffix: st
             },
             ("decoder_state (2 tensors)",),
         ),
-        ({**STATE, "decoder_state": {"a": torch.ones(1)}}, ("decoder_state (1 tensors)",)),
+        ({**STATE, "decoder_state": {"a": torch.ones(1)}}, ("decoder_state (1 tensor)",)),
         ({"epoch": 1, "model": {"state_dict": under("module.model.")}}, ("epoch (int)",)),
-        ({**under("sam."), "decoder.weight": torch.ones(1)}, ("decoder (1 tensors)",)),
+        ({**under("sam."), "decoder.weight": torch.ones(1)}, ("decoder (1 tensor)",)),
         (under("_orig_mod."), ()),
     ],
 )

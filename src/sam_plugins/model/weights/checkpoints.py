@@ -133,10 +133,11 @@ def save_model_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
         temporary = Path(name)
         safetensors.torch.save_file(tensors, temporary, {METADATA_KEY: passport.to_json()})
-        os.fsync(descriptor)
-        os.close(descriptor)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # On the disk before it gets its name.
         temporary.chmod(0o644)  # A temporary file is private; a model is not.
         temporary.replace(path)
         temporary = None
@@ -312,10 +313,15 @@ def _find_state_dict(content: object, path: Path) -> tuple[dict[str, Tensor], tu
     )
 
 
+def count_tensors(part: str, count: int) -> str:
+    """Return ``"part (2 tensors)"``."""
+    return f"{part} ({count} tensor{'' if count == 1 else 's'})"
+
+
 def _describe(key: str, value: object) -> str:
     """Name something that is left aside."""
     if isinstance(value, Mapping) and value and all(isinstance(v, Tensor) for v in value.values()):
-        return f"{key} ({len(value)} tensors)"
+        return count_tensors(key, len(value))
     return f"{key} ({type(value).__name__})"
 
 
@@ -342,7 +348,7 @@ def _strip_prefix(
         if not name.startswith(prefix):
             part = name.partition(".")[0]
             outside[part] = outside.get(part, 0) + 1
-    return inside, tuple(f"{part} ({count} tensors)" for part, count in outside.items())
+    return inside, tuple(count_tensors(part, count) for part, count in outside.items())
 
 
 def _strip_common(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

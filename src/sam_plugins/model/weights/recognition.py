@@ -23,6 +23,7 @@ from sam_plugins.model.networks.config import (
     TinyVitConfig,
     VitConfig,
 )
+from sam_plugins.model.weights.checkpoints import count_tensors
 
 # What other people's files look like, to say more than "foreign": every pattern must be there.
 _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -167,7 +168,7 @@ def _foreign(shapes: Mapping[str, tuple[int, ...]]) -> str:
         part = name.partition(".")[0]
         counts[part] = counts.get(part, 0) + 1
     parts = sorted(counts, key=lambda part: -counts[part])
-    listed = ", ".join(f"{part} ({counts[part]} tensors)" for part in parts[:6])
+    listed = ", ".join(count_tensors(part, counts[part]) for part in parts[:6])
     more = f" and {len(parts) - 6} more parts" if len(parts) > 6 else ""
     return (
         "expected the weights of a SAM, MobileSAM or one of our own models (image_encoder, "

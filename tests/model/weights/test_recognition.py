@@ -1,0 +1,147 @@
+"""Architectures told by names and shapes alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from sam_plugins.model.networks.builders import build_sam
+from torch import Tensor
+
+from sam_plugins.errors import CheckpointError, ForeignCheckpointError
+from sam_plugins.model.networks.config import (
+    MOBILE_SAM,
+    SAM_VIT_B,
+    SAM_VIT_H,
+    SAM_VIT_L,
+    PromptEncoderConfig,
+    SamConfig,
+    TinyVitConfig,
+    VitConfig,
+)
+from sam_plugins.model.weights.recognition import matching_state, recognise
+
+
+def meta_state(config: SamConfig) -> dict[str, Tensor]:
+    """Names and shapes without memory."""
+    with torch.device("meta"):
+        return build_sam(config).state_dict()
+
+
+@pytest.mark.parametrize("config", [SAM_VIT_B, SAM_VIT_L, SAM_VIT_H, MOBILE_SAM])
+def test_the_published_variants(config: SamConfig) -> None:
+    state = meta_state(config)
+    assert recognise(state) == config
+    assert matching_state(config, state)[0].keys() == state.keys()
+
+
+def test_every_number_of_a_vit_is_read(tiny_config: SamConfig) -> None:
+    assert recognise(meta_state(tiny_config)) == tiny_config
+
+
+@pytest.mark.parametrize("global_attention_blocks", [(0, 1, 2), ()])
+def test_a_vit_with_one_kind_of_attention(
+    tiny_config: SamConfig, global_attention_blocks: tuple[int, ...]
+) -> None:
+    assert isinstance(tiny_config.image_encoder, VitConfig)
+    config = dataclasses.replace(
+        tiny_config,
+        image_encoder=dataclasses.replace(
+            tiny_config.image_encoder,
+            global_attention_blocks=global_attention_blocks,
+            window_size=14 if global_attention_blocks else 3,
+        ),
+    )
+    assert recognise(meta_state(config)) == config
+
+
+def test_every_number_of_a_tiny_vit_is_read(tiny_config: SamConfig) -> None:
+    encoder = TinyVitConfig(
+        embed_dims=(8, 16, 24, 32),
+        depths=(1, 2, 1, 3),
+        num_heads=(2, 2, 3, 4),
+        window_sizes=(7, 3, 5, 4),
+        mlp_ratio=2.0,
+        out_dim=32,
+    )
+    config = SamConfig(encoder, tiny_config.prompt_encoder, tiny_config.mask_decoder)
+    assert recognise(meta_state(config)) == config
+
+
+def test_text_prompts_are_noticed(tiny_config: SamConfig) -> None:
+    prompts = PromptEncoderConfig(mask_in_dim=8, text_dim=12)
+    config = dataclasses.replace(tiny_config, prompt_encoder=prompts)
+    assert recognise(meta_state(config)) == config
+
+
+def test_what_networks_have_no_use_for_is_left_aside(
+    tiny_config: SamConfig, tiny_state: dict[str, Tensor]
+) -> None:
+    extra = {"pixel_mean": torch.zeros(3), "image_encoder.norm_head.weight": torch.zeros(3)}
+    state, left_aside = matching_state(tiny_config, {**tiny_state, **extra})
+    assert left_aside == tuple(extra)
+    assert state.keys() == tiny_state.keys()
+
+
+def test_missing_and_surplus_names_and_other_shapes_are_named(
+    tiny_config: SamConfig, tiny_state: dict[str, Tensor]
+) -> None:
+    few = {n: t for n, t in tiny_state.items() if not n.startswith("image_encoder.neck")}
+    with pytest.raises(
+        CheckpointError,
+        match=r"do not fit their architecture \(vit\): 6 missing: image_encoder.neck.0.*and 3 more",
+    ):
+        matching_state(tiny_config, few)
+    with pytest.raises(
+        CheckpointError, match=r"1 left over: image_encoder.adapter\. The file belongs"
+    ):
+        matching_state(tiny_config, {**tiny_state, "image_encoder.adapter": torch.ones(1)})
+    name = "mask_decoder.iou_token.weight"
+    with pytest.raises(
+        CheckpointError, match=rf"1 of another shape: {name} \(\(2, 3\), expected \(1, 32\)\)"
+    ):
+        matching_state(tiny_config, {**tiny_state, name: torch.ones(2, 3)})
+
+
+def test_an_incomplete_sam_is_not_called_foreign(tiny_state: dict[str, Tensor]) -> None:
+    state = {n: t for n, t in tiny_state.items() if n.startswith("image_encoder")}
+    with pytest.raises(CheckpointError, match=r"begin like a SAM but prompt_encoder\S+ is missing"):
+        recognise(state)
+
+
+def test_an_instance_decoder_needs_its_passport(tiny_state: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match="has no passport that describes it"):
+        recognise({**tiny_state, "instance_decoder.head.weight": torch.ones(1)})
+
+
+@pytest.mark.parametrize(
+    ("names", "guess"),
+    [
+        (
+            ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight", "fc.weight"),
+            r"a ResNet. Found conv1 \(1 tensor\), layer1 \(1 tensor\)",
+        ),
+        (("image_encoder.trunk.blocks.0.norm1.weight",), "SAM 2"),
+        (("vision_encoder.layers.0.attn.qkv.weight",), "a SAM of Hugging Face transformers"),
+        (("cls_token", "blocks.0.attn.qkv.weight"), "an MAE checkpoint"),
+        (("decoder.samplers.0.conv.weight",), "the instance decoder of micro-sam"),
+        (("patch_embed.proj.weight", "neck.0.weight"), "the image encoder of a SAM"),
+        (("model.0.cv1.conv.weight",), "a YOLO model"),
+        (("downsample.down.res_down_0.conv.0.weight",), "a Cellpose U-Net"),
+    ],
+)
+def test_foreign_weights_are_described(names: tuple[str, ...], guess: str) -> None:
+    with pytest.raises(ForeignCheckpointError, match=f"it looks like {guess}"):
+        recognise({name: torch.ones(1) for name in names})
+
+
+def test_unknown_weights_are_listed_by_their_parts() -> None:
+    state = {f"part{i}.{j}": torch.ones(1) for i in range(8) for j in range(i + 1)}
+    with pytest.raises(
+        ForeignCheckpointError,
+        match=r"its architecture is not known. Found part7 \(8 tensors\), .*and 2 more parts",
+    ):
+        recognise(state)
+    with pytest.raises(ForeignCheckpointError, match="Found nothing"):
+        recognise({})

@@ -1,0 +1,517 @@
+"""How well one labelling agrees with another.
+
+Everything that compares two label images starts from one sparse table of overlaps
+(:func:`overlap_table`): which true object shares how many pixels with which predicted one. It costs
+two passes over the picture, whatever the number of objects, and every metric below reads it.
+
+Pixels to *ignore* belong to no object on either side. Pictures whose annotation is not *complete*
+have visible objects without a mask: what was predicted there may well be right, so no false
+positives are counted on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+MSA_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""IoU .50, .55, ..., .95: the thresholds of mSA (Data Science Bowl 2018; micro-sam; the steps of
+COCO's AP)."""
+
+
+@dataclass(frozen=True, eq=False)
+class OverlapTable:
+    """Which true and predicted objects share how many pixels (ignored pixels left out).
+
+    Attributes
+    ----------
+    true_ids, predicted_ids : ndarray of shape (n,) and (m,), int64
+        The labels of the objects, ascending. Objects that lie wholly under ignored pixels are not
+        listed.
+    true_areas, predicted_areas : ndarray of shape (n,) and (m,), int64
+        Pixels of each object that count.
+    predicted_ignored : ndarray of shape (m,), int64
+        Pixels of each predicted object that do not count, because they lie in the ignored region.
+    rows, columns : ndarray of shape (k,), int64
+        Indices into ``true_ids`` and ``predicted_ids`` of every pair that overlaps, sorted by row,
+        then column.
+    intersections : ndarray of shape (k,), int64
+        Shared pixels of each pair, 1 or more.
+    """
+
+    true_ids: IntArray
+    predicted_ids: IntArray
+    true_areas: IntArray
+    predicted_areas: IntArray
+    predicted_ignored: IntArray
+    rows: IntArray
+    columns: IntArray
+    intersections: IntArray
+
+    @property
+    def ious(self) -> FloatArray:
+        """IoU of every pair that overlaps, shape (k,)."""
+        unions = (
+            self.true_areas[self.rows] + self.predicted_areas[self.columns] - self.intersections
+        )
+        return self.intersections / unions
+
+    def iou_matrix(self) -> FloatArray:
+        """Return the IoU of all pairs, shape (n, m); most of it zeros, so only for few objects."""
+        matrix = np.zeros((self.true_ids.size, self.predicted_ids.size))
+        matrix[self.rows, self.columns] = self.ious
+        return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Pairs of true and predicted objects, each object in one pair at most.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of shape (k,), int64
+        Indices into the table's ``true_ids`` and ``predicted_ids``.
+    ious : ndarray of shape (k,), float64
+        IoU of each pair.
+    n_true, n_predicted : int
+        Objects that could be matched. A predicted object left alone with more than half of its
+        pixels in the ignored region is not counted (the rule for void pixels in Kirillov et al.
+        2019, section 4.1).
+    """
+
+    rows: IntArray
+    columns: IntArray
+    ious: FloatArray
+    n_true: int
+    n_predicted: int
+
+    @property
+    def true_positives(self) -> int:
+        """Number of pairs."""
+        return self.rows.size
+
+    @property
+    def false_negatives(self) -> int:
+        """True objects that nothing matches."""
+        return self.n_true - self.rows.size
+
+    @property
+    def false_positives(self) -> int:
+        """Predicted objects that match nothing."""
+        return self.n_predicted - self.rows.size
+
+
+@dataclass(frozen=True)
+class PanopticQuality:
+    """Panoptic quality and its factors, each in [0, 1] (Kirillov et al. 2019, eq. 1 and 2).
+
+    Attributes
+    ----------
+    pq, sq, rq : float
+        Panoptic, segmentation and recognition quality; ``pq = sq * rq``.
+    """
+
+    pq: float
+    sq: float
+    rq: float
+
+
+@dataclass(frozen=True)
+class SplitMergeErrors:
+    """Objects cut up and objects run together; see :func:`split_merge_errors`."""
+
+    splits: int
+    merges: int
+
+
+def mask_iou(first: BoolArray, second: BoolArray, *, ignore: BoolArray | None = None) -> float:
+    """Return intersection over union of two masks.
+
+    Parameters
+    ----------
+    first, second : ndarray of the same shape, bool
+        The masks; the order does not matter.
+    ignore : ndarray of the same shape, bool, optional
+        True where pixels do not count.
+
+    Returns
+    -------
+    float
+        In [0, 1]. Two empty masks agree: 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> mask_iou(np.array([True, True, False]), np.array([False, True, True]))
+    0.3333333333333333
+    """
+    shared, size_first, size_second = _mask_counts(first, second, ignore)
+    union = size_first + size_second - shared
+    return shared / union if union else 1.0
+
+
+def mask_dice(first: BoolArray, second: BoolArray, *, ignore: BoolArray | None = None) -> float:
+    """Return the Dice coefficient of two masks, ``2 |A and B| / (|A| + |B|)`` (Dice 1945).
+
+    Parameters
+    ----------
+    first, second : ndarray of the same shape, bool
+        The masks; the order does not matter.
+    ignore : ndarray of the same shape, bool, optional
+        True where pixels do not count.
+
+    Returns
+    -------
+    float
+        In [0, 1]. Two empty masks agree: 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    shared, size_first, size_second = _mask_counts(first, second, ignore)
+    total = size_first + size_second
+    return 2 * shared / total if total else 1.0
+
+
+def overlap_table(
+    labels_true: NDArray[Any], labels_predicted: NDArray[Any], *, ignore: BoolArray | None = None
+) -> OverlapTable:
+    """Count which objects of two label images share how many pixels.
+
+    Parameters
+    ----------
+    labels_true, labels_predicted : ndarray of the same shape, integer
+        Label images or volumes, 0 is background; ids need not be consecutive.
+    ignore : ndarray of the same shape, bool, optional
+        True where pixels do not count.
+
+    Returns
+    -------
+    OverlapTable
+        Sparse: only pairs that share a pixel are listed.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a label is negative.
+    TypeError
+        If the labels are not integers.
+
+    Examples
+    --------
+    >>> table = overlap_table(np.array([[1, 1, 0, 2]]), np.array([[5, 5, 5, 0]]))
+    >>> table.true_ids, table.predicted_ids, table.ious.round(3)
+    (array([1, 2]), array([5]), array([0.667]))
+    """
+    true = _flat_labels("labels_true", labels_true)
+    predicted = _flat_labels("labels_predicted", labels_predicted)
+    _check_same_shape(labels_true, labels_predicted, ("labels_true", "labels_predicted"))
+    ignored_ids, ignored_counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    if ignore is not None:
+        _check_same_shape(labels_true, ignore, ("labels_true", "ignore"))
+        outside = np.asarray(ignore, dtype=bool).ravel()
+        ignored_ids, ignored_counts = np.unique(predicted[outside], return_counts=True)
+        true, predicted = true[~outside], predicted[~outside]
+    true_ids, true_areas, true_index = _compact(true)
+    predicted_ids, predicted_areas, predicted_index = _compact(predicted)
+    rows, columns, intersections = _count_pairs(
+        true_index, predicted_index, true_ids.size, predicted_ids.size
+    )
+    predicted_ignored = np.zeros(predicted_ids.size, np.int64)
+    _, where, source = np.intersect1d(
+        predicted_ids, ignored_ids, assume_unique=True, return_indices=True
+    )
+    predicted_ignored[where] = ignored_counts[source]
+    return OverlapTable(
+        true_ids,
+        predicted_ids,
+        true_areas,
+        predicted_areas,
+        predicted_ignored,
+        rows,
+        columns,
+        intersections,
+    )
+
+
+def match_objects(table: OverlapTable, threshold: float, *, strict: bool = False) -> Matching:
+    """Pair true and predicted objects whose IoU reaches a threshold.
+
+    As many pairs as possible, and among those choices as much IoU as possible.
+
+    Above 0.5 an object has one partner at most (Kirillov et al. 2019, theorem 1), and nothing is
+    left to choose. At 0.5 exactly and below, objects that compete are assigned by the Hungarian
+    algorithm; the others are not sent through it.
+
+    Parameters
+    ----------
+    table : OverlapTable
+        From :func:`overlap_table`.
+    threshold : float
+        In (0, 1].
+    strict : bool
+        Ask for more than the threshold instead of at least the threshold.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is outside (0, 1].
+    """
+    if not 0.0 < threshold <= 1.0:
+        raise ValueError(f"threshold must be an IoU in (0, 1], got {threshold}")
+    ious = table.ious
+    # np.arange(0.5, 1, 0.05) holds 0.6000000000000001: a threshold may be off by rounding errors.
+    wanted = ious > threshold + 1e-12 if strict else ious >= threshold - 1e-12
+    rows, columns, values = table.rows[wanted], table.columns[wanted], ious[wanted]
+    kept = _assign(rows, columns, values)
+    rows, columns, values = rows[kept], columns[kept], values[kept]
+    alone = np.ones(table.predicted_ids.size, dtype=bool)
+    alone[columns] = False
+    void = alone & (table.predicted_ignored > table.predicted_areas)
+    return Matching(
+        rows, columns, values, table.true_ids.size, table.predicted_ids.size - int(void.sum())
+    )
+
+
+def average_precisions(
+    table: OverlapTable, thresholds: tuple[float, ...] = MSA_THRESHOLDS, *, complete: bool = True
+) -> FloatArray:
+    """Return ``TP / (TP + FP + FN)`` at each IoU threshold.
+
+    This is the "average precision" of the Data Science Bowl 2018, StarDist and Cellpose (Stringer
+    et al. 2021, Methods), not the area under a precision-recall curve that COCO calls by that name.
+    Its mean over :data:`MSA_THRESHOLDS` is the mean segmentation accuracy (mSA) of micro-sam
+    (Archit et al. 2025, Methods).
+
+    Parameters
+    ----------
+    table : OverlapTable
+        From :func:`overlap_table`.
+    thresholds : tuple of float
+        IoU, each in (0, 1].
+    complete : bool
+        Whether every visible object carries a mask; if not, false positives are not counted.
+
+    Returns
+    -------
+    ndarray of shape (len(thresholds),), float64
+        In [0, 1]. Nothing to find and nothing found is 1; if the annotation is not complete, it is
+        NaN: no evidence.
+    """
+    if table.true_ids.size == 0 and not complete:
+        return np.full(len(thresholds), np.nan)
+    values = []
+    for threshold in thresholds:
+        found = match_objects(table, threshold)
+        total = (
+            found.true_positives
+            + found.false_negatives
+            + (found.false_positives if complete else 0)
+        )
+        values.append(found.true_positives / total if total else 1.0)
+    return np.array(values, dtype=np.float64)
+
+
+def mean_segmentation_accuracy(
+    labels_true: NDArray[Any],
+    labels_predicted: NDArray[Any],
+    *,
+    ignore: BoolArray | None = None,
+    complete: bool = True,
+) -> float:
+    """Return mSA: the mean of ``TP / (TP + FP + FN)`` over the IoU thresholds .50, .55, ..., .95.
+
+    Parameters
+    ----------
+    labels_true, labels_predicted : ndarray of the same shape, integer
+        Label images, 0 is background.
+    ignore : ndarray of the same shape, bool, optional
+        True where pixels do not count.
+    complete : bool
+        Whether every visible object carries a mask; if not, false positives are not counted.
+
+    Returns
+    -------
+    float
+        In [0, 1], or NaN; see :func:`average_precisions`, which also names the source.
+    """
+    table = overlap_table(labels_true, labels_predicted, ignore=ignore)
+    return float(average_precisions(table, complete=complete).mean())
+
+
+def panoptic_quality(table: OverlapTable, *, complete: bool = True) -> PanopticQuality:
+    """Return panoptic quality for one class, with its factors.
+
+    Source: Kirillov et al. 2019, "Panoptic Segmentation", section 4.
+
+    Parameters
+    ----------
+    table : OverlapTable
+        From :func:`overlap_table`.
+    complete : bool
+        Whether every visible object carries a mask; if not, false positives are not counted.
+
+    Returns
+    -------
+    PanopticQuality
+        Segmentation quality is the mean IoU of the pairs above 0.5, recognition quality is
+        ``TP / (TP + FP / 2 + FN / 2)``. Nothing to find and nothing found is 1 (NaN if the
+        annotation is not complete).
+    """
+    found = match_objects(table, 0.5, strict=True)
+    false_positives = found.false_positives if complete else 0
+    if found.n_true + false_positives == 0:
+        value = 1.0 if complete else np.nan
+        return PanopticQuality(value, value, value)
+    sq = float(found.ious.mean()) if found.true_positives else 0.0
+    rq = found.true_positives / (
+        found.true_positives + 0.5 * false_positives + 0.5 * found.false_negatives
+    )
+    return PanopticQuality(sq * rq, sq, rq)
+
+
+def split_merge_errors(table: OverlapTable) -> SplitMergeErrors:
+    """Count objects that were cut up and objects that were run together.
+
+    A predicted object is a piece of a true one if more than half of its pixels lie in it; every
+    piece of an object beyond the first is one split. Merges are the same with the roles exchanged.
+    (Caicedo et al. 2019, "Evaluation of deep learning strategies for nucleus segmentation", count
+    the same two errors, by overlap with the other side's objects; here a majority decides, so that
+    a few pixels across a border are no error.)
+
+    Parameters
+    ----------
+    table : OverlapTable
+        From :func:`overlap_table`.
+
+    Examples
+    --------
+    >>> true, predicted = np.array([[1, 1, 1, 1, 2, 2]]), np.array([[1, 1, 2, 2, 3, 3]])
+    >>> split_merge_errors(overlap_table(true, predicted))
+    SplitMergeErrors(splits=1, merges=0)
+    """
+    pieces = 2 * table.intersections > table.predicted_areas[table.columns]
+    parts = 2 * table.intersections > table.true_areas[table.rows]
+    splits = int(pieces.sum()) - np.unique(table.rows[pieces]).size
+    merges = int(parts.sum()) - np.unique(table.columns[parts]).size
+    return SplitMergeErrors(splits, merges)
+
+
+def _mask_counts(
+    first: BoolArray, second: BoolArray, ignore: BoolArray | None
+) -> tuple[int, int, int]:
+    """Return the pixels shared by two masks, and of each, without the ignored ones."""
+    _check_same_shape(first, second, ("first", "second"))
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if ignore is not None:
+        _check_same_shape(first, ignore, ("first", "ignore"))
+        counted = ~np.asarray(ignore, dtype=bool)
+        first, second = first & counted, second & counted
+    shared = np.count_nonzero(first & second)
+    return int(shared), int(np.count_nonzero(first)), int(np.count_nonzero(second))
+
+
+def _check_same_shape(first: NDArray[Any], second: NDArray[Any], names: tuple[str, str]) -> None:
+    """Raise if two arrays differ in shape."""
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have the same shape, "
+            f"got {first.shape} and {second.shape}; compare them on one pixel grid"
+        )
+
+
+def _flat_labels(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels as one axis of integers, checked."""
+    if labels.dtype == bool:
+        labels = labels.astype(np.uint8)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"{name} must hold integers, got {labels.dtype}; convert with astype(int)")
+    if np.issubdtype(labels.dtype, np.signedinteger) and labels.size and labels.min() < 0:
+        raise ValueError(f"{name} must not be negative (0 is background), got {labels.min()}")
+    return labels.ravel()
+
+
+def _compact(labels: NDArray[Any]) -> tuple[IntArray, IntArray, IntArray]:
+    """Return ids and areas of the objects, and per pixel the object's index + 1 (0: none)."""
+    if labels.size == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    labels = labels.astype(np.int64, copy=False)
+    # A table with a row for every possible id beats sorting the pixels, as long as it is small.
+    if int(labels.max()) <= 4 * labels.size + 1024:
+        counts = np.bincount(labels)
+        counts[0] = 0
+        ids = np.flatnonzero(counts)
+        index_of = np.zeros(counts.size, np.int64)
+        index_of[ids] = np.arange(1, ids.size + 1)
+        return ids.astype(np.int64), counts[ids].astype(np.int64), index_of[labels]
+    found, inverse, areas = np.unique(labels, return_inverse=True, return_counts=True)
+    if found[0] == 0:
+        return found[1:].astype(np.int64), areas[1:].astype(np.int64), inverse.astype(np.int64)
+    return found.astype(np.int64), areas.astype(np.int64), inverse.astype(np.int64) + 1
+
+
+def _count_pairs(
+    true_index: IntArray, predicted_index: IntArray, n: int, m: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the overlapping pairs of object indices and their pixels."""
+    both = (true_index > 0) & (predicted_index > 0)
+    pairs = (true_index[both] - 1) * m + (predicted_index[both] - 1)
+    if n * m <= 4 * true_index.size + 1024:
+        table = np.bincount(pairs, minlength=n * m)
+        keys = np.flatnonzero(table)
+        counts = table[keys]
+    else:
+        keys, counts = np.unique(pairs, return_counts=True)
+    rows, columns = np.divmod(keys, max(m, 1))
+    return rows.astype(np.int64), columns.astype(np.int64), counts.astype(np.int64)
+
+
+def _assign(rows: IntArray, columns: IntArray, values: FloatArray) -> IntArray:
+    """Return which of the candidate pairs to keep so that no row and no column appears twice."""
+    if rows.size == 0:
+        return np.empty(0, np.int64)
+    _, row_of, row_uses = np.unique(rows, return_inverse=True, return_counts=True)
+    _, column_of, column_uses = np.unique(columns, return_inverse=True, return_counts=True)
+    if row_uses.max() == 1 and column_uses.max() == 1:
+        return np.arange(rows.size)
+    n, m = row_uses.size, column_uses.size
+    graph = coo_array((np.ones(rows.size), (row_of, column_of + n)), shape=(n + m, n + m))
+    _, component = connected_components(graph, directed=False)
+    component_of_pair = component[row_of]
+    kept = []
+    order = np.argsort(component_of_pair, kind="stable")
+    starts = np.flatnonzero(np.diff(component_of_pair[order], prepend=-1))
+    for members in np.split(order, starts[1:]):
+        if members.size > 1:
+            members = members[_assign_component(rows[members], columns[members], values[members])]
+        kept.append(members)
+    return np.sort(np.concatenate(kept))
+
+
+def _assign_component(rows: IntArray, columns: IntArray, values: FloatArray) -> IntArray:
+    """Return which pairs of competing objects to keep: most pairs first, then most IoU."""
+    _, row_of = np.unique(rows, return_inverse=True)
+    _, column_of = np.unique(columns, return_inverse=True)
+    shape = (int(row_of.max()) + 1, int(column_of.max()) + 1)
+    gain = np.zeros(shape)
+    gain[row_of, column_of] = 1.0 + values / (2 * min(shape))
+    pair_at = np.full(shape, -1, dtype=np.int64)
+    pair_at[row_of, column_of] = np.arange(rows.size)
+    chosen: IntArray = pair_at[linear_sum_assignment(gain, maximize=True)]
+    return chosen[chosen >= 0]

@@ -8,6 +8,7 @@ says what was expected, what was found and what to do::
     ├── ImageError
     │   ├── UnreadableImageError     the file cannot be opened or decoded
     │   └── UnusableImageError       the array is empty, all NaN, or of a shape that is no picture
+    ├── DatasetError                 a folder of labelled pictures lacks what it should hold
     ├── WeightsError
     │   ├── UnknownModelError        no model of that name
     │   ├── DownloadError            the file could not be fetched (offline, refused, cut short)
@@ -39,6 +40,10 @@ class UnreadableImageError(ImageError):
 
 class UnusableImageError(ImageError, ValueError):
     """An array holds no picture: empty, without any finite value, or of an impossible shape."""
+
+
+class DatasetError(SamPluginsError):
+    """A folder of labelled pictures cannot be used: parts are missing or do not fit together."""
 
 
 class WeightsError(SamPluginsError):

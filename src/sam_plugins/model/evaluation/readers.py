@@ -1,0 +1,363 @@
+"""Labelled pictures, one at a time: data sets with a manifest, and folders of pictures and labels.
+
+Listing is cheap and reads no pixels; :meth:`LabelledFile.read` opens the files of one picture.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_plugins.errors import DatasetError, UnreadableImageError
+from sam_plugins.model.io.images import IMAGE_SUFFIXES, read_image
+from sam_plugins.model.io.rle import decode_mask
+
+BoolArray = NDArray[np.bool_]
+
+MANIFEST_NAME = "manifest.json"
+
+
+class WholeMasks(Mapping[int, BoolArray]):
+    """Whole masks of objects that others cover in part, decoded when asked for.
+
+    Parameters
+    ----------
+    rles : mapping of int to mapping
+        COCO RLE by object id.
+    """
+
+    def __init__(self, rles: Mapping[int, Mapping[str, Any]]) -> None:
+        self._rles = rles
+
+    def __getitem__(self, object_id: int) -> BoolArray:
+        """Return the mask of shape (H, W)."""
+        return decode_mask(self._rles[object_id])
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the ids."""
+        return iter(self._rles)
+
+    def __len__(self) -> int:
+        """Return the number of masks."""
+        return len(self._rles)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """A picture with its ground truth.
+
+    Attributes
+    ----------
+    id : str
+        Name within its set; planes of a volume end in ``:z0012``.
+    image : ndarray of shape (H, W), (H, W, S) or (C, H, W)
+        As in the file, contrast untouched.
+    labels : ndarray of shape (H, W), integer
+        0 is background.
+    ignore : ndarray of shape (H, W), bool, or None
+        True where nothing should be scored.
+    whole_masks : mapping of int to ndarray of shape (H, W), bool
+        Whole masks of the objects that others cover in part; the other objects are as in
+        ``labels``.
+    complete : bool
+        Whether every visible object carries a mask; if not, false positives must not be counted.
+    set_name, split : str
+        Where it comes from.
+    """
+
+    id: str
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    ignore: BoolArray | None = None
+    whole_masks: Mapping[int, BoolArray] = field(default_factory=lambda: MappingProxyType({}))
+    complete: bool = True
+    set_name: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """Where a picture and its ground truth lie; nothing is read yet.
+
+    Attributes
+    ----------
+    id, set_name, split, complete
+        As in :class:`LabelledImage`.
+    image_path, label_path : Path
+        The picture and its label image.
+    ignore_path : Path or None
+        A picture that is not 0 where nothing should be scored.
+    whole_rles : mapping of int to COCO RLE
+        Whole masks of covered objects.
+    plane : int or None
+        Which plane of a volume; None for a plain picture.
+    """
+
+    id: str
+    set_name: str
+    split: str
+    image_path: Path
+    label_path: Path
+    ignore_path: Path | None = None
+    whole_rles: Mapping[int, Mapping[str, Any]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    complete: bool = True
+    plane: int | None = None
+
+    def read(self) -> LabelledImage:
+        """Read picture, labels and ignored region.
+
+        Raises
+        ------
+        UnreadableImageError
+            If a file is missing or cannot be decoded.
+        DatasetError
+            If the labels are not integers of one channel, or sizes differ.
+        """
+        image = read_image(self.image_path, plane=self.plane)
+        labels = read_image(self.label_path, plane=self.plane)
+        if labels.ndim != 2 or not (
+            np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
+        ):
+            raise DatasetError(
+                f"labels must be one channel of integers, got shape {labels.shape} of "
+                f"{labels.dtype} in {self.label_path}; save them as 16-bit PNG or TIFF"
+            )
+        ignore = None if self.ignore_path is None else read_image(self.ignore_path) != 0
+        # Channels may come first (C, H, W): the picture's size is where the labels' size is.
+        if labels.shape not in {image.shape[:2], image.shape[-2:]}:
+            raise DatasetError(
+                f"picture and labels must have the same size, got {image.shape} in "
+                f"{self.image_path} and {labels.shape} in {self.label_path}; export them again"
+            )
+        if ignore is not None and ignore.shape != labels.shape:
+            raise DatasetError(
+                f"labels and ignored region must have the same size, got {labels.shape} and "
+                f"{ignore.shape} in {self.ignore_path}; export them again"
+            )
+        return LabelledImage(
+            id=self.id,
+            image=image,
+            labels=labels.astype(np.uint8) if labels.dtype == np.bool_ else labels,
+            ignore=ignore,
+            whole_masks=WholeMasks(self.whole_rles),
+            complete=self.complete,
+            set_name=self.set_name,
+            split=self.split,
+        )
+
+
+def read_each(files: Iterable[LabelledFile]) -> Iterator[LabelledImage]:
+    """Read labelled pictures one after another, as they are asked for."""
+    for file in files:
+        yield file.read()
+
+
+def list_sets(data_dir: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the data sets in a folder (each a folder with a ``manifest.json``).
+
+    Raises
+    ------
+    DatasetError
+        If there is none.
+    """
+    root = Path(data_dir)
+    names = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST_NAME}"))
+    if not names:
+        raise DatasetError(
+            f"expected data sets SET/{MANIFEST_NAME} in {root}, found none; name the folder that "
+            "holds the sets, or give a folder of pictures and one of labels"
+        )
+    return names
+
+
+def list_manifest_files(
+    data_dir: str | os.PathLike[str],
+    sets: Iterable[str] | None = None,
+    *,
+    split: str = "val",
+    volume_step: int | None = None,
+) -> list[LabelledFile]:
+    """List the labelled pictures of data sets with a manifest.
+
+    Parameters
+    ----------
+    data_dir : path-like
+        Folder of sets: ``SET/manifest.json`` names the files of each.
+    sets : iterable of str, optional
+        Which sets; all by default.
+    split : str
+        Such as ``"val"`` or ``"train"``. Sets without pictures in it are left out.
+    volume_step : int, optional
+        Take every so many planes of a volume as pictures of their own, beginning in the middle of
+        the first step. By default volumes are left out.
+
+    Returns
+    -------
+    list of LabelledFile
+        Sorted as the sets are named and as their manifests list them.
+
+    Raises
+    ------
+    DatasetError
+        If a set is unknown, a manifest is damaged, or no picture is left.
+    ValueError
+        If ``volume_step`` is below 1.
+    """
+    if volume_step is not None and volume_step < 1:
+        raise ValueError(f"volume_step must be 1 or more, got {volume_step}")
+    known = list_sets(data_dir)
+    wanted = known if sets is None else list(dict.fromkeys(sets))
+    files: list[LabelledFile] = []
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or known
+            raise DatasetError(f"no data set {name!r} in {data_dir}; there is {', '.join(near)}")
+        files += _files_of_set(Path(data_dir) / name, split, volume_step)
+    if not files:
+        raise DatasetError(
+            f"no labelled picture of the split {split!r} in the sets {', '.join(wanted)} of "
+            f"{data_dir}; choose another split, or give volume_step to take planes of volumes"
+        )
+    return files
+
+
+def list_folder_pair(
+    images_dir: str | os.PathLike[str],
+    labels_dir: str | os.PathLike[str],
+    *,
+    complete: bool = True,
+) -> list[LabelledFile]:
+    """List the pictures of one folder with the labels of the same name in another.
+
+    Parameters
+    ----------
+    images_dir, labels_dir : path-like
+        Files belong together when their names are equal up to the ending; the name of a label file
+        may also end in ``_labels``, ``_label``, ``_masks`` or ``_mask``.
+    complete : bool
+        Whether every visible object carries a mask.
+
+    Returns
+    -------
+    list of LabelledFile
+        Sorted by name; the set is named after the folder of pictures.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is missing or holds nothing, or a picture has no labels.
+    """
+    images, labels = _images_in(Path(images_dir)), _images_in(Path(labels_dir))
+    by_name = {_without_role(path.stem): path for path in labels}
+    missing = [path.name for path in images if path.stem not in by_name]
+    if missing:
+        raise DatasetError(
+            f"expected labels of the same name in {labels_dir} for each picture in {images_dir}; "
+            f"none for {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; "
+            "add them or move the pictures away"
+        )
+    name = Path(images_dir).resolve().name
+    return [
+        LabelledFile(
+            id=path.stem,
+            set_name=name,
+            split="",
+            image_path=path,
+            label_path=by_name[path.stem],
+            complete=complete,
+        )
+        for path in images
+    ]
+
+
+def _files_of_set(folder: Path, split: str, volume_step: int | None) -> list[LabelledFile]:
+    """Return the labelled pictures of one set and split."""
+    manifest_path = folder / MANIFEST_NAME
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        files = []
+        for entry in manifest["files"]:
+            if entry["split"] != split or entry.get("label") is None:
+                continue
+            file = _file_of_entry(folder, manifest, entry)
+            if not _is_volume(entry["image_shape"]):
+                files.append(file)
+            elif volume_step is not None:
+                files += _planes(file, int(entry["image_shape"][0]), volume_step)
+    except OSError as error:
+        raise UnreadableImageError(f"cannot read {manifest_path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(
+            f"{manifest_path} is no manifest that we can read "
+            f"({type(error).__name__}: {error}); fetch the set again"
+        ) from error
+    return files
+
+
+def _file_of_entry(
+    folder: Path, manifest: Mapping[str, Any], entry: Mapping[str, Any]
+) -> LabelledFile:
+    """Return the labelled picture that one entry of a manifest describes."""
+    objects = entry.get("objects") or []
+    return LabelledFile(
+        id=str(entry["id"]),
+        set_name=folder.name,
+        split=str(entry["split"]),
+        image_path=folder / entry["image"],
+        label_path=folder / entry["label"],
+        ignore_path=folder / entry["ignore"] if entry.get("ignore") else None,
+        whole_rles={int(one["id"]): one["rle_full"] for one in objects if one.get("rle_full")},
+        # The picture knows better than its set; without a word from either, trust no silence.
+        complete=bool(entry.get("annotation_complete", manifest.get("annotation_complete", False))),
+    )
+
+
+def _is_volume(shape: list[int]) -> bool:
+    """Return whether a shape is (Z, H, W) and not (H, W) or (H, W, colours)."""
+    return len(shape) == 3 and shape[-1] not in {3, 4}
+
+
+def _planes(file: LabelledFile, count: int, step: int) -> list[LabelledFile]:
+    """Return every ``step``-th plane of a volume."""
+    return [
+        LabelledFile(
+            id=f"{file.id}:z{plane:04d}",
+            set_name=file.set_name,
+            split=file.split,
+            image_path=file.image_path,
+            label_path=file.label_path,
+            complete=file.complete,
+            plane=plane,
+        )
+        for plane in range(min(step // 2, count - 1), count, step)
+    ]
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder by name."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} must be a folder of pictures; there is no such folder")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DatasetError(
+            f"no picture in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    return found
+
+
+def _without_role(stem: str) -> str:
+    """Return the name of a label file without a word that only says that it holds labels."""
+    for ending in ("_labels", "_label", "_masks", "_mask"):
+        stem = stem.removesuffix(ending)
+    return stem

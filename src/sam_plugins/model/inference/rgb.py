@@ -17,32 +17,17 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.errors import UnusableImageError
+from sam_plugins.model.io.arrays import SliceableArray
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Limits: TypeAlias = tuple[float, float]
 Channels: TypeAlias = int | Sequence[int] | Mapping[str, int]
-
-
-class SliceableArray(Protocol):
-    """What a lazily read array (Zarr, Dask, a memory map) has in common with a NumPy array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """NumPy type of the values."""
-
-    def __getitem__(self, where: Any, /) -> Any:  # noqa: ANN401
-        """Return a part, something that ``numpy.asarray`` takes."""
-
 
 DEFAULT_PERCENTILES: tuple[float, float] = (0.1, 99.9)
 MIN_SPAN_8BIT = 64

@@ -1,0 +1,114 @@
+"""The one place that opens image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from PIL import UnidentifiedImageError
+
+from sam_plugins.errors import UnreadableImageError
+from sam_plugins.model.io.omezarr import is_zarr, open_zarr
+from sam_plugins.model.io.opened import OpenImage, Picture, decoding
+from sam_plugins.model.io.pictures import open_picture
+from sam_plugins.model.io.tiff import is_tiff, open_tiff
+
+__all__ = ["IMAGE_SUFFIXES", "OpenImage", "Picture", "is_image_folder", "open_image", "read_image"]
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".zarr")
+"""Endings by which images are found in a folder; a named file may have any ending."""
+
+
+def open_image(
+    path: str | os.PathLike[str], *, level: int = 0, axes: str | None = None
+) -> OpenImage:
+    """Open an image of any supported format, lazily where the format allows.
+
+    Parameters
+    ----------
+    path : path-like
+        A TIFF (also OME, ImageJ, BigTIFF, pyramids), PNG, JPEG, WebP or BMP file, or the folder of
+        a Zarr array or OME-Zarr image. The format is recognised by content, not by name.
+    level : int
+        Level of a pyramid, 0 is the finest.
+    axes : str, optional
+        Letters of the axes where the file tells none or wrong ones, such as ``"ZYX"`` or ``"CYX"``.
+
+    Returns
+    -------
+    OpenImage
+        Use it in a ``with`` block.
+
+    Raises
+    ------
+    UnreadableImageError
+        If there is no such file, or it cannot be decoded; names the file and the cause.
+    UnusableImageError
+        If it has no such level, or its axes are not those of a picture.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not is_zarr(path):
+            raise UnreadableImageError(
+                f"cannot read {path}: it is a folder, but no Zarr image; name the files in it"
+            )
+        return open_zarr(path, level=level, axes=axes)
+    with decoding(path), path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise UnreadableImageError(
+            f"cannot read {path}: the file is empty (0 bytes); copy or export it again"
+        )
+    if is_tiff(start):
+        return open_tiff(path, level=level, axes=axes)
+    try:
+        return open_picture(path, level=level, axes=axes)
+    except UnreadableImageError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise UnreadableImageError(
+                f"cannot read {path}: its content is of no image format that we know; "
+                "expected TIFF, PNG, JPEG, WebP, BMP or Zarr"
+            ) from error
+        raise
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    plane: int | Mapping[str, int] | None = None,
+    level: int = 0,
+    axes: str | None = None,
+) -> npt.NDArray[Any]:
+    """Read one picture, or one plane of a stack.
+
+    Parameters
+    ----------
+    path : path-like
+        See :func:`open_image`.
+    plane : int or mapping of axis letter to int, optional
+        Which plane of a stack, such as ``{"Z": 5}``.
+    level, axes
+        See :func:`open_image`.
+
+    Returns
+    -------
+    ndarray of shape (H, W), (H, W, S) or (C, H, W)
+        Values as in the file; JPEG and PNG turned upright by their EXIF orientation.
+
+    Raises
+    ------
+    UnreadableImageError
+        If the file cannot be decoded.
+    UnusableImageError
+        If the plane or level does not exist, or none was chosen for a stack.
+    """
+    with open_image(path, level=level, axes=axes) as image:
+        return image.plane(plane).pixels
+
+
+def is_image_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a folder is itself an image (Zarr) rather than a folder of images."""
+    return is_zarr(Path(path))

@@ -1,0 +1,236 @@
+"""An opened image: its pixels, not read yet where the format allows, and what their axes mean."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.errors import MemoryLimitError, UnreadableImageError, UnusableImageError
+from sam_plugins.model.io.arrays import SliceableArray
+
+DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+"""What decoders raise on broken files (Pillow, for one, raises ``SyntaxError``)."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One plane of an image.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (H, W), (H, W, S) or (C, H, W)
+        As in the file: any number type, contrast untouched.
+    channel_axis : int or None
+        2 for the samples of a colour picture, 0 for channels that were recorded one by one.
+    channel_names : tuple of str
+        Names of the channels where the file gives them.
+    """
+
+    pixels: npt.NDArray[Any]
+    channel_axis: int | None = None
+    channel_names: tuple[str, ...] = ()
+
+    @property
+    def default_channels(self) -> tuple[int, ...] | None:
+        """Channels to show when nobody chose: separate channels are stretched one by one."""
+        if self.channel_axis == 0 and self.pixels.shape[0] <= 3:
+            return tuple(range(self.pixels.shape[0]))
+        return None
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """An image file that was opened; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    pixels : array
+        All pixels; read when indexed, where the format allows.
+    axes : str
+        One letter for each axis of ``pixels``: Y, X, S (samples of a colour), C (channels), Z, T,
+        or other letters for stacks of unknown meaning.
+    channel_names : tuple of str
+        Names along C where the file gives them.
+    finish : callable
+        Turns a plane as stored into a plane as meant (palettes, inverted greys).
+    close : callable
+        Closes the file.
+    """
+
+    path: Path
+    pixels: SliceableArray
+    axes: str
+    channel_names: tuple[str, ...] = ()
+    finish: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = field(default=lambda plane: plane)
+    close: Callable[[], None] = field(default=lambda: None)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    @property
+    def stack_axes(self) -> dict[str, int]:
+        """Axes, with their lengths, along which one plane has to be chosen."""
+        beside = "YXS" if "S" in self.axes else "YXC"
+        return {
+            axis: int(length)
+            for axis, length in zip(self.axes, self.pixels.shape, strict=True)
+            if axis not in beside
+        }
+
+    def plane(self, where: int | Mapping[str, int] | None = None) -> Picture:
+        """Read one plane.
+
+        Parameters
+        ----------
+        where : int or mapping of axis letter to int, optional
+            Index of the plane along each axis of a stack, such as ``{"Z": 5, "T": 0}``; a plain
+            number where only one axis is longer than 1. Axes of length 1 need no index.
+
+        Returns
+        -------
+        Picture
+            With the axes (Y, X), (Y, X, S) or (C, Y, X).
+
+        Raises
+        ------
+        UnusableImageError
+            If no index is given for a stack, or one that does not exist.
+        UnreadableImageError
+            If the file breaks while it is read.
+        MemoryLimitError
+            If the plane does not fit into memory.
+        """
+        indices = self._indices(where)
+        index = tuple(indices.get(axis, slice(None)) for axis in self.axes)
+        with decoding(self.path):
+            plane = np.asarray(self.pixels[index])
+        kept = [axis for axis in self.axes if axis not in indices]
+        order = [kept.index(axis) for axis in ("C", "Y", "X", "S") if axis in kept]
+        plane = self.finish(plane.transpose(order))
+        if "C" in kept:
+            names = self.channel_names if len(self.channel_names) == plane.shape[0] else ()
+            return Picture(plane[0]) if plane.shape[0] == 1 else Picture(plane, 0, names)
+        if plane.ndim == 3:
+            # one sample, or grey with alpha
+            return Picture(plane[..., 0]) if plane.shape[2] <= 2 else Picture(plane, 2)
+        return Picture(plane)
+
+    def _indices(self, where: int | Mapping[str, int] | None) -> dict[str, int]:
+        """Return a checked index for each stack axis."""
+        stack = self.stack_axes
+        long_axes = [axis for axis, length in stack.items() if length > 1]
+        if isinstance(where, int):
+            if len(long_axes) != 1:
+                raise UnusableImageError(
+                    f"{self.path}: one plane number is enough only for one stack axis, "
+                    f"got {self._named(long_axes)}; name the axes, such as Z=0,T=0"
+                )
+            where = {long_axes[0]: where}
+        given = {} if where is None else {axis.upper(): index for axis, index in where.items()}
+        for axis, index in given.items():
+            if axis not in stack:
+                raise UnusableImageError(
+                    f"{self.path} has no stack axis {axis!r}; it has {self._named(list(stack))}"
+                )
+            if not 0 <= index < stack[axis]:
+                raise UnusableImageError(
+                    f"{self.path} has the planes 0 to {stack[axis] - 1} along {axis}, got {index}"
+                )
+        missing = [axis for axis in long_axes if axis not in given]
+        if missing:
+            raise UnusableImageError(
+                f"{self.path} is a stack along {self._named(missing)}; "
+                f"choose one plane, such as {','.join(f'{axis}=0' for axis in missing)}"
+            )
+        return {axis: given.get(axis, 0) for axis in stack}
+
+    def _named(self, axes: list[str]) -> str:
+        """Return axes with their lengths in words."""
+        stack = self.stack_axes
+        return ", ".join(f"{axis} ({stack[axis]} planes)" for axis in axes) or "none"
+
+
+def checked_axes(axes: str, shape: tuple[int, ...], path: Path) -> str:
+    """Return axis letters that fit the shape, each used once, Y and X among them.
+
+    Raises
+    ------
+    UnusableImageError
+        If the letters cannot describe a picture of that shape.
+    """
+    axes = axes.upper()
+    if len(axes) != len(shape) or not {"Y", "X"} <= set(axes):
+        raise UnusableImageError(
+            f"{path} has the shape {shape} with the axes {axes!r}; expected one letter per axis, "
+            "with Y and X among them; give them, such as axes='ZYX'"
+        )
+    unused = iter("ABDEFGHIJKLMNOPQRUVW")
+    unique: list[str] = []
+    for axis in axes:
+        # unknown axes may repeat a letter (tifffile writes QQYX): give each its own
+        if axis in unique and axis not in "YXSC":
+            axis = next(letter for letter in unused if letter not in axes and letter not in unique)
+        elif axis in unique:
+            raise UnusableImageError(f"{path} has the axis {axis} twice in {axes!r}; correct axes=")
+        unique.append(axis)
+    return "".join(unique)
+
+
+@contextlib.contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Translate whatever a decoder raises into an error that names the file and the remedy."""
+    try:
+        yield
+    except (UnreadableImageError, UnusableImageError, KeyboardInterrupt):
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableImageError(f"cannot read {path}: no such file; check the name") from error
+    except PermissionError as error:
+        raise UnreadableImageError(
+            f"cannot read {path}: you may not read it; ask its owner for permission"
+        ) from error
+    except MemoryError as error:
+        raise MemoryLimitError(
+            f"cannot read {path}: it does not fit into memory; "
+            "read a coarser level of the pyramid, one plane, or a crop saved as its own file"
+        ) from error
+    except DECODING_ERRORS as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnreadableImageError(
+            f"cannot read {path}: {reason}; the file may be cut short or damaged, copy it again"
+        ) from error

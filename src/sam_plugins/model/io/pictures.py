@@ -1,0 +1,90 @@
+"""PNG, JPEG, WebP, BMP and what else Pillow reads: one picture in one file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from sam_plugins.errors import UnreadableImageError, UnusableImageError
+from sam_plugins.model.io.opened import OpenImage, checked_axes, decoding
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_AS_THEY_ARE = ("1", "L", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_SINGLE_FORMATS = ("MPO",)  # telephones add a preview or a second view to a JPEG
+
+
+def open_picture(path: Path, *, level: int = 0, axes: str | None = None) -> OpenImage:
+    """Read a picture that Pillow knows; turned upright as its EXIF orientation says.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    level : int
+        0: these formats have no pyramid.
+    axes : str, optional
+        Letters of the axes, ``"YX"`` or ``"YXS"`` by default.
+
+    Raises
+    ------
+    UnreadableImageError
+        If the file is damaged, of an unknown format, too large to be decoded at once, or an
+        animation.
+    UnusableImageError
+        If another level than 0 is asked for.
+    """
+    if level != 0:
+        raise UnusableImageError(f"{path} has the levels 0 to 0, got {level}")
+    pixels = _deep_png(path)
+    if pixels is None:
+        pixels = _with_pillow(path)
+    letters = axes or "YXS"[: pixels.ndim]
+    return OpenImage(path=path, pixels=pixels, axes=checked_axes(letters, pixels.shape, path))
+
+
+def _deep_png(path: Path) -> npt.NDArray[Any] | None:
+    """Return a PNG with more than one 16-bit channel, of which Pillow keeps 8 bits; else None."""
+    with decoding(path):
+        with path.open("rb") as file:
+            start = file.read(26)
+        is_deep = start[:8] == _PNG_START and start[24:25] == b"\x10"
+        if not is_deep or start[25] not in {2, 4, 6}:
+            return None
+        return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+
+
+def _with_pillow(path: Path) -> npt.NDArray[Any]:
+    """Return the pixels of a picture."""
+    try:
+        with decoding(path), warnings.catch_warnings():
+            # the user named this file: a large one is no attack
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                frames = getattr(picture, "n_frames", 1)
+                if frames > 1 and picture.format not in _SINGLE_FORMATS:
+                    raise UnreadableImageError(
+                        f"cannot read {path}: expected one picture, got an animation of {frames} "
+                        "frames; save the frame that you want as PNG"
+                    )
+                return np.asarray(_plain(ImageOps.exif_transpose(picture)))
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(
+            f"cannot read {path}: it has too many pixels to be decoded at once; "
+            "convert it to TIFF or OME-Zarr, which are read in parts"
+        ) from error
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Return a picture of a mode that NumPy understands as intensities or RGB."""
+    if picture.mode in _AS_THEY_ARE:
+        return picture
+    if picture.mode in {"LA", "La"}:
+        return picture.getchannel("L")
+    has_alpha = picture.mode in {"PA", "RGBa"} or "transparency" in picture.info
+    return picture.convert("RGBA" if has_alpha else "RGB")

@@ -28,13 +28,18 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[Path]:
     """Write a file under a temporary name, and give it its name when it is complete.
 
     Parameters
     ----------
     path : path-like
         The file to write. An older file of that name stays untouched until the new one is complete.
+
+    flush : bool
+        Wait until the content is on the disk before the file gets its name, so that a power cut
+        leaves the old or the new one. Not worth its time for what can be checked and computed
+        again.
 
     Yields
     ------
@@ -49,16 +54,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Notes
     -----
     When the block is left by any exception, Ctrl-C included, the temporary file is removed. The new
-    file is flushed to the disk before it takes its name, so that a power cut leaves the old or the
-    new one. It gets the permissions that any new file gets (those of :mod:`tempfile` would lock
-    colleagues out).
+    file gets the permissions that any new file gets (those of :mod:`tempfile` would lock colleagues
+    out).
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        _flush(temporary)
+        if flush:
+            _flush(temporary)
         temporary.replace(target)
     except OSError as error:
         _remove(temporary)

@@ -1,0 +1,118 @@
+"""What people type, as values: points, boxes, channels, planes and limits."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+_XY = 2
+_XYXY = 4
+
+
+def point(text: str) -> tuple[float, float]:
+    """Return ``"x,y"`` as numbers.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no point.
+
+    Examples
+    --------
+    >>> point("12,30.5")
+    (12.0, 30.5)
+    """
+    x, y = _numbers(text, _XY, "a point as x,y such as 120,85")
+    return x, y
+
+
+def box(text: str) -> tuple[float, float, float, float]:
+    """Return ``"x0,y0,x1,y1"`` as numbers.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no box with x0 < x1 and y0 < y1.
+    """
+    expected = "a box as x0,y0,x1,y1 such as 10,20,80,90"
+    x0, y0, x1, y1 = _numbers(text, _XYXY, expected)
+    if x0 >= x1 or y0 >= y1:
+        raise argparse.ArgumentTypeError(f"expected {expected} with x0 < x1, y0 < y1, got {text!r}")
+    return x0, y0, x1, y1
+
+
+def limits(text: str) -> tuple[float, float]:
+    """Return ``"low,high"`` as numbers.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no range.
+    """
+    expected = "limits as low,high such as 100,4000"
+    low, high = _numbers(text, _XY, expected)
+    if low >= high:
+        raise argparse.ArgumentTypeError(f"expected {expected} with low < high, got {text!r}")
+    return low, high
+
+
+def channels(text: str) -> dict[str, int | str] | list[int | str]:
+    """Return ``"red=0,green=DAPI"`` as a mapping, ``"0,2"`` as a list.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is a mixture or something is missing.
+
+    Examples
+    --------
+    >>> channels("red=0,blue=DAPI")
+    {'red': 0, 'blue': 'DAPI'}
+    """
+    expected = "channels as red=0,green=2 or 0,2, numbers from 0 or names"
+    parts = [part.strip() for part in text.split(",")]
+    pairs = [part.partition("=") for part in parts]
+    is_mapping = all(equals for _, equals, _ in pairs)
+    if is_mapping and all(colour and channel for colour, _, channel in pairs):
+        mapping = {colour.strip().lower(): _channel(channel) for colour, _, channel in pairs}
+        if len(mapping) == len(pairs):
+            return mapping
+    elif all(parts) and not any(equals for _, equals, _ in pairs):
+        return [_channel(part) for part in parts]
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+
+def plane(text: str) -> int | dict[str, int]:
+    """Return ``"5"`` as a number, ``"Z=5,T=0"`` as a mapping.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is neither.
+    """
+    try:
+        if "=" not in text:
+            return int(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        return {axis.strip().upper(): int(index) for axis, index in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a plane as 5 or Z=5,T=0, numbers from 0, got {text!r}"
+        ) from None
+
+
+def _numbers(text: str, count: int, expected: str) -> list[float]:
+    """Return comma-separated finite numbers."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return numbers
+
+
+def _channel(text: str) -> int | str:
+    """Return a channel's number, or its name."""
+    text = text.strip()
+    return int(text) if text.isdecimal() else text

@@ -1,0 +1,222 @@
+"""``sam-plugins models``: list, download, show and convert weights."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from sam_plugins.cli.console import in_bytes, mention, say, say_json, table
+from sam_plugins.errors import UnknownModelError
+
+if TYPE_CHECKING:
+    from sam_plugins.model.weights.registry import ModelEntry
+
+
+def add_parser(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "models", help="list, download, show, convert", description=__doc__
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", parents=[common], help="the models that have a name")
+    listing.add_argument("--json", action="store_true", help="print as JSON")
+    listing.set_defaults(run=run_list)
+
+    download = actions.add_parser("download", parents=[common], help="fetch weights and check them")
+    download.add_argument("names", nargs="+", metavar="NAME", help="names from the list")
+    _add_unverified(download)
+    download.set_defaults(run=run_download)
+
+    show = actions.add_parser("show", parents=[common], help="everything known about a model")
+    show.add_argument("model", metavar="MODEL", help="a name from the list, or a file")
+    show.add_argument("--json", action="store_true", help="print as JSON")
+    show.set_defaults(run=run_show)
+
+    convert = actions.add_parser(
+        "convert", parents=[common], help="rewrite any checkpoint as safetensors with a passport"
+    )
+    convert.add_argument("source", metavar="SOURCE", help="a name from the list, or a file")
+    convert.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="a new .safetensors file"
+    )
+    convert.add_argument("--name", help="name in the passport")
+    convert.add_argument("--licence", help="licence in the passport")
+    convert.add_argument("--half", action="store_true", help="store float16: half the size")
+    convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_unverified(convert)
+    convert.set_defaults(run=lambda args: run_convert(args, convert))
+
+
+def _add_unverified(parser: argparse.ArgumentParser) -> None:
+    """Add the option that accepts files without a published digest."""
+    parser.add_argument(
+        "--allow-unverified",
+        action="store_true",
+        help="accept files for which their publisher gives no digest",
+    )
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print the models that have a name; return the exit code."""
+    from sam_plugins.model.weights.registry import model_entries
+
+    if args.json:
+        say_json([_entry_values(entry) for entry in model_entries()])
+        return 0
+    rows = [
+        {
+            "name": entry.name,
+            "where": _where(entry),
+            "size": in_bytes(_size(entry)),
+            "licence": entry.licence,
+            "good for": entry.good_for,
+        }
+        for entry in model_entries()
+    ]
+    say(table(rows))
+    return 0
+
+
+def run_download(args: argparse.Namespace) -> int:
+    """Fetch models by name; return the exit code."""
+    from sam_plugins.model.weights.download import fetch
+    from sam_plugins.model.weights.registry import find_entry
+
+    entries = [find_entry(name) for name in args.names]  # all names first: no half of the work
+    for entry in entries:
+        if entry.is_shipped:
+            mention(f"{entry.name} comes with the package: nothing to download")
+            path = entry.path
+        else:
+            path = fetch(entry, allow_unverified=args.allow_unverified)
+        say(str(path))
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print what is known about a model; return the exit code."""
+    values = describe_model(args.model)
+    if args.json:
+        say_json(values)
+        return 0
+    for key, value in values.items():
+        _say_value(key, value, 0)
+    return 0
+
+
+def run_convert(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Rewrite a checkpoint; return the exit code."""
+    if not args.output.endswith(".safetensors"):
+        parser.error(f"--output must end in .safetensors, got {args.output}")
+    import torch
+
+    from sam_plugins.model.weights.convert import convert_checkpoint
+
+    path = convert_checkpoint(
+        args.source,
+        args.output,
+        name=args.name,
+        licence=args.licence,
+        dtype=torch.float16 if args.half else torch.float32,
+        overwrite=args.overwrite,
+        allow_unverified=args.allow_unverified,
+    )
+    say(str(path))
+    return 0
+
+
+def describe_model(name_or_path: str) -> dict[str, Any]:
+    """Return everything known about a model, without downloading it.
+
+    Raises
+    ------
+    UnknownModelError
+        If no model has that name.
+    CheckpointError
+        If the file cannot be read.
+    """
+    from sam_plugins.model.weights.loading import load_checkpoint
+    from sam_plugins.model.weights.registry import find_entry
+
+    values: dict[str, Any] = {}
+    try:
+        entry = find_entry(name_or_path)
+    except UnknownModelError:
+        pass  # a file, or a name whose error load_checkpoint gives with the nearest names
+    else:
+        values = _entry_values(entry)
+        if not entry.path.is_file():
+            return values
+    loaded = load_checkpoint(name_or_path, allow_unverified=True)
+    config = loaded.config.to_dict()
+    values |= {
+        "file": str(loaded.path),
+        "model_id": loaded.model_id,
+        "sha256": loaded.sha256,
+        "parameters": sum(t.numel() for t in loaded.state_dict.values() if t.is_floating_point()),
+        "architecture": loaded.config.image_encoder.kind,
+        "preprocessing": _finite(config["preprocessing"]),
+    }
+    if loaded.left_aside:
+        values["also in the file"] = list(loaded.left_aside)
+    if loaded.passport is not None:
+        passport = loaded.passport.to_dict()
+        for key in ("architecture", "preprocessing"):
+            passport.pop(key, None)
+        values["passport"] = passport
+    return values
+
+
+def _entry_values(entry: ModelEntry) -> dict[str, Any]:
+    """Return an entry of the registry as plain values."""
+    return {
+        "name": entry.name,
+        "aliases": list(entry.aliases),
+        "where": _where(entry),
+        "path": str(entry.path),
+        "size_bytes": _size(entry),
+        "licence": entry.licence,
+        "good_for": entry.good_for,
+        "input": entry.input_convention,
+        "digest": entry.digest,
+        "urls": list(entry.urls),
+    }
+
+
+def _where(entry: ModelEntry) -> str:
+    """Say whether a model is on this machine."""
+    if entry.is_shipped:
+        return "shipped" if entry.path.is_file() else "missing"
+    return "downloaded" if entry.path.is_file() else "online"
+
+
+def _size(entry: ModelEntry) -> int:
+    """Return the size of the file that is here, or of the one to download."""
+    return entry.path.stat().st_size if entry.path.is_file() else entry.size_bytes
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values for JSON, which knows no infinity."""
+    return {key: None if value == float("inf") else value for key, value in values.items()}
+
+
+def _say_value(key: str, value: Any, depth: int) -> None:  # noqa: ANN401
+    """Print a value, nested ones indented."""
+    indent = "  " * depth
+    name = key.replace("_", " ")
+    if isinstance(value, dict) and value:
+        say(f"{indent}{name}:")
+        for inner_key, inner in value.items():
+            _say_value(str(inner_key), inner, depth + 1)
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        say(f"{indent}{name}:")
+        for inner in value:
+            say(f"{indent}  {', '.join(f'{k} {v}' for k, v in inner.items() if v)}")
+    else:
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        say(
+            f"{indent}{name + ':':<{max(1, 18 - len(indent))}}{'-' if shown in (None, '') else shown}"
+        )

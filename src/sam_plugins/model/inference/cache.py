@@ -1,0 +1,432 @@
+"""Embeddings kept in memory and on disk, found again by content.
+
+An image is encoded once per model, whichever front end asks, and is found again after a restart.
+The key is a digest of the pixels that the model sees, of the preprocessing and of the model's id,
+so that nothing can be stale and a renamed file is still known.
+
+**Rounding rule.** Embeddings are kept as float16, half the size of float32. Fresh results are
+rounded in the same way before they are returned: an answer never depends on whether the embedding
+was cached. Values that float16 cannot hold (beyond 65,504) are not kept at all, and returned as
+they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from sam_plugins.errors import CacheError, OutputError
+from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.io.atomic import TEMPORARY_SUFFIX, atomic_path
+from sam_plugins.model.networks.config import Preprocessing
+
+DEFAULT_MEMORY_BYTES = 512 * 2**20
+DEFAULT_DISK_BYTES = 4 * 2**30
+
+_FORMAT = "sam-plugins-embedding-1"
+_SUFFIX = ".embedding"  # safetensors behind a digest
+_LOCK_NAME = ".eviction.lock"
+_KEY = re.compile(r"[0-9a-f]{16,128}")
+_ABANDONED_SECONDS = 3600
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class CacheWarning(UserWarning):
+    """The disk cannot be used; embeddings are kept in memory only."""
+
+
+def embedding_key(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing, model_id: str) -> str:
+    """Return the key of an image's embedding.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (H, W, 3), uint8
+        What the model sees: contrast and choice of channels are already in it.
+    preprocessing : Preprocessing
+        Of the model.
+    model_id : str
+        Name and digest of the weights.
+
+    Returns
+    -------
+    str
+        40 hexadecimal digits of a BLAKE2b digest.
+    """
+    header = {
+        "format": _FORMAT,
+        "shape": list(rgb.shape),
+        "dtype": rgb.dtype.str,
+        "preprocessing": asdict(preprocessing),
+        "model_id": model_id,
+    }
+    digest = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=20)
+    digest.update(b"\0")
+    rows = max(1, (1 << 24) // max(1, rgb[:1].nbytes))
+    for start in range(0, rgb.shape[0], rows):
+        digest.update(np.ascontiguousarray(rgb[start : start + rows]).data)
+    return digest.hexdigest()
+
+
+class EmbeddingCache:
+    """A mapping from keys to image embeddings, bounded in memory and on disk.
+
+    Safe with several threads and several processes, after crashes, and on disks that are full or
+    read-only: the worst that happens is that an embedding is computed again.
+
+    Parameters
+    ----------
+    directory : path-like, optional
+        Folder of the files; created when first written to. None keeps embeddings in memory only.
+    max_memory_bytes, max_disk_bytes : int
+        The least recently used embeddings go when these are exceeded; 0 switches a level off.
+
+    Notes
+    -----
+    Files are written under a temporary name and carry a digest of their content: half files and
+    damaged ones are computed again. Threads that ask for the same key at the same time wait for one
+    computation. Processes may compute the same key twice; whoever finishes last writes the same
+    content. Only the eviction takes a lock between processes, and skips its turn when it is taken.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        max_disk_bytes: int = DEFAULT_DISK_BYTES,
+    ) -> None:
+        if max_memory_bytes < 0 or max_disk_bytes < 0:
+            raise ValueError(
+                f"sizes must be 0 or more bytes, got {max_memory_bytes} and {max_disk_bytes}"
+            )
+        self.directory = None if directory is None else Path(directory)
+        self.max_memory_bytes = max_memory_bytes
+        self.max_disk_bytes = max_disk_bytes
+        self._memory: OrderedDict[str, _Packed] = OrderedDict()
+        self._memory_bytes = 0
+        self._flights: dict[str, _Flight] = {}
+        self._lock = threading.Lock()
+        self._is_disk_writable = self.directory is not None and max_disk_bytes > 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the embeddings in memory."""
+        return self._memory_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the embeddings on disk."""
+        return sum(size for _, size, _ in self._files())
+
+    def get_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], ImageEmbedding],
+        *,
+        device: torch.device | str = "cpu",
+    ) -> ImageEmbedding:
+        """Return the embedding of a key, computing it when it is not there.
+
+        Parameters
+        ----------
+        key : str
+            From :func:`embedding_key`.
+        compute : callable
+            Encodes the image. Called at most once at a time for a key; when it raises, the error
+            goes to its caller and another waiting thread tries.
+        device : device
+            Where the tensors shall be.
+
+        Returns
+        -------
+        ImageEmbedding
+            Rounded to float16, in the type that ``compute`` returned; tensors of the caller's own.
+
+        Raises
+        ------
+        ValueError
+            If the key is none.
+        """
+        _check_key(key)
+        while True:
+            with self._lock:
+                flight = self._flights.get(key)
+                is_ours = flight is None
+                if flight is None:
+                    flight = self._flights[key] = _Flight()
+            if is_ours:
+                return self._fly(key, flight, compute, device)
+            flight.landed.wait()
+            if flight.packed is not None:
+                return flight.packed.unpack(device)
+
+    def get(self, key: str, *, device: torch.device | str = "cpu") -> ImageEmbedding | None:
+        """Return the embedding of a key, or None; see :meth:`get_or_compute`."""
+        _check_key(key)
+        packed = self._find(key)
+        return None if packed is None else packed.unpack(device)
+
+    def clear(self) -> None:
+        """Remove all embeddings from memory and disk.
+
+        Raises
+        ------
+        CacheError
+            If a file cannot be removed.
+        """
+        with self._lock:
+            self._memory.clear()
+            self._memory_bytes = 0
+        for path, _, _ in self._files():
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise CacheError(
+                    f"cannot remove {path}: {error.strerror}; remove the folder by hand"
+                ) from error
+
+    def _fly(
+        self,
+        key: str,
+        flight: _Flight,
+        compute: Callable[[], ImageEmbedding],
+        device: torch.device | str,
+    ) -> ImageEmbedding:
+        """Find or compute an embedding, for ourselves and for all who wait."""
+        try:
+            packed = self._find(key)
+            if packed is None:
+                embedding = compute()
+                packed = _Packed.of(embedding)
+                if packed is None:
+                    return embedding
+                self._keep_in_memory(key, packed)
+                self._keep_on_disk(key, packed)
+            flight.packed = packed
+            return packed.unpack(device)
+        finally:
+            with self._lock:
+                del self._flights[key]
+            flight.landed.set()
+
+    def _find(self, key: str) -> _Packed | None:
+        """Return a kept embedding from memory or disk."""
+        with self._lock:
+            packed = self._memory.get(key)
+            if packed is not None:
+                self._memory.move_to_end(key)
+                return packed
+        packed = self._read(key)
+        if packed is not None:
+            self._keep_in_memory(key, packed)
+        return packed
+
+    def _keep_in_memory(self, key: str, packed: _Packed) -> None:
+        """Keep an embedding in memory, dropping the least recently used ones."""
+        if packed.nbytes > self.max_memory_bytes:
+            return
+        with self._lock:
+            older = self._memory.pop(key, None)
+            self._memory_bytes += packed.nbytes - (0 if older is None else older.nbytes)
+            self._memory[key] = packed
+            while self._memory_bytes > self.max_memory_bytes:
+                _, dropped = self._memory.popitem(last=False)
+                self._memory_bytes -= dropped.nbytes
+
+    def _path(self, key: str) -> Path | None:
+        """Return the file of a key."""
+        return None if self.directory is None else self.directory / f"{key}{_SUFFIX}"
+
+    def _read(self, key: str) -> _Packed | None:
+        """Return an embedding from disk; a damaged file is removed."""
+        path = self._path(key)
+        if path is None:
+            return None
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        packed = _Packed.from_bytes(content)
+        with contextlib.suppress(OSError):
+            if packed is None:
+                path.unlink()
+            else:
+                os.utime(path)  # the time of last use
+        return packed
+
+    def _keep_on_disk(self, key: str, packed: _Packed) -> None:
+        """Write an embedding to disk; when that fails, warn once and use memory from then on."""
+        path = self._path(key)
+        if path is None or not self._is_disk_writable:
+            return
+        content = packed.to_bytes()
+        if len(content) > self.max_disk_bytes:
+            return
+        try:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"cannot create {path.parent}: {error.strerror}") from error
+            with atomic_path(path, flush=False) as temporary:
+                temporary.write_bytes(content)
+        except OutputError as error:
+            with self._lock:
+                is_first, self._is_disk_writable = self._is_disk_writable, False
+            if is_first:
+                warnings.warn(
+                    f"embeddings are kept in memory only: {error}", CacheWarning, stacklevel=4
+                )
+            return
+        self._evict()
+
+    def _evict(self) -> None:
+        """Remove the least recently used files while there are too many, and abandoned ones."""
+        if self.directory is None:
+            return
+        lock = filelock.FileLock(self.directory / _LOCK_NAME, timeout=0)
+        with contextlib.suppress(OSError, filelock.Timeout), lock:
+            self._sweep()
+            files = sorted(self._files(), key=lambda file: file[2])
+            total = sum(size for _, size, _ in files)
+            for path, size, _ in files:
+                if total <= self.max_disk_bytes:
+                    break
+                with contextlib.suppress(OSError):  # open elsewhere (Windows): next time
+                    path.unlink()
+                    total -= size
+
+    def _sweep(self) -> None:
+        """Remove temporary files that a crash left behind."""
+        if self.directory is None:
+            return
+        now = time.time()
+        for path in self.directory.glob(f".*{TEMPORARY_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                if now - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
+
+    def _files(self) -> Iterator[tuple[Path, int, float]]:
+        """Yield path, size and time of last use of each file."""
+        if self.directory is None:
+            return
+        try:
+            entries = list(os.scandir(self.directory))
+        except OSError:
+            return
+        for entry in entries:
+            if entry.name.endswith(_SUFFIX) and _KEY.fullmatch(entry.name[: -len(_SUFFIX)]):
+                with contextlib.suppress(OSError):  # another process has just removed it
+                    status = entry.stat()
+                    yield Path(entry.path), status.st_size, status.st_mtime
+
+
+class _Flight:
+    """One computation that others may wait for."""
+
+    def __init__(self) -> None:
+        self.landed = threading.Event()
+        self.packed: _Packed | None = None
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """An embedding whose tensors are float16 on the CPU."""
+
+    embedding: ImageEmbedding
+    dtype: str
+
+    @classmethod
+    def of(cls, embedding: ImageEmbedding) -> _Packed | None:
+        """Round an embedding; None where float16 cannot hold it."""
+        dtype = str(embedding.features.dtype).removeprefix("torch.")
+        tensors = [embedding.features, *embedding.skips]
+        if dtype not in _DTYPES or any(t.dtype != tensors[0].dtype for t in tensors):
+            return None
+        halves = [t.detach().to("cpu", torch.float16, copy=True).contiguous() for t in tensors]
+        if not all(bool(torch.isfinite(half).all()) for half in halves):
+            return None
+        return cls(replace(embedding, features=halves[0], skips=tuple(halves[1:])), dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(t.nbytes for t in (self.embedding.features, *self.embedding.skips))
+
+    def unpack(self, device: torch.device | str) -> ImageEmbedding:
+        """Return an embedding of the original type with tensors of its own."""
+        dtype = _DTYPES[self.dtype]
+        return replace(
+            self.embedding,
+            features=self.embedding.features.to(device, dtype, copy=True),
+            skips=tuple(skip.to(device, dtype, copy=True) for skip in self.embedding.skips),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the content of a file."""
+        embedding = self.embedding
+        tensors = {"features": embedding.features}
+        tensors |= {f"skips.{i}": skip for i, skip in enumerate(embedding.skips)}
+        values = {
+            "format": _FORMAT,
+            "dtype": self.dtype,
+            "model_id": embedding.model_id,
+            "original_size_hw": list(embedding.original_size_hw),
+            "input_size_hw": list(embedding.input_size_hw),
+            "padded_size_hw": list(embedding.padded_size_hw),
+        }
+        body = safetensors.torch.save(tensors, {"embedding": json.dumps(values)})
+        return hashlib.blake2b(body, digest_size=32).digest() + body
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> _Packed | None:
+        """Return the embedding of a file, None where it is damaged or of another version."""
+        digest, body = content[:32], content[32:]
+        if hashlib.blake2b(body, digest_size=32).digest() != digest:
+            return None
+        try:
+            length = int.from_bytes(body[:8], "little")
+            header = json.loads(body[8 : 8 + length])
+            values = json.loads(header["__metadata__"]["embedding"])
+            tensors = safetensors.torch.load(body)
+            if values["format"] != _FORMAT or values["dtype"] not in _DTYPES:
+                return None
+            embedding = ImageEmbedding(
+                features=tensors["features"],
+                skips=tuple(tensors[f"skips.{i}"] for i in range(len(tensors) - 1)),
+                original_size_hw=_pair(values["original_size_hw"]),
+                input_size_hw=_pair(values["input_size_hw"]),
+                padded_size_hw=_pair(values["padded_size_hw"]),
+                model_id=str(values["model_id"]),
+            )
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            return None
+        return cls(embedding, values["dtype"])
+
+
+def _pair(values: list[int]) -> tuple[int, int]:
+    """Return a size from JSON."""
+    height, width = values
+    return int(height), int(width)
+
+
+def _check_key(key: str) -> None:
+    """Refuse what could be a path."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"key must be 16 to 128 hexadecimal digits, got {key!r}")

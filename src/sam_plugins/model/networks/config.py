@@ -1,0 +1,216 @@
+"""The numbers that define a network: plain values that a weight file can carry and a builder can read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class _Dataclass(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+_Part = TypeVar("_Part", bound=_Dataclass)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the input of an image encoder.
+
+    Parameters
+    ----------
+    pixel_mean, pixel_std : tuple of 3 float
+        Subtracted from, and divided into, RGB values of the range 0 to 255.
+    min_long_side, max_long_side : int
+        The longer side of the input in pixels: shorter pictures are enlarged, longer ones reduced.
+    max_enlargement : float
+        A picture is never enlarged by more than this factor; infinity for SAM, which always fills its input.
+    pad_to : "square" or int
+        Zeros are added at the bottom and the right, to a square of ``max_long_side`` (SAM) or to a
+        multiple of this many pixels on each side.
+    """
+
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    min_long_side: int = 1024
+    max_long_side: int = 1024
+    max_enlargement: float = float("inf")
+    pad_to: Literal["square"] | int = "square"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.min_long_side <= self.max_long_side:
+            raise ValueError(
+                "min_long_side must lie between 1 and max_long_side, "
+                f"got {self.min_long_side} and {self.max_long_side}"
+            )
+        if self.max_enlargement < 1:
+            raise ValueError(f"max_enlargement must be 1 or more, got {self.max_enlargement}")
+        if min(self.pixel_std) <= 0:
+            raise ValueError(f"pixel_std must be positive, got {self.pixel_std}")
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Plain vision transformer with windowed and global attention (SAM, appendix A; ViTDet)."""
+
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    global_attention_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    image_size: int = 1024
+    patch_size: int = 16
+    window_size: int = 14
+    mlp_ratio: float = 4.0
+    out_dim: int = 256
+    kind: Literal["vit"] = "vit"
+
+
+@dataclass(frozen=True)
+class TinyVitConfig:
+    """TinyViT with the strides that MobileSAM uses (Wu et al. 2022; Zhang et al. 2023)."""
+
+    embed_dims: tuple[int, ...] = (64, 128, 160, 320)
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (2, 4, 5, 10)
+    window_sizes: tuple[int, ...] = (7, 7, 14, 7)
+    image_size: int = 1024
+    mlp_ratio: float = 4.0
+    out_dim: int = 256
+    kind: Literal["tiny_vit"] = "tiny_vit"
+
+
+@dataclass(frozen=True)
+class PyramidConfig:
+    """Convolutional pyramid of the shipped model: stages at strides 4, 8, 16 and 32, fused top down.
+
+    ``skip_dims`` are the channels of the fused maps at strides 8 and 4, which the mask decoder uses
+    for fine detail.
+    """
+
+    stage_dims: tuple[int, ...] = (64, 128, 224, 320)
+    stage_depths: tuple[int, ...] = (2, 2, 3, 1)
+    context_depth: int = 3
+    skip_dims: tuple[int, int] = (64, 48)
+    image_size: int = 1024
+    out_dim: int = 128
+    drop_path: float = 0.0
+    kind: Literal["pyramid"] = "pyramid"
+
+
+@dataclass(frozen=True)
+class PromptEncoderConfig:
+    """Prompt encoder: ``prompt_map_dims`` (stride 4, hidden) draws the prompts as a map as well."""
+
+    mask_in_dim: int = 16
+    prompt_map_dims: tuple[int, int] | None = None
+    text_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class MaskDecoderConfig:
+    """Mask decoder: SAM's numbers by default."""
+
+    depth: int = 2
+    num_heads: int = 8
+    mlp_dim: int = 2048
+    upscale_dims: tuple[int, int] = (64, 32)
+    num_multimask_outputs: int = 3
+    iou_head_depth: int = 3
+    iou_head_hidden_dim: int = 256
+    uses_skips: bool = False
+    scores_masks: bool = False
+
+
+@dataclass(frozen=True)
+class InstanceDecoderConfig:
+    """Dense head: foreground, centre and distance to the border at stride 4."""
+
+    hidden_dim: int = 64
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """Everything that is needed to build a promptable model, before any weight is known."""
+
+    image_encoder: VitConfig | TinyVitConfig | PyramidConfig = field(default_factory=VitConfig)
+    prompt_encoder: PromptEncoderConfig = field(default_factory=PromptEncoderConfig)
+    mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
+    instance_decoder: InstanceDecoderConfig | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dictionaries of plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SamConfig:
+        """Build a config from :meth:`to_dict`'s result, also after a round trip through JSON.
+
+        Raises
+        ------
+        ValueError
+            If a key or the kind of image encoder is unknown.
+        """
+        parts: dict[str, Any] = {
+            "prompt_encoder": PromptEncoderConfig,
+            "mask_decoder": MaskDecoderConfig,
+            "instance_decoder": InstanceDecoderConfig,
+            "preprocessing": Preprocessing,
+        }
+        unknown = set(values) - set(parts) - {"image_encoder"}
+        if unknown:
+            raise ValueError(f"unknown parts of a model config: {sorted(unknown)}")
+        built: dict[str, Any] = {
+            key: _build(part, values[key])
+            for key, part in parts.items()
+            if values.get(key) is not None
+        }
+        encoder = dict(values.get("image_encoder", {"kind": "vit"}))
+        kinds: dict[str, Any] = {
+            "vit": VitConfig,
+            "tiny_vit": TinyVitConfig,
+            "pyramid": PyramidConfig,
+        }
+        kind = encoder.get("kind", "vit")
+        if kind not in kinds:
+            raise ValueError(f"image encoder kind must be one of {sorted(kinds)}, got {kind!r}")
+        return cls(image_encoder=_build(kinds[kind], encoder), **built)
+
+
+def _build(part: type[_Part], values: dict[str, Any]) -> _Part:
+    """Build one dataclass, lists of JSON turned back into tuples."""
+    unknown = set(values) - set(part.__dataclass_fields__)
+    if unknown:
+        raise ValueError(f"unknown {part.__name__} values: {sorted(unknown)}")
+    return part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+SAM_VIT_B = SamConfig()
+SAM_VIT_L = SamConfig(
+    VitConfig(embed_dim=1024, depth=24, num_heads=16, global_attention_blocks=(5, 11, 17, 23))
+)
+SAM_VIT_H = SamConfig(
+    VitConfig(embed_dim=1280, depth=32, num_heads=16, global_attention_blocks=(7, 15, 23, 31))
+)
+MOBILE_SAM = SamConfig(TinyVitConfig())
+SHIPPED = SamConfig(
+    image_encoder=PyramidConfig(),
+    prompt_encoder=PromptEncoderConfig(prompt_map_dims=(32, 24)),
+    mask_decoder=MaskDecoderConfig(
+        mlp_dim=512,
+        upscale_dims=(64, 32),
+        iou_head_hidden_dim=128,
+        uses_skips=True,
+        scores_masks=True,
+    ),
+    instance_decoder=InstanceDecoderConfig(hidden_dim=48),
+    preprocessing=Preprocessing(
+        min_long_side=768, max_long_side=1024, max_enlargement=2.0, pad_to=32
+    ),
+)

@@ -1,0 +1,183 @@
+"""From points, boxes, masks and text to the tokens and maps that the mask decoder reads."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sam_plugins.model.networks.layers import LayerNorm2d
+from sam_plugins.model.networks.prompt_map import PromptMap
+
+
+class EncodedPrompts(NamedTuple):
+    """What the mask decoder needs to know of N prompts.
+
+    ``tokens`` is (N, T, D); ``dense`` (N, D, h, w) is added to the image embedding; ``skip``
+    (N, S, 4 h, 4 w) joins the finest features, or is None for networks without a prompt map.
+    """
+
+    tokens: Tensor
+    dense: Tensor
+    skip: Tensor | None
+
+
+class RandomFourierFeatures(nn.Module):
+    """Positional encoding by random spatial frequencies (Tancik et al. 2020)."""
+
+    positional_encoding_gaussian_matrix: Tensor
+
+    def __init__(self, num_features: int, scales: tuple[float, float] = (1.0, 1.0)) -> None:
+        """Draw frequencies; ``scales`` is the log-uniform range of their standard deviation."""
+        super().__init__()
+        low, high = math.log(scales[0]), math.log(scales[1])
+        spread = torch.exp(torch.linspace(low, high, num_features))
+        self.register_buffer(
+            "positional_encoding_gaussian_matrix", torch.randn(2, num_features) * spread
+        )
+
+    def forward(self, positions_xy: Tensor) -> Tensor:
+        """Encode positions in [0, 1] of shape (..., 2) as (..., 2 * num_features)."""
+        angles = (2 * positions_xy - 1) @ self.positional_encoding_gaussian_matrix
+        angles = 2 * math.pi * angles
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class PromptEncoder(nn.Module):
+    """Encode prompts given in pixels of the network's input (SAM, section 3 and appendix A).
+
+    Positions are measured against a reference square of ``image_size`` pixels whatever the size of
+    the input is, so a distance in pixels looks the same in a small and in a large input.
+
+    Shape legend: N prompts (objects), K points, D channels, h and w of the image embedding.
+    """
+
+    not_a_point = -1
+
+    def __init__(
+        self,
+        embed_dim: int,
+        image_size: int,
+        *,
+        stride: int = 16,
+        mask_in_dim: int = 16,
+        prompt_map_dims: tuple[int, int] | None = None,
+        text_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.image_size = image_size
+        self.stride = stride
+        scales = (1.0, 1.0) if prompt_map_dims is None else (1.0, 16.0)
+        self.pe_layer = RandomFourierFeatures(embed_dim // 2, scales)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
+        self.not_a_point_embed = nn.Embedding(1, embed_dim)
+        self.prompt_map = None
+        if prompt_map_dims is None:
+            self.mask_downscaling = nn.Sequential(
+                nn.Conv2d(1, mask_in_dim // 4, kernel_size=2, stride=2),
+                LayerNorm2d(mask_in_dim // 4),
+                nn.GELU(),
+                nn.Conv2d(mask_in_dim // 4, mask_in_dim, kernel_size=2, stride=2),
+                LayerNorm2d(mask_in_dim),
+                nn.GELU(),
+                nn.Conv2d(mask_in_dim, embed_dim, kernel_size=1),
+            )
+            self.no_mask_embed = nn.Embedding(1, embed_dim)
+        else:
+            self.prompt_map = PromptMap(embed_dim, *prompt_map_dims)
+        self.text_projection = None if text_dim is None else nn.Linear(text_dim, embed_dim)
+
+    def positional_encoding(self, size_hw: tuple[int, int]) -> Tensor:
+        """Return the encoding (1, D, h, w) of the centres of an image embedding's cells."""
+        height, width = size_hw
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix
+        step = self.stride / self.image_size
+        y = (torch.arange(height, device=matrix.device, dtype=matrix.dtype) + 0.5) * step
+        x = (torch.arange(width, device=matrix.device, dtype=matrix.dtype) + 0.5) * step
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+        encoded: Tensor = self.pe_layer(torch.stack([grid_x, grid_y], dim=-1))
+        return encoded.permute(2, 0, 1)[None]
+
+    def _place(self, positions_xy: Tensor) -> Tensor:
+        """Encode input pixels (..., 2); an integer is a pixel's centre, hence the half."""
+        encoded: Tensor = self.pe_layer((positions_xy + 0.5) / self.image_size)
+        return encoded
+
+    def _point_tokens(self, points_xy: Tensor, labels: Tensor) -> Tensor:
+        """Tokens (N, K, D) of points with labels 1, 0 or -1 (padding)."""
+        is_padding = (labels == self.not_a_point)[..., None]
+        tokens = torch.where(is_padding, 0.0, self._place(points_xy))
+        tokens = tokens + is_padding * self.not_a_point_embed.weight
+        for label in (0, 1):
+            tokens = tokens + (labels == label)[..., None] * self.point_embeddings[label].weight
+        return tokens
+
+    def _box_tokens(self, boxes_xyxy: Tensor) -> Tensor:
+        """Tokens (N, 2, D) of the two corners."""
+        corners = self._place(boxes_xyxy.unflatten(-1, (2, 2)))
+        kinds = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+        return corners + kinds
+
+    def forward(
+        self,
+        *,
+        size_hw: tuple[int, int],
+        points_xy: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes_xyxy: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> EncodedPrompts:
+        """Encode N prompts.
+
+        Parameters
+        ----------
+        size_hw : tuple of int
+            Rows and columns of the image embedding.
+        points_xy, point_labels : Tensor of shape (N, K, 2) and (N, K), optional
+            Input pixels; labels 1 (object), 0 (background), -1 (padding).
+        boxes_xyxy : Tensor of shape (N, 4), optional
+        mask_logits : Tensor of shape (N, 1, 4 h, 4 w), optional
+            Low-res logits of an earlier answer.
+        text_embeddings : Tensor of shape (N, E), optional
+
+        Raises
+        ------
+        ValueError
+            If no prompt is given at all, or a text without a text projection.
+        """
+        given = (points_xy, boxes_xyxy, mask_logits, text_embeddings)
+        first = next((value for value in given if value is not None), None)
+        if first is None:
+            raise ValueError("at least one of points, boxes, mask logits or text must be given")
+        tokens: list[Tensor] = []
+        if points_xy is not None and point_labels is not None:
+            if boxes_xyxy is None:  # A padding point stands where a box's corners would.
+                points_xy = nn.functional.pad(points_xy, (0, 0, 0, 1))
+                point_labels = nn.functional.pad(point_labels, (0, 1), value=self.not_a_point)
+            tokens.append(self._point_tokens(points_xy, point_labels))
+        if boxes_xyxy is not None:
+            tokens.append(self._box_tokens(boxes_xyxy))
+        if text_embeddings is not None:
+            if self.text_projection is None:
+                raise ValueError("this model has no text projection: give points, boxes or masks")
+            tokens.append(self.text_projection(text_embeddings)[:, None])
+        count = first.shape[0]
+        sparse = torch.cat(tokens, dim=1) if tokens else first.new_zeros(count, 0, self.embed_dim)
+        if self.prompt_map is not None:
+            dense, skip = self.prompt_map(
+                (4 * size_hw[0], 4 * size_hw[1]),
+                count,
+                points_xy,
+                point_labels,
+                boxes_xyxy,
+                mask_logits,
+            )
+            return EncodedPrompts(sparse, dense, skip)
+        if mask_logits is not None:
+            return EncodedPrompts(sparse, self.mask_downscaling(mask_logits), None)
+        empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return EncodedPrompts(sparse, empty.expand(count, -1, *size_hw), None)

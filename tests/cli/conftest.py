@@ -1,0 +1,63 @@
+"""A command line whose model is a threshold: quick, and right on the pictures of these tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from sam_plugins.cli import segment
+from sam_plugins.cli.core import Found, PromptChoice
+
+
+class FakeCore:
+    """Everything brighter than half is an object."""
+
+    model_id = "fake-0123456789ab"
+
+    def __init__(self) -> None:
+        self.seen: list[npt.NDArray[np.uint8]] = []
+        self.asked: list[Any] = []
+
+    def automatic(self, rgb: npt.NDArray[np.uint8], mode: str, progress: Any) -> Found:
+        self.seen.append(rgb)
+        self.asked.append(mode)
+        if progress is not None:
+            progress(1, 2)
+            progress(2, 2)
+        labels, count = ndimage.label(rgb[..., 0] > 127)
+        return Found(labels.astype(np.int32), np.linspace(0.9, 0.5, count))
+
+    def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
+        self.asked.append(prompts)
+        height, width = rgb.shape[:2]
+        for x, y in prompts.points_xy:
+            if x >= width or y >= height:
+                raise ValueError(f"points_xy must lie within the image, got ({x:g}, {y:g})")
+        labels = np.zeros((height, width), np.int32)
+        labels[2:5, 3:7] = 1
+        return Found(labels, np.array([0.75]))
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
+    fake = FakeCore()
+    monkeypatch.setattr(segment, "load_core", lambda model, device: fake)
+    return fake
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, count in (("a", 1), ("b", 3)):
+        picture = np.zeros((20, 30), np.uint8)
+        for i in range(count):
+            picture[2:6, 2 + 8 * i : 7 + 8 * i] = 255
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    return folder

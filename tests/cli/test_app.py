@@ -1,0 +1,140 @@
+"""The parser, its exit codes, and how fast it starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import pytest
+
+from sam_plugins import __version__
+from sam_plugins.cli import app, main
+from sam_plugins.cli.console import in_bytes, say, table
+
+HEAVY = ("torch", "numpy", "scipy", "PIL", "tifffile", "zarr", "tqdm", "skimage")
+
+
+def run_fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sam_plugins.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_version() -> None:
+    done = run_fresh("--version")
+    assert (done.returncode, done.stdout) == (0, f"sam-plugins {__version__}\n")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, json\n"
+        "from sam_plugins.cli import main\n"
+        "try:\n    main(['segment', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["dance"], r"invalid choice: 'dance'"),
+        (["models"], "the following arguments are required: ACTION"),
+        (["segment", "a.png"], "the following arguments are required: -o/--output"),
+    ],
+)
+def test_wrong_usage_leaves_with_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == app.EXIT_USAGE
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("segment", "models", "info", "demo"):
+        with pytest.raises(SystemExit) as left:
+            main([command, "--help"])
+        assert left.value.code == 0
+        assert "usage: sam-plugins" in capsys.readouterr().out
+
+
+def replace_info(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    monkeypatch.setattr(app.info, "run", run)
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    replace_info(monkeypatch, interrupted)
+    assert main(["info"]) == app.EXIT_INTERRUPTED
+    assert "interrupted; every file that was written is complete" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(_: object) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("the disk is\nfull", UserWarning, stacklevel=2)
+        return 0
+
+    replace_info(monkeypatch, warn)
+    assert main(["info"]) == 0
+    assert capsys.readouterr().err == "sam-plugins: warning: the disk is full\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell's pipe and head")
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "from sam_plugins.cli import app\n"
+        "def run(_):\n"
+        "    for _ in range(100000):\n"
+        "        print('line')\n"
+        "    return 0\n"
+        "app.info.run = run\n"
+        "sys.exit(app.main(['info']))"
+    )
+    piped = f'{sys.executable} -c "$CODE" | head -1'
+    done = subprocess.run(
+        ["bash", "-c", piped],
+        env={"CODE": code, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "line\n"
+    assert done.stderr == ""
+
+
+def test_tables_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert table([]) == ""
+    assert table([{"a": "1", "bb": "22"}, {"a": "333", "bb": ""}]).splitlines() == [
+        "A    BB",
+        "1    22",
+        "333",
+    ]
+    assert [in_bytes(n) for n in (0, 1023, 1024, 5 * 2**20, 3 * 2**30)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "5.0 MiB",
+        "3.0 GiB",
+    ]
+    say("text")
+    assert capsys.readouterr().out == "text\n"

@@ -1,0 +1,129 @@
+"""``models``, ``info`` and ``demo``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+
+from sam_plugins import __version__
+from sam_plugins.cli import info, main
+from sam_plugins.model.weights.registry import find_entry, model_entries
+
+
+def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["NAME", "WHERE", "SIZE", "LICENCE"]
+    assert len(lines) == 1 + len(model_entries())
+    assert any(re.match(r"sam_vit_b +online +357\.7 MiB +Apache-2\.0", line) for line in lines)
+
+
+def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [e["name"] for e in entries] == [e.name for e in model_entries()]
+
+
+def test_a_model_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "sam_vit_b"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"where: +online", out)
+    assert re.search(r"licence: +Apache-2\.0", out)
+
+
+def test_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
+    for action in (["show"], ["download"]):
+        assert main(["models", *action, "sam_vit_bb"]) == 1
+        err = capsys.readouterr().err
+        assert re.match(r"sam-plugins: error: no model is called 'sam_vit_bb': did you mean", err)
+        assert err.count("\n") == 1
+
+
+def test_offline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM_PLUGINS_OFFLINE", "1")
+    assert main(["models", "download", "sam_vit_b"]) == 1
+    err = capsys.readouterr().err
+    assert find_entry("sam_vit_b").file_name in err
+
+
+def test_downloading_prints_the_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sam_plugins.model.weights import download
+
+    asked: list[Any] = []
+
+    def fetch(entry: Any, *, allow_unverified: bool) -> Path:
+        asked.append((entry.name, allow_unverified))
+        return tmp_path / entry.file_name
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    command = ["models", "download", "vit_b", "default", "--allow-unverified"]
+    assert main(command) == 0
+    assert asked == [("sam_vit_b", True)]
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == str(tmp_path / "sam_vit_b_01ec64.pth")
+    assert len(out) == 2
+
+
+def test_files_that_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.pth").write_text("no weights")
+    assert main(["models", "show", str(tmp_path / "a.pth")]) == 1
+    assert re.match(r"sam-plugins: error: .*a\.pth", capsys.readouterr().err)
+
+
+def test_conversion_needs_a_safetensors_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["models", "convert", "a.pth", "-o", "b.pth"])
+    assert left.value.code == 2
+    assert "--output must end in .safetensors, got b.pth" in capsys.readouterr().err
+
+
+def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"sam plugins: +{re.escape(__version__)}", out)
+    assert re.search(r"devices: +cpu \(\d+ cores, \d+ threads\)", out)
+    assert str(tmp_path / "sam-plugins-home") in out
+    assert re.search(r"cache: +0 B", out)
+
+
+def test_info_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["sam_plugins"] == __version__
+    assert "torch" in values["packages"]
+    assert values["cache_bytes"] == 0
+
+
+def test_packages_that_are_not_installed_are_left_out() -> None:
+    assert info._version("no-such-package-of-ours") is None
+
+
+def test_the_demo(
+    core: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    assert main(["demo"]) == 0  # again, over its own results
+    out = capsys.readouterr().out
+    assert re.search(r"\d+ objects in \d+\.\d s with fake-0123456789ab", out)
+    assert "demo-output/ihc_colon_overlay.png" in out.replace("\\", "/")
+    labels = tifffile.imread(tmp_path / "demo-output" / "ihc_colon_labels.tif")
+    assert labels.shape == core.seen[0].shape[:2]
+
+
+def test_a_demo_that_fails(
+    core: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(core, "automatic", fail)
+    assert main(["demo", "-o", str(tmp_path)]) == 1
+    assert "not enough memory for" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The numbers that define a network: plain values that a weight file can carry and a builder can read."""
+"""The numbers that define a network: plain values that a weight file can carry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Preprocessing:
     min_long_side, max_long_side : int
         The longer side of the input in pixels: shorter pictures are enlarged, longer ones reduced.
     max_enlargement : float
-        A picture is never enlarged by more than this factor; infinity for SAM, which always fills its input.
+        A picture is never enlarged by more than this factor; infinity for SAM, which always fills
+        its input.
     pad_to : "square" or int
         Zeros are added at the bottom and the right, to a square of ``max_long_side`` (SAM) or to a
         multiple of this many pixels on each side.
@@ -87,7 +88,7 @@ class TinyVitConfig:
 
 @dataclass(frozen=True)
 class PyramidConfig:
-    """Convolutional pyramid of the shipped model: stages at strides 4, 8, 16 and 32, fused top down.
+    """Convolutional pyramid of the shipped model: strides 4, 8, 16 and 32, fused top down.
 
     ``skip_dims`` are the channels of the fused maps at strides 8 and 4, which the mask decoder uses
     for fine detail.

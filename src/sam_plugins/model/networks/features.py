@@ -17,8 +17,8 @@ class ImageFeatures(NamedTuple):
     embedding : Tensor of shape (B, D, h, w)
         What the prompts attend to.
     skips : tuple of Tensor
-        Finer maps for the mask decoder, coarse to fine: (B, D8, 2 h, 2 w) and (B, D4, 4 h, 4 w) of a
-        pyramid; empty for SAM's encoders.
+        Finer maps for the mask decoder, coarse to fine: (B, D8, 2 h, 2 w) and (B, D4, 4 h, 4 w) of
+        a pyramid; empty for SAM's encoders.
     """
 
     embedding: Tensor

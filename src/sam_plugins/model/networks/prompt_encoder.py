@@ -90,34 +90,44 @@ class PromptEncoder(nn.Module):
             self.prompt_map = PromptMap(embed_dim, *prompt_map_dims)
         self.text_projection = None if text_dim is None else nn.Linear(text_dim, embed_dim)
 
-    def positional_encoding(self, size_hw: tuple[int, int]) -> Tensor:
+    def positional_encoding(
+        self, size_hw: tuple[int, int], origin_xy: tuple[float, float] = (0.0, 0.0)
+    ) -> Tensor:
         """Return the encoding (1, D, h, w) of the centres of an image embedding's cells."""
         height, width = size_hw
         matrix = self.pe_layer.positional_encoding_gaussian_matrix
         step = self.stride / self.image_size
         y = (torch.arange(height, device=matrix.device, dtype=matrix.dtype) + 0.5) * step
         x = (torch.arange(width, device=matrix.device, dtype=matrix.dtype) + 0.5) * step
+        if origin_xy != (0.0, 0.0):
+            x = x + origin_xy[0] / self.image_size
+            y = y + origin_xy[1] / self.image_size
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         encoded: Tensor = self.pe_layer(torch.stack([grid_x, grid_y], dim=-1))
         return encoded.permute(2, 0, 1)[None]
 
-    def _place(self, positions_xy: Tensor) -> Tensor:
+    def _place(self, positions_xy: Tensor, origin_xy: tuple[float, float]) -> Tensor:
         """Encode input pixels (..., 2); an integer is a pixel's centre, hence the half."""
-        encoded: Tensor = self.pe_layer((positions_xy + 0.5) / self.image_size)
+        positions_xy = positions_xy + 0.5
+        if origin_xy != (0.0, 0.0):
+            positions_xy = positions_xy + positions_xy.new_tensor(origin_xy)
+        encoded: Tensor = self.pe_layer(positions_xy / self.image_size)
         return encoded
 
-    def _point_tokens(self, points_xy: Tensor, labels: Tensor) -> Tensor:
+    def _point_tokens(
+        self, points_xy: Tensor, labels: Tensor, origin_xy: tuple[float, float]
+    ) -> Tensor:
         """Tokens (N, K, D) of points with labels 1, 0 or -1 (padding)."""
         is_padding = (labels == self.not_a_point)[..., None]
-        tokens = torch.where(is_padding, 0.0, self._place(points_xy))
+        tokens = torch.where(is_padding, 0.0, self._place(points_xy, origin_xy))
         tokens = tokens + is_padding * self.not_a_point_embed.weight
         for label in (0, 1):
             tokens = tokens + (labels == label)[..., None] * self.point_embeddings[label].weight
         return tokens
 
-    def _box_tokens(self, boxes_xyxy: Tensor) -> Tensor:
+    def _box_tokens(self, boxes_xyxy: Tensor, origin_xy: tuple[float, float]) -> Tensor:
         """Tokens (N, 2, D) of the two corners."""
-        corners = self._place(boxes_xyxy.unflatten(-1, (2, 2)))
+        corners = self._place(boxes_xyxy.unflatten(-1, (2, 2)), origin_xy)
         kinds = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
         return corners + kinds
 
@@ -130,6 +140,7 @@ class PromptEncoder(nn.Module):
         boxes_xyxy: Tensor | None = None,
         mask_logits: Tensor | None = None,
         text_embeddings: Tensor | None = None,
+        origin_xy: tuple[float, float] = (0.0, 0.0),
     ) -> EncodedPrompts:
         """Encode N prompts.
 
@@ -143,6 +154,8 @@ class PromptEncoder(nn.Module):
         mask_logits : Tensor of shape (N, 1, 4 h, 4 w), optional
             Low-res logits of an earlier answer.
         text_embeddings : Tensor of shape (N, E), optional
+        origin_xy : tuple of float
+            Added to all positions before they are encoded.
 
         Raises
         ------
@@ -158,9 +171,9 @@ class PromptEncoder(nn.Module):
             if boxes_xyxy is None:  # A padding point stands where a box's corners would.
                 points_xy = nn.functional.pad(points_xy, (0, 0, 0, 1))
                 point_labels = nn.functional.pad(point_labels, (0, 1), value=self.not_a_point)
-            tokens.append(self._point_tokens(points_xy, point_labels))
+            tokens.append(self._point_tokens(points_xy, point_labels, origin_xy))
         if boxes_xyxy is not None:
-            tokens.append(self._box_tokens(boxes_xyxy))
+            tokens.append(self._box_tokens(boxes_xyxy, origin_xy))
         if text_embeddings is not None:
             if self.text_projection is None:
                 raise ValueError("this model has no text projection: give points, boxes or masks")

@@ -1,0 +1,115 @@
+"""The promptable model, its parts injected (Kirillov et al. 2023, section 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sam_plugins.model.networks.config import SamConfig
+from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.instance_decoder import InstanceDecoder, InstanceMaps
+from sam_plugins.model.networks.mask_decoder import MaskDecoder, MaskOutput
+from sam_plugins.model.networks.prompt_encoder import PromptEncoder
+
+
+class Sam(nn.Module):
+    """Image encoder, prompt encoder, mask decoder and, for ours, an instance decoder.
+
+    Everything here is in pixels of the network's padded input; pictures of people are turned into
+    that by :mod:`sam_plugins.model.inference`.
+
+    Shape legend: B images, N prompts, K points, C masks, D channels, H and W of the padded input.
+
+    Parameters
+    ----------
+    config : SamConfig
+        What the parts were built from.
+    image_encoder : nn.Module
+        (B, 3, H, W) to :class:`~sam_plugins.model.networks.features.ImageFeatures`.
+    prompt_encoder : PromptEncoder
+    mask_decoder : MaskDecoder
+    instance_decoder : InstanceDecoder, optional
+    """
+
+    def __init__(
+        self,
+        config: SamConfig,
+        image_encoder: nn.Module,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: MaskDecoder,
+        instance_decoder: InstanceDecoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.instance_decoder = instance_decoder
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """Encode normalised pictures of shape (B, 3, H, W), once for any number of prompts."""
+        features: ImageFeatures = self.image_encoder(images)
+        return features
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        *,
+        points_xy: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        boxes_xyxy: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        text_embeddings: Tensor | None = None,
+        image_index: Tensor | None = None,
+        origin_xy: tuple[float, float] = (0.0, 0.0),
+    ) -> MaskOutput:
+        """Predict all C masks of N prompts.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+            From :meth:`encode`.
+        points_xy, point_labels, boxes_xyxy, mask_logits, text_embeddings : Tensor, optional
+            See :meth:`PromptEncoder.forward
+            <sam_plugins.model.networks.prompt_encoder.PromptEncoder.forward>`.
+        image_index : Tensor of shape (N,), optional
+            The image of every prompt; needed with more than one image.
+        origin_xy : tuple of float
+            Where the input lies within the reference square of the positional encoding; training
+            moves it about, so that a crop teaches every place.
+
+        Returns
+        -------
+        MaskOutput
+            Mask 0 is for clear prompts, masks 1 to C - 1 are for ambiguous ones.
+
+        Raises
+        ------
+        ValueError
+            If there is no prompt, or several images without ``image_index``.
+        """
+        height, width = features.embedding.shape[-2:]
+        prompts = self.prompt_encoder(
+            size_hw=(height, width),
+            points_xy=points_xy,
+            point_labels=point_labels,
+            boxes_xyxy=boxes_xyxy,
+            mask_logits=mask_logits,
+            text_embeddings=text_embeddings,
+            origin_xy=origin_xy,
+        )
+        image_pe = self.prompt_encoder.positional_encoding((height, width), origin_xy)
+        output: MaskOutput = self.mask_decoder(features, image_pe, prompts, image_index)
+        return output
+
+    def instances(self, features: ImageFeatures) -> InstanceMaps:
+        """Predict where objects are.
+
+        Raises
+        ------
+        ValueError
+            If the model has no instance decoder.
+        """
+        if self.instance_decoder is None:
+            raise ValueError("this model has no instance decoder: use a grid of points instead")
+        maps: InstanceMaps = self.instance_decoder(features)
+        return maps

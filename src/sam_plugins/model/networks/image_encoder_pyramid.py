@@ -35,8 +35,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, H, W) to the same."""
         out: Tensor = self.conv2(functional.gelu(self.conv1(self.norm(x))))
-        out = x + self.drop_path(self.scale * out)
-        return out
+        added: Tensor = x + self.drop_path(self.scale * out)
+        return added
 
 
 class ContextBlock(nn.Module):
@@ -54,8 +54,8 @@ class ContextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, H, W) to the same."""
         out = self.reduce(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
-        out = x + self.drop_path(self.scale * out)
-        return out
+        added: Tensor = x + self.drop_path(self.scale * out)
+        return added
 
 
 class PyramidImageEncoder(nn.Module):

@@ -181,4 +181,4 @@ class SkipFusion(nn.Module):
 
 def _per_prompt(maps: Tensor, image_index: Tensor | None) -> Tensor:
     """Give every prompt its image's map; a single image is broadcast by the caller's addition."""
-    return maps if image_index is None else maps[image_index]
+    return maps if image_index is None else maps.index_select(0, image_index)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sam_plugins.model.networks.appearance import AppearanceToken
 from sam_plugins.model.networks.config import MaskDecoderConfig
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.layers import LayerNorm2d, Mlp
@@ -76,6 +77,7 @@ class MaskDecoder(nn.Module):
                     f"uses_skips needs an encoder with two finer maps, got {len(skip_dims)}"
                 )
             self.skips = SkipFusion(skip_dims, config.upscale_dims)
+            self.appearance = AppearanceToken(dim, skip_dims)
         self.mask_scorer = MaskScorer(dim, fine) if config.scores_masks else None
 
     def forward(
@@ -113,9 +115,15 @@ class MaskDecoder(nn.Module):
             )
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(count, -1, -1), prompts.tokens], dim=1)
+        appearance = None
+        if self.skips is not None and prompts.regions is not None:
+            appearance = self.appearance(features.skips, prompts.regions, image_index)
+            tokens = torch.cat([tokens, appearance], dim=1)
         image = _per_prompt(features.embedding, image_index) + prompts.dense
         tokens, pixels = self.transformer(image, image_pe, tokens)
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
+        if appearance is not None:
+            mask_tokens = mask_tokens + appearance
         upscaled = self._upscale(
             pixels.transpose(1, 2).unflatten(2, tuple(image.shape[-2:])),
             features,

@@ -16,12 +16,14 @@ class EncodedPrompts(NamedTuple):
     """What the mask decoder needs to know of N prompts.
 
     ``tokens`` is (N, T, D); ``dense`` (N, D, h, w) is added to the image embedding; ``skip``
-    (N, S, 4 h, 4 w) joins the finest features, or is None for networks without a prompt map.
+    (N, S, 4 h, 4 w) joins the finest features and ``regions`` (N, R, 4 h, 4 w) says where to look;
+    both are None for networks without a prompt map.
     """
 
     tokens: Tensor
     dense: Tensor
-    skip: Tensor | None
+    skip: Tensor | None = None
+    regions: Tensor | None = None
 
 
 class RandomFourierFeatures(nn.Module):
@@ -181,7 +183,7 @@ class PromptEncoder(nn.Module):
         count = first.shape[0]
         sparse = torch.cat(tokens, dim=1) if tokens else first.new_zeros(count, 0, self.embed_dim)
         if self.prompt_map is not None:
-            dense, skip = self.prompt_map(
+            dense, skip, regions = self.prompt_map(
                 (4 * size_hw[0], 4 * size_hw[1]),
                 count,
                 points_xy,
@@ -189,8 +191,8 @@ class PromptEncoder(nn.Module):
                 boxes_xyxy,
                 mask_logits,
             )
-            return EncodedPrompts(sparse, dense, skip)
+            return EncodedPrompts(sparse, dense, skip, regions)
         if mask_logits is not None:
-            return EncodedPrompts(sparse, self.mask_downscaling(mask_logits), None)
+            return EncodedPrompts(sparse, self.mask_downscaling(mask_logits))
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return EncodedPrompts(sparse, empty.expand(count, -1, *size_hw), None)
+        return EncodedPrompts(sparse, empty.expand(count, -1, *size_hw))

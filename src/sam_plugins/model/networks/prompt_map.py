@@ -16,6 +16,9 @@ _CELL = 4  # Input pixels per cell of the map: the grid of the low-res masks.
 _RADII = (1.5, 6.0)  # Cells; the sharp disc says where, the wide one is seen after downsampling.
 _LOGIT_RANGE = 10.0  # Earlier logits are squashed into -1..1 with this width.
 
+NUM_REGIONS = 5
+"""Regions that :func:`prompt_regions` makes."""
+
 
 class PromptMap(nn.Module):
     """Draw N prompts on the low-res grid and encode the drawing.
@@ -45,14 +48,14 @@ class PromptMap(nn.Module):
         point_labels: Tensor | None,
         boxes_xyxy: Tensor | None,
         mask_logits: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the dense embedding (N, D, h / 4, w / 4) and the skip features (N, S, h, w)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return dense embedding (N, D, h / 4, w / 4), skip features (N, S, h, w) and regions."""
         weight = self.to_skip.weight
         drawing = draw_prompts(
             size_hw, count, points_xy, point_labels, boxes_xyxy, mask_logits, weight.device
         )
         fine = self.fine(drawing.contiguous(memory_format=torch.channels_last))
-        return self.to_dense(fine), self.to_skip(fine)
+        return self.to_dense(fine), self.to_skip(fine), prompt_regions(drawing)
 
 
 def draw_prompts(
@@ -112,6 +115,23 @@ def draw_prompts(
         channels.append(torch.tanh(mask_logits[:, 0].float() / _LOGIT_RANGE))
         channels.append(torch.ones(count, height, width, device=device))
     return torch.stack(channels, dim=1)
+
+
+def prompt_regions(drawing: Tensor) -> Tensor:
+    """Return where prompts say that something is, as weights.
+
+    Parameters
+    ----------
+    drawing : Tensor of shape (N, 7, h, w)
+        From :func:`draw_prompts`.
+
+    Returns
+    -------
+    Tensor of shape (N, 5, h, w)
+        Sharp and wide discs of positive points, sharp discs of negative points, box, earlier mask.
+    """
+    earlier = drawing[:, 5].clamp(min=0)
+    return torch.cat([drawing[:, [0, 1, 2, 4]], earlier[:, None]], dim=1)
 
 
 def _ramp(distance: Tensor) -> Tensor:

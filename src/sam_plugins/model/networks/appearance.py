@@ -1,0 +1,64 @@
+"""What lies under a prompt: features pooled where clicks, boxes and earlier masks are.
+
+A token that only knows where a click is must first find the place through attention at a stride of
+16, where a small nucleus is less than a cell. Pooled at a stride of 4, the token starts with what
+was clicked on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sam_plugins.model.networks.prompt_map import NUM_REGIONS
+
+
+class AppearanceToken(nn.Module):
+    """Pool the encoder's finer maps under drawn prompts, and project them into one token.
+
+    Parameters
+    ----------
+    dim : int
+        Channels D of the token.
+    skip_dims : tuple of int
+        Channels of the encoder's finer maps, coarse to fine.
+    """
+
+    def __init__(self, dim: int, skip_dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(NUM_REGIONS * sum(skip_dims), dim), nn.GELU(), nn.Linear(dim, dim)
+        )
+
+    def forward(
+        self, skips: tuple[Tensor, ...], regions: Tensor, image_index: Tensor | None
+    ) -> Tensor:
+        """Describe what N prompts cover.
+
+        Parameters
+        ----------
+        skips : tuple of Tensor
+            Maps of B images, coarse to fine; the last is at the resolution of ``regions``.
+        regions : Tensor of shape (N, R, H, W)
+            Weights of the regions, from
+            :func:`~sam_plugins.model.networks.prompt_map.prompt_regions`.
+        image_index : Tensor of shape (N,), optional
+            The image of every prompt; without it there is one image.
+
+        Returns
+        -------
+        Tensor of shape (N, 1, D)
+        """
+        pooled: list[Tensor] = []
+        for skip in skips:
+            factor = regions.shape[-1] // skip.shape[-1]
+            weights = regions if factor == 1 else functional.avg_pool2d(regions, factor)
+            weights = weights.flatten(2)
+            weights = weights / (weights.sum(-1, keepdim=True) + 0.1)
+            pixels = skip.flatten(2).transpose(1, 2).to(weights.dtype)
+            if image_index is not None:
+                pixels = pixels.index_select(0, image_index)
+            pooled.append((weights @ pixels).flatten(1))
+        token: Tensor = self.project(torch.cat(pooled, dim=1))
+        return token[:, None]

@@ -1,0 +1,81 @@
+"""The numbers of a training run: plain values, kept with its state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from sam_plugins.model.training.losses import LossWeights
+from sam_plugins.model.training.prompt_simulation import PromptOptions
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Length of the whole run, over any number of slices.
+    learning_rate, weight_decay : float
+        Of AdamW; norms, biases and embeddings do not decay.
+    warmup_steps : int
+        Steps in which the learning rate rises from zero.
+    final_share : float
+        Share of the learning rate that is left at the end of the cosine.
+    ema_decay : float
+        Of the average of the weights, which is what a run yields.
+    max_gradient_norm : float
+    precision : {"float32", "bfloat16"}
+        Of the forward pass; weights and losses are float32.
+    seed : int
+        Of weights, data and prompts.
+    """
+
+    steps: int = 20_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 200
+    final_share: float = 0.02
+    ema_decay: float = 0.999
+    max_gradient_norm: float = 3.0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 0
+    losses: LossWeights = field(default_factory=LossWeights)
+    prompts: PromptOptions = field(default_factory=PromptOptions)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.steps < 1 or self.warmup_steps < 0:
+            raise ValueError(
+                "steps must be 1 or more and warmup_steps 0 or more, "
+                f"got {self.steps} and {self.warmup_steps}"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.precision not in {"float32", "bfloat16"}:
+            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then half a cosine.
+
+        Examples
+        --------
+        >>> TrainingConfig(learning_rate=1e-3, warmup_steps=10).learning_rate_at(4)
+        0.0005
+        """
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        span = max(1, self.steps - self.warmup_steps)
+        done = min(1.0, (step - self.warmup_steps) / span)
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)
+
+    def ema_decay_at(self, step: int) -> float:
+        """Return the decay of a step: a short memory at first, when weights move fast."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)

@@ -1,0 +1,191 @@
+"""What training minimises: masks, predicted IoU, and the maps of the instance decoder.
+
+SAM's mask loss is 20 times a focal loss, averaged over all pixels, plus a dice loss (Kirillov et
+al. 2023, appendix A). From scratch, the mean lets the mask of a small object collapse to nothing: its
+pixels are a thousandth of the sum. Here the focal term is a mean over the object plus a sum over
+the background that is divided by four times the object's area, so that every size counts the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sam_plugins.model.networks.instance_decoder import InstanceMaps
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each term counts.
+
+    Parameters
+    ----------
+    focal, dice, iou, instances : float
+        Terms of the sum.
+    others : float
+        Share of the mean over all masks of an ambiguous prompt, beside the best of them, so that no
+        output token is left without a gradient.
+    single : float
+        Share of the single mask's loss where the prompt is ambiguous.
+    ambiguous : float
+        Share of the best of the masks for ambiguous prompts where the prompt is clear.
+    """
+
+    focal: float = 5.0
+    dice: float = 1.0
+    iou: float = 4.0
+    instances: float = 1.0
+    others: float = 0.05
+    single: float = 0.3
+    ambiguous: float = 0.3
+
+
+class MaskLosses(NamedTuple):
+    """Loss of one answer and what it was made of; scalars.
+
+    Attributes
+    ----------
+    total : Tensor
+        To back-propagate.
+    best_iou, confident_iou, single_iou : Tensor
+        Mean IoU of the best mask for ambiguous prompts, of the one the model trusts most, and of
+        the single mask; no gradient.
+    iou_error : Tensor
+        Mean absolute error of the predicted IoU; no gradient.
+    """
+
+    total: Tensor
+    best_iou: Tensor
+    confident_iou: Tensor
+    single_iou: Tensor
+    iou_error: Tensor
+
+
+def reduce_masks(masks: Tensor, factor: int = 4) -> Tensor:
+    """Average masks over cells: the share of each low-res cell that the object covers.
+
+    Parameters
+    ----------
+    masks : Tensor of shape (N, H, W), uint8, bool or float
+    factor : int
+        Pixels along a cell.
+
+    Returns
+    -------
+    Tensor of shape (N, H / factor, W / factor), float32
+    """
+    return functional.avg_pool2d(masks[:, None].float(), factor)[:, 0]
+
+
+def mask_losses(logits: Tensor, target: Tensor, known: Tensor, weights: LossWeights) -> Tensor:
+    """Compare masks with their objects.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (N, C, h, w)
+    target : Tensor of shape (N, h, w)
+        Share of each cell that the object covers, 0 to 1.
+    known : Tensor of shape (N, h, w)
+        1 where the truth is known, 0 where nothing counts.
+    weights : LossWeights
+
+    Returns
+    -------
+    Tensor of shape (N, C)
+    """
+    logits = logits.flatten(2).float()
+    target = target.flatten(1)[:, None]
+    known = known.flatten(1)[:, None]
+    probability = logits.sigmoid()
+    entropy = functional.binary_cross_entropy_with_logits(
+        logits, target.expand_as(logits), reduction="none"
+    )
+    # The focal factor for soft targets: the distance between answer and truth, squared.
+    focal = entropy * (probability - target).square() * known
+    covered = target * known
+    area = covered.sum(-1)
+    inside = (focal * target).sum(-1) / (area + 1)
+    outside = (focal * (1 - target)).sum(-1) / (4 * area + 4)
+    overlap = (probability * covered).sum(-1)
+    squares = (probability.square() * known).sum(-1) + (target * covered).sum(-1)
+    dice = 1 - (2 * overlap + 1) / (squares + 1)
+    return weights.focal * (inside + outside) + weights.dice * dice
+
+
+def low_res_iou(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """IoU (N, C) of masks cut at 0 with objects cut at one half, both on the low-res grid."""
+    inside = (logits.flatten(2) > 0).float() * known.flatten(1)[:, None]
+    truth = ((target > 0.5).float() * known).flatten(1)[:, None]
+    overlap = (inside * truth).sum(-1)
+    union = inside.sum(-1) + truth.sum(-1) - overlap
+    return overlap / union.clamp(min=1)
+
+
+def prompt_loss(
+    logits: Tensor,
+    iou_predictions: Tensor,
+    target: Tensor,
+    known: Tensor,
+    *,
+    is_ambiguous: bool,
+    weights: LossWeights,
+) -> MaskLosses:
+    """Loss of one answer to N prompts of one kind.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (N, C, h, w)
+        Mask 0 is the single mask, the others are for ambiguous prompts.
+    iou_predictions : Tensor of shape (N, C)
+    target, known : Tensor of shape (N, h, w)
+    is_ambiguous : bool
+        For a single point, only the best of the masks 1 to C - 1 is corrected (SAM, section 3); a
+        clear prompt corrects mask 0. Either also trains the other kind, with a smaller share.
+    weights : LossWeights
+    """
+    losses = mask_losses(logits, target, known, weights)
+    many = losses[:, 1:]
+    best_loss, best = many.min(dim=1)
+    best_loss = best_loss + weights.others * many.mean(dim=1)
+    if is_ambiguous:
+        per_prompt = best_loss + weights.single * losses[:, 0]
+    else:
+        per_prompt = losses[:, 0] + weights.ambiguous * best_loss
+    with torch.no_grad():
+        iou = low_res_iou(logits, target, known)
+        each = torch.arange(len(iou), device=iou.device)
+        trusted = iou_predictions[:, 1:].argmax(dim=1)
+        error = (iou_predictions - iou).abs().mean()
+    iou_loss = functional.mse_loss(iou_predictions.float(), iou)
+    return MaskLosses(
+        per_prompt.mean() + weights.iou * iou_loss,
+        iou[each, best + 1].mean(),
+        iou[each, trusted + 1].mean(),
+        iou[:, 0].mean(),
+        error,
+    )
+
+
+def instance_loss(maps: InstanceMaps, targets: Tensor) -> Tensor:
+    """Loss of the instance decoder.
+
+    Parameters
+    ----------
+    maps : InstanceMaps
+        Logits, each (B, 1, h, w).
+    targets : Tensor of shape (B, 4, h, w)
+        Foreground, centre, border distance, and where they are known.
+    """
+    foreground, centre, border, known = targets.float().unbind(1)
+    size = known.sum() + 1
+    entropy = functional.binary_cross_entropy_with_logits
+    seen = entropy(maps.foreground[:, 0].float(), foreground, reduction="none")
+    # Centres are few among many cells: they weigh more.
+    peaks = entropy(maps.centre[:, 0].float(), centre, reduction="none") * (1 + 8 * centre)
+    slope = entropy(maps.border[:, 0].float(), border, reduction="none") * (1 + 2 * foreground)
+    total: Tensor = ((seen + peaks + slope) * known).sum() / size
+    return total

@@ -1,0 +1,146 @@
+"""Everything that a training run needs to go on exactly: one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sam_plugins.errors import TrainingError
+from sam_plugins.model.io.atomic import atomic_path
+from sam_plugins.model.networks.sam import Sam
+from sam_plugins.model.training.config import TrainingConfig
+
+_METADATA_KEY = "sam_plugins_training"
+
+
+@dataclass
+class TrainingState:
+    """A network in training.
+
+    Attributes
+    ----------
+    model : Sam
+        Weights as the optimiser moves them.
+    average : dict of str to Tensor
+        Exponential average of the state dict, which is what a run yields.
+    optimizer : AdamW
+    step : int
+        Steps done.
+    """
+
+    model: Sam
+    average: dict[str, Tensor]
+    optimizer: torch.optim.AdamW
+    step: int = 0
+
+    @classmethod
+    def fresh(cls, model: Sam, config: TrainingConfig) -> TrainingState:
+        """Start at step 0 with the weights as they are."""
+        average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        return cls(model, average, make_optimizer(model, config))
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Move the average towards the weights; buffers are copied."""
+        floats, targets = [], []
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                floats.append(self.average[name])
+                targets.append(value)
+            else:
+                self.average[name].copy_(value)
+        torch._foreach_lerp_(floats, targets, 1 - decay)
+
+    def save(self, path: Path, config: TrainingConfig) -> None:
+        """Write the state, complete or not at all.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for parameter, moments in self.optimizer.state.items():
+            for key, value in moments.items():
+                tensors[f"optimizer.{names[parameter]}.{key}"] = value
+        # Copies in plain layout: safetensors refuses shared memory and channels-last strides.
+        plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+                 for k, v in tensors.items()}  # fmt: skip
+        document = json.dumps({"step": self.step, "config": config.to_dict()}, sort_keys=True)
+        with atomic_path(path) as temporary:
+            safetensors.torch.save_file(plain, temporary, {_METADATA_KEY: document})
+
+    def load(self, path: Path, config: TrainingConfig) -> None:
+        """Go on from a file that :meth:`save` wrote.
+
+        Raises
+        ------
+        TrainingError
+            If the file is no state of a run, or one with another configuration: going on would be a
+            third run that nobody asked for.
+        """
+        document, tensors = _read(path)
+        wanted = json.loads(json.dumps(config.to_dict()))
+        if document["config"] != wanted:
+            different = sorted(k for k in wanted if document["config"].get(k) != wanted[k])
+            raise TrainingError(
+                f"{path} belongs to a run with another configuration (different: "
+                f"{', '.join(different)}); use the same one or another state folder"
+            )
+        with torch.no_grad():
+            self.model.load_state_dict(_under("model.", tensors))
+            for name, value in _under("average.", tensors).items():
+                self.average[name].copy_(value)
+            for name, parameter in self.model.named_parameters():
+                moments = _under(f"optimizer.{name}.", tensors)
+                if not moments:
+                    continue
+                self.optimizer.state[parameter] = {
+                    key: value if key == "step" else torch.empty_like(parameter).copy_(value)
+                    for key, value in moments.items()
+                }
+        self.step = document["step"]
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """Make AdamW, with decay for matrices and kernels only."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
+        is_table = "embed" in name or name.endswith(("token.weight", "tokens.weight"))
+        (decayed if is_matrix and not is_table else free).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a state file."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        document: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(
+            f"{path} is not the state of a training run ({error}); remove it to start again"
+        ) from error
+    return document, tensors
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start so, without the prefix."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

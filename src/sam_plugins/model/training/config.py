@@ -38,7 +38,7 @@ class TrainingConfig:
     weight_decay: float = 0.05
     warmup_steps: int = 200
     final_share: float = 0.02
-    ema_decay: float = 0.999
+    ema_decay: float = 0.998
     max_gradient_norm: float = 3.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     seed: int = 0

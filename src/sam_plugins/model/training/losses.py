@@ -1,9 +1,9 @@
 """What training minimises: masks, predicted IoU, and the maps of the instance decoder.
 
 SAM's mask loss is 20 times a focal loss, averaged over all pixels, plus a dice loss (Kirillov et
-al. 2023, appendix A). From scratch, the mean lets the mask of a small object collapse to nothing: its
-pixels are a thousandth of the sum. Here the focal term is a mean over the object plus a sum over
-the background that is divided by four times the object's area, so that every size counts the same.
+al. 2023, appendix A). From scratch, the mean lets the mask of a small object collapse to nothing:
+its pixels are a thousandth of the sum. Here the focal term is a mean over the object plus a sum
+over the background, divided by four times the object's area, so that every size counts the same.
 """
 
 from __future__ import annotations

@@ -1,0 +1,88 @@
+"""Change how a picture looks without changing what is where."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FloatArray = NDArray[np.float32]
+
+
+def augment(
+    rgb: NDArray[np.uint8], rng: np.random.Generator, *, is_upright: bool = False
+) -> NDArray[np.uint8]:
+    """Change contrast, colours, sharpness and noise, each with some probability.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (H, W, 3), uint8
+    rng : Generator
+    is_upright : bool
+        Photographs are changed less: nobody inverts them or shuffles their channels.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    image: FloatArray = rgb.astype(np.float32) / 255
+    strength = 0.5 if is_upright else 1.0
+    if rng.random() < 0.15 * strength:
+        image = 1 - image
+    if rng.random() < 0.2 * strength:
+        image = image[..., rng.permutation(3)]
+    if rng.random() < 0.15:
+        image = np.repeat(image @ _random_mixture(rng), 3, axis=-1)
+    elif rng.random() < 0.15 * strength:
+        image = image @ rng.dirichlet([0.7] * 3, 3).astype(np.float32).T
+    if rng.random() < 0.5:
+        image = image ** float(np.exp(rng.normal(0, 0.35 * strength)))
+    if rng.random() < 0.5:
+        image = _contrast(image, rng, strength)
+    if rng.random() < 0.2:
+        image = image * _shading(image.shape[:2], rng)
+    if rng.random() < 0.25:
+        sigma = float(rng.uniform(0.3, 1.8))
+        image = ndimage.gaussian_filter(image, (sigma, sigma, 0))
+    elif rng.random() < 0.15:
+        blurred = ndimage.gaussian_filter(image, (1.0, 1.0, 0))
+        image = image + float(rng.uniform(0.3, 1.0)) * (image - blurred)
+    if rng.random() < 0.3:
+        image = _noise(image, rng)
+    changed: NDArray[np.uint8] = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return changed
+
+
+def _random_mixture(rng: np.random.Generator) -> FloatArray:
+    """Weights (3, 1) that make a grey picture."""
+    return rng.dirichlet([1.5] * 3).astype(np.float32)[:, None]
+
+
+def _contrast(image: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
+    """Change contrast and brightness, now and then of each channel on its own."""
+    channels = 3 if rng.random() < 0.4 else 1
+    gain = np.exp(rng.normal(0, 0.3 * strength, channels)).astype(np.float32)
+    shift = rng.normal(0, 0.1 * strength, channels).astype(np.float32)
+    middle = np.float32(image.mean())
+    changed: FloatArray = (image - middle) * gain + middle + shift
+    return changed
+
+
+def _shading(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Uneven illumination of shape (H, W, 1): brighter on one side."""
+    angle = rng.uniform(0, 2 * np.pi)
+    y = np.linspace(-1, 1, size_hw[0], dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, size_hw[1], dtype=np.float32)[None, :]
+    slope = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
+    shaded: FloatArray = (1 + np.float32(rng.uniform(0.1, 0.4)) * slope)[..., None]
+    return shaded
+
+
+def _noise(image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Add noise of the camera, in all channels alike or not; at times more where it is bright."""
+    channels = 1 if rng.random() < 0.5 else 3
+    noise = rng.standard_normal((*image.shape[:2], channels), dtype=np.float32)
+    level = np.float32(rng.uniform(0.01, 0.09))
+    if rng.random() < 0.5:
+        return image + level * noise * np.sqrt(np.clip(image, 0, 1) + 0.05)
+    return image + level * noise

@@ -1,0 +1,210 @@
+"""Batches of crops, each a pure function of the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sam_plugins.model.training.augment import augment
+from sam_plugins.model.training.crops import Crop, draw_crop
+from sam_plugins.model.training.pictures import TrainingPicture
+from sam_plugins.model.training.synthetic import synthetic_picture
+from sam_plugins.model.training.targets import instance_targets
+
+_MAX_TRIES = 8
+
+
+@dataclass(frozen=True)
+class CropSize:
+    """One size of crops: pixels of a side, images in a batch, objects asked for in each image."""
+
+    pixels: int
+    images: int
+    objects: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch is drawn from.
+
+    Parameters
+    ----------
+    crop_sizes : tuple of CropSize
+        A network that was trained on one size falters on another: every size that is used must be
+        trained. All have about the same number of pixels in a batch.
+    synthetic_share : float
+        Share of pictures that are drawn and not photographed.
+    set_shares : mapping of str to float
+        Share of some sets; the others divide what is left.
+    power : float
+        Among the others, a set counts as the number of its pictures to this power.
+    """
+
+    crop_sizes: tuple[CropSize, ...] = (
+        CropSize(256, 8, 6, 0.40),
+        CropSize(384, 4, 8, 0.30),
+        CropSize(512, 2, 12, 0.22),
+        CropSize(768, 1, 20, 0.08),
+    )
+    synthetic_share: float = 0.08
+    set_shares: Mapping[str, float] = field(
+        default_factory=lambda: {"dsb2018": 0.16, "usiigaci_phase": 0.06}
+    )
+    power: float = 0.4
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B crops and N objects to ask for.
+
+    Attributes
+    ----------
+    images : Tensor of shape (B, 3, H, W), uint8
+    masks : Tensor of shape (N, H, W), uint8
+        1 inside the object.
+    image_index : Tensor of shape (N,), int64
+        The crop of every object.
+    mask_known : Tensor of shape (B, H, W), bool
+        False where the truth is not known.
+    instance_targets : Tensor of shape (B, 4, H / 4, W / 4), float32
+        From :func:`~sam_plugins.model.training.targets.instance_targets`.
+    """
+
+    images: Tensor
+    masks: Tensor
+    image_index: Tensor
+    mask_known: Tensor
+    instance_targets: Tensor
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """Return the batch on another device."""
+        return TrainingBatch(*(value.to(device) for value in vars(self).values()))
+
+
+class BatchMaker:
+    """Draw batches.
+
+    Parameters
+    ----------
+    pictures : sequence of TrainingPicture
+    options : BatchOptions
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If there are no pictures.
+    """
+
+    def __init__(
+        self, pictures: Sequence[TrainingPicture], options: BatchOptions, seed: int
+    ) -> None:
+        if not pictures:
+            raise ValueError("there must be at least one picture to train on, got none")
+        self.options = options
+        self.seed = seed
+        self._by_set: dict[str, list[TrainingPicture]] = {}
+        for picture in pictures:
+            self._by_set.setdefault(picture.set_name, []).append(picture)
+        self._names = sorted(self._by_set)
+        self.shares = set_shares({k: len(v) for k, v in self._by_set.items()}, options)
+
+    def batch(self, step: int) -> TrainingBatch:
+        """Return the batch of a step; the same whenever and wherever it is asked for."""
+        rng = np.random.default_rng([self.seed, step, 0])
+        sizes = self.options.crop_sizes
+        chances = np.array([size.probability for size in sizes])
+        size = sizes[int(rng.choice(len(sizes), p=chances / chances.sum()))]
+        crops: list[tuple[TrainingPicture, Crop]] = []
+        while len(crops) < size.images:
+            crops.append(self._crop(size, rng))
+        return _collate(crops, rng)
+
+    def _crop(self, size: CropSize, rng: np.random.Generator) -> tuple[TrainingPicture, Crop]:
+        """Draw a crop with at least one object."""
+        for _ in range(_MAX_TRIES):
+            picture = self._picture(rng)
+            crop = draw_crop(picture, size.pixels, size.objects, rng)
+            if len(crop.masks):
+                return picture, crop
+        while True:
+            picture = synthetic_picture(rng)
+            crop = draw_crop(picture, size.pixels, size.objects, rng)
+            if len(crop.masks):
+                return picture, crop
+
+    def _picture(self, rng: np.random.Generator) -> TrainingPicture:
+        """Draw a set, then one of its pictures; or make one."""
+        if rng.random() < self.options.synthetic_share:
+            return synthetic_picture(rng)
+        name = self._names[int(rng.choice(len(self._names), p=self.shares))]
+        pictures = self._by_set[name]
+        return pictures[int(rng.integers(len(pictures)))]
+
+
+class StepDataset(Dataset[TrainingBatch]):
+    """The batches of some steps, for a data loader.
+
+    Parameters
+    ----------
+    maker : BatchMaker
+    first_step, num_steps : int
+    """
+
+    def __init__(self, maker: BatchMaker, first_step: int, num_steps: int) -> None:
+        self.maker = maker
+        self.first_step = first_step
+        self.num_steps = num_steps
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return self.num_steps
+
+    def __getitem__(self, index: int) -> TrainingBatch:
+        """Return the batch of a step, counted from the first one."""
+        if not 0 <= index < self.num_steps:
+            raise IndexError(index)
+        return self.maker.batch(self.first_step + index)
+
+
+def set_shares(counts: Mapping[str, int], options: BatchOptions) -> list[float]:
+    """Return the probability of each set, in the order of their names.
+
+    Examples
+    --------
+    >>> set_shares({"a": 10, "b": 10, "c": 1}, BatchOptions(set_shares={"c": 0.5}))
+    [0.25, 0.25, 0.5]
+    """
+    fixed = {name: share for name, share in options.set_shares.items() if name in counts}
+    free = {name: count**options.power for name, count in counts.items() if name not in fixed}
+    left = 1 - sum(fixed.values()) if free else 0.0
+    total = sum(free.values())
+    shares = {name: left * value / total for name, value in free.items()} | fixed
+    whole = sum(shares.values())
+    return [shares[name] / whole for name in sorted(shares)]
+
+
+def _collate(
+    crops: Sequence[tuple[TrainingPicture, Crop]], rng: np.random.Generator
+) -> TrainingBatch:
+    """Stack crops."""
+    images, targets = [], []
+    for picture, crop in crops:
+        changed = augment(crop.rgb, rng, is_upright=picture.is_upright)
+        changed[~crop.is_inside] = crop.rgb[~crop.is_inside]
+        images.append(torch.from_numpy(changed).permute(2, 0, 1))
+        targets.append(instance_targets(crop.labels, crop.known, complete=picture.complete))
+    counts = [len(crop.masks) for _, crop in crops]
+    return TrainingBatch(
+        images=torch.stack(images),
+        masks=torch.from_numpy(np.concatenate([crop.masks for _, crop in crops])),
+        image_index=torch.repeat_interleave(torch.arange(len(crops)), torch.tensor(counts)),
+        mask_known=torch.from_numpy(np.stack([crop.known for _, crop in crops])),
+        instance_targets=torch.from_numpy(np.stack(targets)),
+    )

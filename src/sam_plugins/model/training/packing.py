@@ -1,0 +1,242 @@
+"""All training pictures in one file that can be carried to another machine.
+
+A zip of JPEG pictures and PNG labels with an index. Pictures larger than the network ever sees are
+reduced first. Only training splits are packed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sam_plugins.errors import DatasetError
+from sam_plugins.model.evaluation.readers import (
+    MANIFEST_NAME,
+    LabelledFile,
+    LabelledImage,
+    list_manifest_files,
+)
+from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw, to_rgb
+from sam_plugins.model.io.atomic import atomic_path
+from sam_plugins.model.io.rle import decode_mask, encode_mask
+from sam_plugins.model.networks.config import SHIPPED, Preprocessing
+from sam_plugins.model.training.pictures import TrainingPicture
+from sam_plugins.model.weights.passport import DataSource
+
+INDEX = "index.json"
+MAX_SIDE = 1024
+JPEG_QUALITY = 90
+VOLUME_STEP = 3
+UPRIGHT_MODALITIES = ("natural", "field_photo", "photo_street", "endoscopy")
+
+
+def pack_folder(
+    data_dir: Path,
+    path: Path,
+    *,
+    preprocessing: Preprocessing = SHIPPED.preprocessing,
+) -> Path:
+    """Pack the training splits of a folder of data sets.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Folder of sets, each with a manifest.
+    path : Path
+        The file to write, complete or not at all.
+    preprocessing : Preprocessing
+        Decides at which scale the network will see each picture.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    DatasetError
+        If a manifest is damaged or there is nothing to train on.
+    UnreadableImageError
+        If a picture cannot be read.
+    OutputError
+        If the file cannot be written.
+    """
+    files = list_manifest_files(data_dir, split="train", volume_step=VOLUME_STEP)
+    upright = _upright_pictures(data_dir)
+    index: dict[str, Any] = {"pictures": [], "sources": []}
+    counted: dict[str, list[int]] = {}
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for number, file in enumerate(files):
+            image = file.read()
+            objects = int(np.count_nonzero(np.bincount(image.labels.ravel())[1:]))
+            if objects == 0:
+                continue
+            entry = _add_picture(archive, f"{number:05d}", image, preprocessing)
+            entry["upright"] = (file.set_name, file.id) in upright
+            index["pictures"].append(entry)
+            so_far = counted.setdefault(file.set_name, [0, 0])
+            so_far[0] += 1
+            so_far[1] += objects
+        index["sources"] = [
+            _source(data_dir, name, files, pictures, objects)
+            for name, (pictures, objects) in counted.items()
+        ]
+        archive.writestr(INDEX, json.dumps(index), zipfile.ZIP_DEFLATED)
+    return path
+
+
+def pack_sources(path: Path) -> list[DataSource]:
+    """Return what a packed file was made of, for the passport of a model.
+
+    Raises
+    ------
+    DatasetError
+        If the file is no packed data.
+    """
+    with _open(path) as archive:
+        return [DataSource(**source) for source in _read_index(archive, path)["sources"]]
+
+
+def load_pack(path: Path) -> list[TrainingPicture]:
+    """Decode all pictures of a packed file into memory.
+
+    Raises
+    ------
+    DatasetError
+        If the file is no packed data.
+    """
+    with _open(path) as archive:
+        return [_read_picture(archive, entry) for entry in _read_index(archive, path)["pictures"]]
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    """Open a packed file."""
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} is no packed training data ({error}); pack it again") from error
+
+
+def _read_index(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    """Return the table of contents."""
+    try:
+        index: dict[str, Any] = json.loads(archive.read(INDEX))
+    except (KeyError, ValueError) as error:
+        raise DatasetError(f"{path} is no packed training data ({error}); pack it again") from error
+    return index
+
+
+def _add_picture(
+    archive: zipfile.ZipFile, name: str, image: LabelledImage, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Write one picture and its labels; return its entry."""
+    rgb = to_rgb(image.image)
+    height, width = rgb.shape[:2]
+    seen_hw = resized_size_hw((height, width), preprocessing)
+    factor = min(1.0, MAX_SIDE / max(height, width))
+    size_hw = (max(1, round(height * factor)), max(1, round(width * factor)))
+    archive.writestr(f"{name}.jpg", _jpeg(resize_rgb(rgb, size_hw)))
+    archive.writestr(f"{name}.png", _png(_resize_nearest(image.labels, size_hw).astype(np.uint16)))
+    entry: dict[str, Any] = {
+        "set": image.set_name,
+        "id": image.id,
+        "name": name,
+        "complete": image.complete,
+        "scale": max(seen_hw) / max(size_hw),
+        "whole": {
+            str(key): encode_mask(_resize_nearest(mask, size_hw))
+            for key, mask in image.whole_masks.items()
+        },
+    }
+    if image.ignore is not None:
+        entry["ignore"] = encode_mask(_resize_nearest(image.ignore, size_hw))
+    return entry
+
+
+def _read_picture(archive: zipfile.ZipFile, entry: Mapping[str, Any]) -> TrainingPicture:
+    """Decode one picture."""
+    name = entry["name"]
+    with Image.open(io.BytesIO(archive.read(f"{name}.jpg"))) as picture:
+        rgb = np.array(picture.convert("RGB"))
+    with Image.open(io.BytesIO(archive.read(f"{name}.png"))) as picture:
+        labels = np.array(picture).astype(np.uint16)
+    return TrainingPicture(
+        set_name=entry["set"],
+        id=entry["id"],
+        rgb=rgb,
+        labels=labels,
+        ignore=decode_mask(entry["ignore"]) if "ignore" in entry else None,
+        whole_rles={int(key): rle for key, rle in entry["whole"].items()},
+        complete=entry["complete"],
+        is_upright=entry["upright"],
+        network_scale=entry["scale"],
+    )
+
+
+def _resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
+    """Reduce a label image or a mask by its nearest pixels."""
+    height, width = pixels.shape
+    rows = ((np.arange(size_hw[0]) + 0.5) * height / size_hw[0]).astype(int)
+    columns = ((np.arange(size_hw[1]) + 0.5) * width / size_hw[1]).astype(int)
+    return pixels[rows][:, columns]
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    """Compress a picture; one with equal channels as a grey one."""
+    is_grey = bool((rgb[..., :1] == rgb).all())
+    picture = Image.fromarray(rgb[..., 0] if is_grey else rgb)
+    buffer = io.BytesIO()
+    # Chroma at full resolution: thin coloured structures are what some stains are about.
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _png(labels: NDArray[np.uint16]) -> bytes:
+    """Compress a label image."""
+    narrow = labels.astype(np.uint8) if labels.max(initial=0) < 256 else labels
+    buffer = io.BytesIO()
+    Image.fromarray(narrow).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _upright_pictures(data_dir: Path) -> set[tuple[str, str]]:
+    """Return set and id of the pictures in which up and down mean something."""
+    found = set()
+    for path in sorted(data_dir.glob(f"*/{MANIFEST_NAME}")):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        for entry in manifest["files"]:
+            modality = entry.get("modality") or manifest.get("modality") or "natural"
+            if str(modality).startswith(UPRIGHT_MODALITIES):
+                found.add((path.parent.name, str(entry["id"])))
+    return found
+
+
+def _source(
+    data_dir: Path, name: str, files: Iterable[LabelledFile], pictures: int, objects: int
+) -> dict[str, Any]:
+    """Describe one set: the digest is over the bytes of all files that were read."""
+    digest = hashlib.sha256()
+    for file in files:
+        if file.set_name == name:
+            for path in (file.image_path, file.label_path):
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    manifest = json.loads((data_dir / name / MANIFEST_NAME).read_text(encoding="utf-8"))
+    return {
+        "name": f"{name}/train",
+        "sha256": digest.hexdigest(),
+        "pictures": pictures,
+        "objects": objects,
+        "licence": str(manifest.get("licence", "")),
+    }

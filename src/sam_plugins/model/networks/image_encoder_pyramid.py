@@ -75,7 +75,7 @@ class PyramidImageEncoder(nn.Module):
             nn.Conv2d(dims[0] // 2, dims[0], kernel_size=3, stride=2, padding=1),
         )
         depth = sum(config.stage_depths) + config.context_depth
-        rates = iter(torch.linspace(0, config.drop_path, depth).tolist())
+        rates = iter(torch.linspace(0, config.drop_path, depth, device="cpu").tolist())
         self.stages = nn.ModuleList(
             nn.Sequential(*[BasicBlock(dim, next(rates)) for _ in range(count)])
             for dim, count in zip(dims, config.stage_depths, strict=True)

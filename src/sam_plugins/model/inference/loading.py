@@ -1,0 +1,190 @@
+"""From a name or a file to a model that is ready to be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from sam_plugins.model.inference.memory import in_units, memory_limits
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import Preprocessing, SamConfig
+from sam_plugins.model.networks.sam import Sam
+from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
+from sam_plugins.model.weights.passport import Passport
+from sam_plugins.model.weights.registry import DEFAULT_MODEL
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its weights, on a device.
+
+    Parameters
+    ----------
+    network : Sam
+        In evaluation mode.
+    model_id : str
+        Name and digest of the weights; embeddings remember it.
+    path : Path, optional
+        The file of the weights.
+    passport : Passport, optional
+        What our own files say about themselves.
+    """
+
+    network: Sam
+    model_id: str
+    path: Path | None = None
+    passport: Passport | None = None
+
+    @property
+    def config(self) -> SamConfig:
+        """The architecture."""
+        return self.network.config
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input."""
+        return self.network.config.preprocessing
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def has_instance_decoder(self) -> bool:
+        """Whether the model can say by itself where objects are."""
+        return self.network.instance_decoder is not None
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: torch.device | str | None = None,
+    allow_unverified: bool = False,
+    show_progress: bool | None = None,
+) -> Model:
+    """Load a model by name or from a file; the architecture is recognised.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name that ``sam-plugins models list`` knows (downloaded when it is not there yet), or a
+        file of weights.
+    device : device, optional
+        Such as ``"cpu"``, ``"cuda:1"``, ``"mps"``. By default the first CUDA GPU, or the CPU where
+        there is none.
+    allow_unverified : bool
+        Accept a download for which no digest is published.
+    show_progress : bool, optional
+        Draw a bar while downloading; by default only on a terminal.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    UnknownModelError
+        If no model has that name; the message names the nearest ones.
+    CheckpointError
+        If the file is damaged, foreign, or would run code.
+    WeightsError
+        If the weights cannot be had.
+    ValueError
+        If the device does not exist on this machine.
+    MemoryLimitError
+        If the model does not fit into memory.
+    """
+    where = checked_device(device)
+    with memory_limits(f"loading the model {name_or_path}", _smaller_models):
+        checkpoint = load_checkpoint(
+            name_or_path, allow_unverified=allow_unverified, show_progress=show_progress
+        )
+    size = sum(tensor.nbytes for tensor in checkpoint.state_dict.values())
+    with memory_limits(
+        f"loading the model {checkpoint.name}",
+        lambda: f"its weights alone are {in_units(size)}; {_smaller_models()}",
+    ):
+        network = network_of(checkpoint).to(where)
+    return Model(network, checkpoint.model_id, checkpoint.path, checkpoint.passport)
+
+
+def network_of(checkpoint: LoadedCheckpoint) -> Sam:
+    """Return the network of a checkpoint in evaluation mode, on the CPU, without gradients."""
+    with _NoInitialisation():
+        network = build_sam(checkpoint.config)
+    network.load_state_dict(checkpoint.state_dict)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def checked_device(device: torch.device | str | None) -> torch.device:
+    """Return a device that exists on this machine.
+
+    Parameters
+    ----------
+    device : device, optional
+        None for the first CUDA GPU, or the CPU where there is none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    have = _devices()
+    try:
+        wanted = torch.device(device)
+        is_there = wanted.type in have and (wanted.index or 0) < have[wanted.type]
+    except RuntimeError:
+        is_there = False
+    if not is_there:
+        names = [name if n == 1 else f"{name}:0 to {name}:{n - 1}" for name, n in have.items()]
+        raise ValueError(
+            f"device {str(device)!r} is not available here (PyTorch {torch.__version__}); "
+            f"there is {', '.join(names)}"
+        )
+    return wanted
+
+
+def _devices() -> dict[str, int]:
+    """Return the kinds of devices of this machine, and how many there are of each."""
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count() if torch.xpu.is_available() else 0,
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _smaller_models() -> str:
+    """Say which models are small."""
+    return "the models 'default' and 'mobile_sam' need the least"
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Build networks without drawing random weights that a checkpoint replaces at once."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Skip the functions of ``torch.nn.init``."""
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,95 @@
+"""How much memory there is, and an error that says what would fit when it is not enough."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from sam_plugins.errors import MemoryLimitError
+
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+@contextlib.contextmanager
+def memory_limits(what: str, remedy: Callable[[], str]) -> Iterator[None]:
+    """Translate every way in which memory runs out.
+
+    Parameters
+    ----------
+    what : str
+        What was tried, as the start of a sentence: ``"encoding a picture"``.
+    remedy : callable
+        Called only when memory ran out; says what would fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        For NumPy's, PyTorch's and CUDA's errors.
+    """
+    try:
+        yield
+    except MemoryLimitError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_memory and not any(sign in text.lower() for sign in _SIGNS):
+            raise
+        free = available_bytes()
+        state = "" if free is None else f" ({in_units(free)} are free)"
+        raise MemoryLimitError(f"{what} ran out of memory{state}; {remedy()}") from error
+
+
+def require_memory(needed: int, what: str, remedy: Callable[[int], str]) -> None:
+    """Refuse work that cannot fit, before the machine starts to swap.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    what : str
+        What they are for, as the start of a sentence.
+    remedy : callable
+        From the free bytes to what would fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        If less is free; nothing happens where the system does not tell.
+    """
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise MemoryLimitError(
+            f"{what} would need {in_units(needed)} of memory, {in_units(free)} are free; "
+            f"{remedy(free)}"
+        )
+
+
+def available_bytes() -> int | None:
+    """Return how much memory can still be had, or None where the system does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        match = re.search(r"MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(encoding="ascii"))
+        found += [int(match[1]) * 1024] if match else []
+    with contextlib.suppress(OSError, ValueError):  # a container may allow less
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        found.append(max(0, limit - used))
+    return min(found, default=None)
+
+
+def in_units(size: int) -> str:
+    """Return bytes as people say them.
+
+    Examples
+    --------
+    >>> in_units(1_600_000_000)
+    '1.6 GB'
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,219 @@
+"""The two steps of promptable segmentation: a picture to an embedding, prompts to masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
+from sam_plugins.model.inference.loading import Model, load_model
+from sam_plugins.model.inference.memory import in_units, memory_limits
+from sam_plugins.model.inference.preprocess import padded_size_hw, prepare_input
+from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
+from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
+from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.networks.mask_decoder import MaskOutput
+
+__all__ = ["Model", "decode_prompts", "encode_image", "encode_rgb", "load_model", "predict_masks"]
+
+_CHUNK_ON_CPU = 4
+_CHUNK_ON_GPU = 64
+
+
+def encode_image(
+    model: Model,
+    image: npt.ArrayLike | SliceableArray,
+    *,
+    channels: Channels | None = None,
+    limits: Limits | Sequence[Limits] | None = None,
+    channel_axis: int | None = None,
+) -> ImageEmbedding:
+    """Encode a picture: slow, once; prompts are then answered quickly.
+
+    Parameters
+    ----------
+    model : Model
+        From :func:`load_model`.
+    image : array_like of shape (H, W), (H, W, C) or (C, H, W)
+        Any numbers; :func:`~sam_plugins.model.inference.rgb.to_rgb` says how they become the 8-bit
+        RGB picture that the model sees.
+    channels : int, sequence of int, or mapping of colour name to int, optional
+        Which channels to show, such as ``{"red": 0, "cyan": 3}``; needed for more than four.
+    limits : (float, float) or sequence of (float, float), optional
+        Values shown as black and as white; by default robust percentiles of the whole picture.
+    channel_axis : int, optional
+        Axis of the channels; guessed by default.
+
+    Returns
+    -------
+    ImageEmbedding
+
+    Raises
+    ------
+    UnusableImageError
+        If the array is empty, holds no finite value or is no picture.
+    MemoryLimitError
+        If memory runs out.
+    """
+    return encode_rgb(model, to_rgb(image, channels, limits, channel_axis=channel_axis))
+
+
+def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
+    """Encode what the model sees, an 8-bit RGB picture of shape (H, W, 3), as it is."""
+    height, width = rgb.shape[:2]
+
+    def remedy() -> str:
+        least = in_units(sum(p.nbytes for p in model.network.parameters()))
+        return (
+            f"the model's weights are {least}, and its work on a picture of this size several "
+            "times that: use a smaller model, such as 'default', or crop the picture"
+        )
+
+    with memory_limits(f"encoding a picture of {height} x {width} pixels", remedy):
+        pixels, input_size_hw = prepare_input(rgb, model.preprocessing)
+        features = _encode(model, pixels)
+    return ImageEmbedding(
+        features=features[0],
+        skips=features[1],
+        original_size_hw=(int(height), int(width)),
+        input_size_hw=input_size_hw,
+        padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
+        model_id=model.model_id,
+    )
+
+
+@torch.inference_mode()
+def _encode(model: Model, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run the image encoder."""
+    features = model.network.encode(pixels.to(model.device, model.dtype))
+    return features.embedding, features.skips
+
+
+def predict_masks(
+    model: Model,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    *,
+    multimask: bool = True,
+    chunk_size: int | None = None,
+) -> MaskPrediction:
+    """Answer the prompts of any number of objects of one picture.
+
+    Parameters
+    ----------
+    model : Model
+        The one that made the embedding.
+    embedding : ImageEmbedding
+        From :func:`encode_image`.
+    prompts : Prompts
+        For N objects, in pixels of the picture.
+    multimask : bool
+        Three masks for each object, because a click may mean a part or a whole (take the one with
+        the highest ``iou_predictions``). False for the single mask that suits clear prompts, such
+        as a box or several clicks.
+    chunk_size : int, optional
+        Objects that are decoded at once: 4 on a CPU, where more are slower, and 64 on a GPU.
+
+    Returns
+    -------
+    MaskPrediction
+        Of N objects, 3 masks each or 1.
+
+    Raises
+    ------
+    ValueError
+        If the embedding is another model's, or a prompt does not fit the picture or the model.
+    MemoryLimitError
+        If memory runs out.
+    """
+    logits: list[npt.NDArray[np.float32]] = []
+    guesses: list[npt.NDArray[np.float32]] = []
+    for output in decode_prompts(
+        model, embedding, prompts, multimask=multimask, chunk_size=chunk_size
+    ):
+        logits.append(output.logits.float().cpu().numpy())
+        guesses.append(output.iou_predictions.float().cpu().numpy())
+    is_one = len(logits) == 1
+    return MaskPrediction(
+        low_res_logits=logits[0] if is_one else np.concatenate(logits),
+        iou_predictions=guesses[0] if is_one else np.concatenate(guesses),
+        original_size_hw=embedding.original_size_hw,
+        input_size_hw=embedding.input_size_hw,
+        padded_size_hw=embedding.padded_size_hw,
+    )
+
+
+def decode_prompts(
+    model: Model,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    *,
+    multimask: bool = True,
+    chunk_size: int | None = None,
+) -> Iterator[MaskOutput]:
+    """Answer prompts some objects at a time, the answers still tensors on the model's device.
+
+    Parameters and errors are those of :func:`predict_masks`.
+
+    Yields
+    ------
+    MaskOutput
+        The next objects, with 3 masks each or 1.
+    """
+    _check_fit(model, embedding, prompts)
+    if chunk_size is None:
+        chunk_size = _CHUNK_ON_CPU if model.device.type == "cpu" else _CHUNK_ON_GPU
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
+    ready = embedding.to(model.device, model.dtype)
+    for start in range(0, max(1, len(prompts)), chunk_size):
+        chunk = prompts[start : start + chunk_size]
+        with memory_limits(
+            f"decoding {len(chunk)} prompts at once",
+            lambda: f"chunk_size={max(1, chunk_size // 4)} needs a quarter of it",
+        ):
+            output = _decode(model, ready, chunk)
+        which = slice(1, None) if multimask else slice(0, 1)
+        yield MaskOutput(output.logits[:, which], output.iou_predictions[:, which])
+
+
+@torch.inference_mode()
+def _decode(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> MaskOutput:
+    """Run the prompt encoder and the mask decoder."""
+    sizes = embedding.original_size_hw, embedding.input_size_hw
+    device, dtype = model.device, model.dtype
+    points, boxes, labels = prompts.points_xy, prompts.boxes_xyxy, prompts.point_labels
+    logits, texts = prompts.mask_logits, prompts.text_embeddings
+
+    def tensor(values: npt.NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+
+    return model.network.decode(
+        embedding.image_features,
+        points_xy=None if points is None else tensor(points_to_input(points, *sizes)),
+        point_labels=None if labels is None else torch.from_numpy(labels).to(device),
+        boxes_xyxy=None if boxes is None else tensor(boxes_to_input(boxes, *sizes)),
+        mask_logits=None if logits is None else tensor(logits),
+        text_embeddings=None if texts is None else tensor(texts),
+    )
+
+
+def _check_fit(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> None:
+    """Refuse an embedding of another model, and prompts that do not fit the picture."""
+    if embedding.model_id != model.model_id:
+        raise ValueError(
+            f"embedding must come from the model that reads it, {model.model_id}, got one of "
+            f"{embedding.model_id}; encode the picture again"
+        )
+    prompts.check_inside(embedding.original_size_hw)
+    logits = prompts.mask_logits
+    if logits is not None and logits.shape[-2:] != embedding.low_res_hw:
+        raise ValueError(
+            f"mask_logits must be of shape (N, 1, {embedding.low_res_hw[0]}, "
+            f"{embedding.low_res_hw[1]}) for this embedding, got {logits.shape}; "
+            "pass low_res_logits of an answer on the same embedding"
+        )

@@ -1,0 +1,256 @@
+"""What a user says about objects: points, boxes, earlier masks, texts; checked once, here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.model.inference.coordinates import SizeHW
+
+POSITIVE, NEGATIVE, PADDING = 1, 0, -1
+"""Labels of points: on the object, beside it, and no point at all."""
+
+_LABELS = (POSITIVE, NEGATIVE, PADDING)
+_NDIMS = {
+    "points_xy": "(N, K, 2)",
+    "point_labels": "(N, K)",
+    "boxes_xyxy": "(N, 4)",
+    "mask_logits": "(N, 1, h, w)",
+    "text_embeddings": "(N, E)",
+}
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Prompts:
+    """Prompts for N objects of one picture, in pixels of that picture.
+
+    The first axis of everything is the object; what is given describes the same N objects together.
+    Values are checked when the prompts are made, places when the size of the picture is known.
+
+    Parameters
+    ----------
+    points_xy : array_like of shape (N, K, 2), float, optional
+        K points for each object; x to the right, y down, an integer is a pixel's centre.
+    point_labels : array_like of shape (N, K), integer, optional
+        1 on the object, 0 beside it, -1 for padding where an object has fewer points. All 1 when
+        only points are given.
+    boxes_xyxy : array_like of shape (N, 4), float, optional
+        Left, top, right, bottom.
+    mask_logits : array_like of shape (N, 1, h, w), float, optional
+        ``low_res_logits`` of an earlier answer on the same embedding.
+    text_embeddings : array_like of shape (N, E), float, optional
+        For models that were trained with texts.
+
+    Raises
+    ------
+    ValueError
+        If nothing is given, shapes or lengths do not fit, a label is unknown, a value is not
+        finite, or a box has no area.
+
+    Examples
+    --------
+    >>> len(Prompts(boxes_xyxy=[[20, 30, 90, 80], [5, 5, 10, 10]]))
+    2
+    """
+
+    points_xy: npt.NDArray[np.float32] | None
+    point_labels: npt.NDArray[np.int64] | None
+    boxes_xyxy: npt.NDArray[np.float32] | None
+    mask_logits: npt.NDArray[np.float32] | None
+    text_embeddings: npt.NDArray[np.float32] | None
+
+    def __init__(
+        self,
+        points_xy: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        boxes_xyxy: npt.ArrayLike | None = None,
+        mask_logits: npt.ArrayLike | None = None,
+        text_embeddings: npt.ArrayLike | None = None,
+    ) -> None:
+        if point_labels is not None and points_xy is None:
+            raise ValueError("point_labels must come with points_xy, got labels alone")
+        points = _floats("points_xy", points_xy, 3, last=2)
+        values: dict[str, npt.NDArray[Any] | None] = {
+            "points_xy": points,
+            "point_labels": None if points is None else _labels(point_labels, points),
+            "boxes_xyxy": _floats("boxes_xyxy", boxes_xyxy, 2, last=4),
+            "mask_logits": _floats("mask_logits", mask_logits, 4),
+            "text_embeddings": _floats("text_embeddings", text_embeddings, 2),
+        }
+        _check_lengths(values)
+        _check_boxes(values["boxes_xyxy"])
+        logits = values["mask_logits"]
+        if logits is not None and logits.shape[1] != 1:
+            raise ValueError(
+                f"mask_logits must have shape (N, 1, h, w), got {logits.shape}; "
+                "choose one of the earlier masks, such as low_res_logits[:, 1:2]"
+            )
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def for_object(
+        cls,
+        points_xy: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        box_xyxy: npt.ArrayLike | None = None,
+        mask_logits: npt.ArrayLike | None = None,
+    ) -> Prompts:
+        """Return the prompts of one object, without the leading axis.
+
+        Parameters
+        ----------
+        points_xy : array_like of shape (K, 2), optional
+        point_labels : array_like of shape (K,), optional
+            All 1 by default.
+        box_xyxy : array_like of shape (4,), optional
+        mask_logits : array_like of shape (h, w), optional
+
+        Examples
+        --------
+        >>> Prompts.for_object([[10, 20], [30, 20]], [1, 0]).points_xy.shape
+        (1, 2, 2)
+        """
+        given = None if mask_logits is None else np.asarray(mask_logits)
+        return cls(
+            None if points_xy is None else np.asarray(points_xy)[None],
+            None if point_labels is None else np.asarray(point_labels)[None],
+            None if box_xyxy is None else np.asarray(box_xyxy)[None],
+            None if given is None else given.reshape(1, 1, *given.shape[-2:]),
+        )
+
+    @classmethod
+    def single_points(cls, points_xy: npt.ArrayLike) -> Prompts:
+        """Return one positive point for each of N objects.
+
+        Parameters
+        ----------
+        points_xy : array_like of shape (N, 2)
+
+        Examples
+        --------
+        >>> Prompts.single_points([[10, 20], [30, 20]]).points_xy.shape
+        (2, 1, 2)
+        """
+        points = np.asarray(points_xy)
+        if points.ndim != 2:
+            raise ValueError(f"points_xy must have shape (N, 2), got {points.shape}")
+        return cls(points[:, None])
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return next(len(value) for value in self._values() if value is not None)
+
+    def __getitem__(self, which: slice | Sequence[int] | npt.NDArray[Any]) -> Prompts:
+        """Return the prompts of some of the objects."""
+        chosen = object.__new__(Prompts)
+        for field, value in zip(fields(self), self._values(), strict=True):
+            object.__setattr__(chosen, field.name, None if value is None else value[which])
+        return chosen
+
+    def _values(self) -> tuple[npt.NDArray[Any] | None, ...]:
+        """Return all fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def check_inside(self, size_hw: SizeHW) -> None:
+        """Refuse prompts that do not lie in a picture.
+
+        Parameters
+        ----------
+        size_hw : (int, int)
+            Height and width of the picture.
+
+        Raises
+        ------
+        ValueError
+            If a point lies outside, half a pixel around the outermost centres allowed, or a box
+            does not touch the picture at all.
+        """
+        height, width = size_hw
+        low, high = -0.5, np.array([width - 0.5, height - 0.5])
+        if self.points_xy is not None and self.point_labels is not None:
+            is_outside = ((self.points_xy < low) | (self.points_xy > high)).any(axis=-1)
+            is_outside &= self.point_labels != PADDING
+            if is_outside.any():
+                x, y = self.points_xy[is_outside][0]
+                raise ValueError(
+                    f"points_xy must lie within the picture, x from 0 to {width - 1} and y from 0 "
+                    f"to {height - 1}, got ({x:g}, {y:g}); check the order of x and y"
+                )
+        if self.boxes_xyxy is not None:
+            is_beside = (self.boxes_xyxy[:, 2:] < low) | (self.boxes_xyxy[:, :2] > high)
+            if is_beside.any():
+                box = self.boxes_xyxy[is_beside.any(axis=1)][0].tolist()
+                raise ValueError(
+                    f"boxes_xyxy must overlap the picture of {width} x {height} pixels, got {box}; "
+                    "check the order of x and y"
+                )
+
+
+def _floats(
+    name: str, values: npt.ArrayLike | None, ndim: int, last: int | None = None
+) -> npt.NDArray[np.float32] | None:
+    """Return an array of the right shape whose values are finite."""
+    if values is None:
+        return None
+    try:
+        array = np.asarray(values)
+        floats: npt.NDArray[np.float32] = array.astype(np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers of shape {_NDIMS[name]}, got {error}") from error
+    if array.ndim != ndim or (last is not None and array.shape[-1] != last):
+        raise ValueError(f"{name} must have shape {_NDIMS[name]}, got {array.shape}")
+    if not np.isfinite(floats).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return floats
+
+
+def _labels(labels: npt.ArrayLike | None, points: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return a known label for every point."""
+    if labels is None:
+        return np.full(points.shape[:2], POSITIVE, np.int64)
+    array = np.asarray(labels)
+    if array.shape != points.shape[:2]:
+        raise ValueError(
+            f"point_labels must have one label for each point, shape {points.shape[:2]}, "
+            f"got {array.shape}"
+        )
+    unknown = array[~np.isin(array, _LABELS)]
+    if unknown.size:
+        raise ValueError(
+            "point_labels must be 1 (on the object), 0 (beside it) or -1 (padding), "
+            f"got {unknown.ravel()[0]}"
+        )
+    return array.astype(np.int64)
+
+
+def _check_lengths(values: dict[str, npt.NDArray[Any] | None]) -> None:
+    """Refuse prompts that say nothing, or that are about different numbers of objects."""
+    lengths = {name: len(value) for name, value in values.items() if value is not None}
+    if not lengths:
+        raise ValueError(
+            "prompts must hold at least one of points, boxes, mask logits or text embeddings, "
+            "got nothing"
+        )
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"prompts must be for the same number of objects, got {told}")
+    labels = values["point_labels"]
+    if labels is not None and len(lengths) == 2 and (labels == PADDING).all(axis=1).any():
+        raise ValueError("points_xy must hold at least one point for each object, got only padding")
+
+
+def _check_boxes(boxes: npt.NDArray[Any] | None) -> None:
+    """Refuse boxes without area."""
+    if boxes is None:
+        return
+    is_bad = (boxes[:, :2] >= boxes[:, 2:]).any(axis=1)
+    if is_bad.any():
+        raise ValueError(
+            "boxes_xyxy must be left, top, right, bottom with left < right and top < bottom, "
+            f"got {boxes[is_bad][0].tolist()}"
+        )

@@ -1,0 +1,110 @@
+"""Prompts say what is wrong with them as soon as it can be known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam_plugins.model.inference.prompts import Prompts
+
+
+def test_lists_are_taken_as_arrays_of_the_right_type() -> None:
+    prompts = Prompts([[[1, 2], [3, 4]]], [[1, 0]], [[0, 0, 5, 5]])
+    assert prompts.points_xy is not None
+    assert prompts.points_xy.dtype == np.float32
+    assert prompts.point_labels is not None
+    assert prompts.point_labels.dtype == np.int64
+    assert len(prompts) == 1
+
+
+def test_points_alone_are_on_their_objects() -> None:
+    prompts = Prompts(np.zeros((3, 2, 2)))
+    assert prompts.point_labels is not None
+    assert prompts.point_labels.tolist() == [[1, 1]] * 3
+
+
+def test_one_object_needs_no_leading_axis() -> None:
+    prompts = Prompts.for_object([[1, 2]], [0], [0, 0, 5, 5], np.zeros((4, 6)))
+    shapes = [
+        value.shape
+        for value in (
+            prompts.points_xy,
+            prompts.point_labels,
+            prompts.boxes_xyxy,
+            prompts.mask_logits,
+        )
+        if value is not None
+    ]
+    assert shapes == [(1, 1, 2), (1, 1), (1, 4), (1, 1, 4, 6)]
+
+
+def test_a_slice_holds_the_same_prompts_of_fewer_objects() -> None:
+    boxes = np.array([[0, 0, 1, 1], [1, 1, 2, 2], [2, 2, 3, 3]])
+    some = Prompts(np.arange(6).reshape(3, 1, 2), boxes_xyxy=boxes)[1:]
+    assert len(some) == 2
+    assert some.boxes_xyxy is not None
+    assert some.boxes_xyxy.tolist() == boxes[1:].tolist()
+    assert some.points_xy is not None
+    assert some.points_xy.tolist() == [[[2, 3]], [[4, 5]]]
+    assert some.mask_logits is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "at least one of points, boxes, mask logits or text"),
+        ({"points_xy": [[1, 2]]}, r"points_xy must have shape \(N, K, 2\), got \(1, 2\)"),
+        ({"points_xy": [[[1, 2, 3]]]}, r"points_xy must have shape \(N, K, 2\), got \(1, 1, 3\)"),
+        ({"points_xy": [[["a", "b"]]]}, r"points_xy must be numbers of shape \(N, K, 2\)"),
+        ({"points_xy": [[[1, 2], [3]]]}, r"points_xy must be numbers of shape \(N, K, 2\)"),
+        ({"points_xy": [[[1, np.nan]]]}, "points_xy must be finite, got NaN"),
+        ({"points_xy": [[[1, 2]]], "point_labels": [[1, 1]]}, "one label for each point"),
+        ({"points_xy": [[[1, 2]]], "point_labels": [[2]]}, r"point_labels must be 1 .*got 2"),
+        ({"points_xy": [[[1, 2]]], "point_labels": [[0.5]]}, r"point_labels must be 1 .*got 0.5"),
+        ({"point_labels": [[1]]}, "point_labels must come with points_xy"),
+        ({"points_xy": [[[1, 2]]], "point_labels": [[-1]]}, "got only padding"),
+        ({"points_xy": np.zeros((2, 0, 2))}, "at least one point for each object"),
+        ({"boxes_xyxy": [1, 2, 3, 4]}, r"boxes_xyxy must have shape \(N, 4\), got \(4,\)"),
+        ({"boxes_xyxy": [[5, 5, 5, 9]]}, r"left < right and top < bottom, got \[5.0, 5.0, 5.0, 9"),
+        ({"boxes_xyxy": [[1, 9, 5, 5]]}, "left < right and top < bottom"),
+        ({"boxes_xyxy": [[1, 2, np.inf, 4]]}, "boxes_xyxy must be finite"),
+        ({"mask_logits": np.zeros((1, 3, 4, 4))}, "choose one of the earlier masks"),
+        ({"mask_logits": np.zeros((4, 4))}, r"mask_logits must have shape \(N, 1, h, w\)"),
+        ({"text_embeddings": np.zeros(5)}, r"text_embeddings must have shape \(N, E\)"),
+        (
+            {"points_xy": np.zeros((2, 1, 2)), "boxes_xyxy": [[0, 0, 1, 1]]},
+            "same number of objects, got points_xy 2, point_labels 2, boxes_xyxy 1",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prompts(**given)
+
+
+def test_single_points_need_two_axes() -> None:
+    assert Prompts.single_points([[1, 2], [3, 4]]).points_xy is not None
+    with pytest.raises(ValueError, match=r"points_xy must have shape \(N, 2\), got \(2,\)"):
+        Prompts.single_points([1, 2])
+
+
+@pytest.mark.parametrize("point", [(-1, 5), (5, -1), (20, 5), (5, 10), (5, 15)])
+def test_points_outside_of_the_picture_are_refused(point: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"x from 0 to 19 and y from 0 to 9, got .*order of x"):
+        Prompts([[[3, 3], point]]).check_inside((10, 20))
+
+
+def test_the_border_belongs_to_the_picture_and_padding_is_nowhere() -> None:
+    Prompts([[[-0.5, 9.5], [19.5, 0], [-99, -99]]], [[1, 0, -1]]).check_inside((10, 20))
+
+
+@pytest.mark.parametrize("box", [(-9, 1, -2, 5), (1, -9, 5, -2), (21, 1, 25, 5), (1, 11, 5, 15)])
+def test_boxes_must_touch_the_picture(box: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="boxes_xyxy must overlap the picture of 20 x 10 pixels"):
+        Prompts(boxes_xyxy=[(1, 1, 2, 2), box]).check_inside((10, 20))
+
+
+def test_boxes_may_reach_beyond_the_picture() -> None:
+    Prompts(boxes_xyxy=[(-5, -5, 30, 30)]).check_inside((10, 20))

@@ -1,0 +1,200 @@
+"""SAM's image encoder: a plain vision transformer with windows (Kirillov et al. 2023, appendix A).
+
+The architecture is ViTDet's (Li et al. 2022): 14 x 14 windows, a few blocks with global attention,
+and relative positions that are decomposed into rows and columns. The answers are those of the
+official code; the way there is shorter: padding never passes a linear layer, and global attention
+goes through blocks of queries, so that its 4096 x 4096 scores never exist all at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sam_plugins.model.networks.config import VitConfig
+from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.layers import LayerNorm2d, MlpBlock
+
+_MAX_SCORES = 1 << 23
+"""Attention scores that are held at once: 32 MiB in float32, about what a cache holds."""
+
+
+class PatchEmbed(nn.Module):
+    """Cut a picture into patches and project each of them."""
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, h, w, D)."""
+        patches: Tensor = self.proj(images).permute(0, 2, 3, 1)
+        return patches
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head attention on a square grid with decomposed relative positions.
+
+    Shape legend: B windows or images, G heads, S side of the grid, D channels, E those of a head.
+
+    Parameters
+    ----------
+    dim, num_heads : int
+    side : int
+        Rows and columns of the grid.
+    """
+
+    def __init__(self, dim: int, num_heads: int, side: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.side = side
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        head_dim = dim // num_heads
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, head_dim))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, head_dim))
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Attend within grids: (B, S, S, 3 D) to (B, S, S, D), before the last projection."""
+        count, side = qkv.shape[0], self.side
+        # Three of shape (B, G, S * S, E) follow.
+        heads = qkv.reshape(count, side * side, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = heads.unbind(0)
+        by_row, by_column = self._position_scores(queries)
+        queries = queries * queries.shape[-1] ** -0.5
+        step = max(1, _MAX_SCORES // (count * self.num_heads * side * side))
+        step = side * side if step >= side * side else step
+        out = [
+            self._attend_block(
+                queries[:, :, start : start + step],
+                keys,
+                values,
+                by_row[:, :, start : start + step],
+                by_column[:, :, start : start + step],
+            )
+            for start in range(0, side * side, step)
+        ]
+        attended = out[0] if len(out) == 1 else torch.cat(out, dim=2)
+        return attended.transpose(1, 2).reshape(count, side, side, -1)
+
+    def _attend_block(
+        self, queries: Tensor, keys: Tensor, values: Tensor, by_row: Tensor, by_column: Tensor
+    ) -> Tensor:
+        """Answer some queries (B, G, Q, E)."""
+        scores = (queries @ keys.transpose(-2, -1)).unflatten(-1, (self.side, self.side))
+        scores = scores.add_(by_row[..., :, None]).add_(by_column[..., None, :])
+        block: Tensor = scores.flatten(-2).softmax(dim=-1) @ values
+        return block
+
+    def _position_scores(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B, G, S * S, S) of every query with rows and with columns of keys."""
+        steps = torch.arange(self.side, device=queries.device)
+        distance = steps[:, None] - steps[None, :] + self.side - 1
+        grid = queries.unflatten(2, (self.side, self.side))
+        by_row = torch.einsum("bgrce,rke->bgrck", grid, self.rel_pos_h[distance])
+        by_column = torch.einsum("bgrce,cke->bgrck", grid, self.rel_pos_w[distance])
+        return by_row.flatten(2, 3), by_column.flatten(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend over the whole grid (B, S, S, D)."""
+        out: Tensor = self.proj(self.attend(self.qkv(x)))
+        return out
+
+    def forward_windows(self, x: Tensor) -> Tensor:
+        """Attend within windows of S x S of a grid (B, h, w, D) of any size.
+
+        The official code pads with zeros before the projection, so that padding has the
+        projection's bias as its key and value: here the bias is added after padding instead.
+        """
+        height, width = x.shape[1:3]
+        qkv = functional.linear(x, self.qkv.weight)
+        pad_h, pad_w = -height % self.side, -width % self.side
+        qkv = functional.pad(qkv, (0, 0, 0, pad_w, 0, pad_h)) + self.qkv.bias
+        count, rows, columns = qkv.shape[0], qkv.shape[1] // self.side, qkv.shape[2] // self.side
+        windows = qkv.reshape(count, rows, self.side, columns, self.side, -1).transpose(2, 3)
+        attended = self.attend(windows.flatten(0, 2))
+        attended = attended.unflatten(0, (count, rows, columns)).transpose(2, 3)
+        attended = attended.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+        out: Tensor = self.proj(attended)
+        return out
+
+
+class Block(nn.Module):
+    """A transformer block with attention over windows, or over everything."""
+
+    def __init__(self, config: VitConfig, *, is_global: bool) -> None:
+        super().__init__()
+        self.is_global = is_global
+        side = config.image_size // config.patch_size if is_global else config.window_size
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=1e-6)
+        self.attn = RelativeAttention(config.embed_dim, config.num_heads, side)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=1e-6)
+        self.mlp = MlpBlock(config.embed_dim, int(config.embed_dim * config.mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, h, w, D) to the same."""
+        normed = self.norm1(x)
+        x = x + (self.attn(normed) if self.is_global else self.attn.forward_windows(normed))
+        added: Tensor = x + self.mlp(self.norm2(x))
+        return added
+
+
+class VitImageEncoder(nn.Module):
+    """SAM's ViT: B, L and H differ by the numbers of their config.
+
+    Parameters
+    ----------
+    config : VitConfig
+    """
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.img_size = config.image_size
+        side = config.image_size // config.patch_size
+        self.patch_embed = PatchEmbed(config.patch_size, config.embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, side, side, config.embed_dim))
+        self.blocks = nn.ModuleList(
+            Block(config, is_global=index in config.global_attention_blocks)
+            for index in range(config.depth)
+        )
+        self.neck = make_neck(config.embed_dim, config.out_dim)
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Encode normalised pictures of shape (B, 3, S, S), S being the config's image size.
+
+        Raises
+        ------
+        ValueError
+            If they have another size.
+        """
+        check_square_input(images, self.img_size)
+        x = self.patch_embed(images) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return ImageFeatures(self.neck(x.permute(0, 3, 1, 2)))
+
+
+def make_neck(dim: int, out_dim: int) -> nn.Sequential:
+    """Make the convolutions that reduce an encoder's channels to those of the embedding."""
+    return nn.Sequential(
+        nn.Conv2d(dim, out_dim, kernel_size=1, bias=False),
+        LayerNorm2d(out_dim),
+        nn.Conv2d(out_dim, out_dim, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(out_dim),
+    )
+
+
+def check_square_input(images: Tensor, size: int) -> None:
+    """Refuse input of another size than positions were learned for.
+
+    Raises
+    ------
+    ValueError
+        With the size that is expected.
+    """
+    if images.shape[-2:] != (size, size):
+        raise ValueError(
+            f"images must have shape (B, 3, {size}, {size}), got {tuple(images.shape)}; "
+            "resize and pad them"
+        )

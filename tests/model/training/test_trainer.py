@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam_plugins.errors import TrainingError
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import SamConfig
+from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
+from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.pictures import TrainingPicture
+from sam_plugins.model.training.state import TrainingState
+from sam_plugins.model.training.trainer import train
+
+OPTIONS = BatchOptions(crop_sizes=(CropSize(64, 4, 3, 1.0),))
+CONFIG = TrainingConfig(steps=6, warmup_steps=2, precision="float32")
+
+
+def fresh(config: SamConfig, training: TrainingConfig = CONFIG) -> TrainingState:
+    torch.manual_seed(0)
+    return TrainingState.fresh(build_sam(config), training)
+
+
+def test_slices_compute_what_one_run_would_have(
+    tiny_config: SamConfig, pictures: list[TrainingPicture], tmp_path: Path
+) -> None:
+    batches = BatchMaker(pictures, OPTIONS, 0)
+    whole = fresh(tiny_config)
+    assert train(whole, batches, CONFIG, workers=0)
+
+    path = tmp_path / "state.safetensors"
+    slices = 0
+    is_complete = False
+    while not is_complete:
+        part = fresh(tiny_config)
+        if path.exists():
+            part.load(path, CONFIG)
+        is_complete = train(part, batches, CONFIG, state_path=path, max_seconds=0, workers=0)
+        slices += 1
+    assert slices == 6
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, part.model.state_dict()[name]), name
+        assert torch.equal(whole.average[name], part.average[name]), name
+
+
+def test_training_learns(tiny_config: SamConfig, pictures: list[TrainingPicture]) -> None:
+    config = replace(CONFIG, steps=60, warmup_steps=5, learning_rate=3e-3)
+    losses: list[float] = []
+    train(
+        fresh(tiny_config, config),
+        BatchMaker(pictures, OPTIONS, 0),
+        config,
+        workers=0,
+        report=lambda _, values: losses.append(values["loss"]),
+    )
+    assert len(losses) == 60
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+
+
+def test_bfloat16_trains_too(tiny_config: SamConfig, pictures: list[TrainingPicture]) -> None:
+    config = replace(CONFIG, steps=2, precision="bfloat16")
+    state = fresh(tiny_config, config)
+    assert train(state, BatchMaker(pictures, OPTIONS, 0), config, workers=0)
+    assert all(torch.isfinite(value).all() for value in state.model.state_dict().values())
+
+
+def test_a_state_of_another_run_is_refused(tiny_config: SamConfig, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    fresh(tiny_config).save(path, CONFIG)
+    with pytest.raises(TrainingError, match="different: seed"):
+        fresh(tiny_config).load(path, replace(CONFIG, seed=1))
+
+
+def test_a_file_that_is_no_state_is_refused(tiny_config: SamConfig, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"nothing")
+    with pytest.raises(TrainingError, match="not the state of a training run"):
+        fresh(tiny_config).load(path, CONFIG)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    tiny_config: SamConfig, pictures: list[TrainingPicture]
+) -> None:
+    state = fresh(tiny_config)
+    with torch.no_grad():
+        next(state.model.image_encoder.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="not a number"):
+        train(state, BatchMaker(pictures, OPTIONS, 0), CONFIG, workers=0)
+
+
+def test_worker_processes_deliver_the_same_batches(
+    tiny_config: SamConfig, pictures: list[TrainingPicture]
+) -> None:
+    batches = BatchMaker(pictures, OPTIONS, 0)
+    config = replace(CONFIG, steps=2)
+    here, there = fresh(tiny_config, config), fresh(tiny_config, config)
+    train(here, batches, config, workers=0)
+    train(there, batches, config, workers=1)
+    for name, value in here.average.items():
+        assert torch.equal(value, there.average[name]), name
+
+
+def test_values_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be 1 or more"):
+        TrainingConfig(steps=0)
+    with pytest.raises(ValueError, match="ema_decay must lie"):
+        TrainingConfig(ema_decay=1.0)
+    with pytest.raises(ValueError, match="precision must be"):
+        TrainingConfig(precision="float16")  # type: ignore[arg-type]
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = TrainingConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_share=0.1)
+    rates = [config.learning_rate_at(step) for step in range(101)]
+    assert rates[:10] == sorted(rates[:10])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(0.1)

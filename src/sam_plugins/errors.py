@@ -1,8 +1,8 @@
 """The errors that a user of the package can meet.
 
-Wrong arguments raise :class:`ValueError` or :class:`TypeError`. Everything that the world does to us
-(a missing file, a broken download, a full disk) is a child of :class:`SamPluginsError`, and its message
-says what was expected, what was found and what to do::
+Wrong arguments raise :class:`ValueError` or :class:`TypeError`. Everything that the world does to
+us (a missing file, a broken download, a full disk) is a child of :class:`SamPluginsError`, and its
+message says what was expected, what was found and what to do::
 
     SamPluginsError
     ├── ImageError
@@ -13,11 +13,13 @@ says what was expected, what was found and what to do::
     │   ├── UnknownModelError        no model of that name
     │   ├── DownloadError            the file could not be fetched (offline, refused, cut short)
     │   ├── HashMismatchError        the file is not the one that was promised
+    │   ├── UnsuitableModelError     the model lacks a part that the work needs
     │   └── CheckpointError
     │       ├── UnsafeCheckpointError    reading the file would run code
     │       └── ForeignCheckpointError   no architecture that we know
     ├── CacheError                   the embedding cache cannot be written or read
     ├── OutputError                  a result cannot be written
+    ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
     ├── MissingExtraError            an optional dependency is not installed
     └── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
@@ -66,6 +68,10 @@ class HashMismatchError(WeightsError):
     """A file of weights differs from what its registry entry promises."""
 
 
+class UnsuitableModelError(WeightsError, ValueError):
+    """A model lacks a part that the work needs, such as an instance decoder."""
+
+
 class CheckpointError(WeightsError):
     """A file of weights cannot be read."""
 
@@ -84,6 +90,10 @@ class CacheError(SamPluginsError):
 
 class OutputError(SamPluginsError):
     """A result cannot be written."""
+
+
+class DeviceError(SamPluginsError, ValueError):
+    """The device that was asked for does not exist on this machine."""
 
 
 class MemoryLimitError(SamPluginsError, MemoryError):

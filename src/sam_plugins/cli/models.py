@@ -217,6 +217,5 @@ def _say_value(key: str, value: Any, depth: int) -> None:  # noqa: ANN401
             say(f"{indent}  {', '.join(f'{k} {v}' for k, v in inner.items() if v)}")
     else:
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        say(
-            f"{indent}{name + ':':<{max(1, 18 - len(indent))}}{'-' if shown in (None, '') else shown}"
-        )
+        shown = "-" if shown in (None, "") else shown
+        say(f"{indent}{name + ':':<{max(1, 18 - len(indent))}}{shown}")

@@ -14,7 +14,7 @@ from sam_plugins.model.evaluation.automatic import (
     otsu_watershed,
     score_picture,
 )
-from sam_plugins.model.evaluation.readers import LabelledImage, list_manifest_files, read_each
+from sam_plugins.model.io.labelled import LabelledImage, list_manifest_files, read_each
 
 
 def test_the_floor_finds_separate_and_touching_discs(

@@ -12,8 +12,8 @@ import pytest
 from sam_plugins.errors import OutputError
 from sam_plugins.model.evaluation.automatic import FLOOR_NAME
 from sam_plugins.model.evaluation.measure import measure
-from sam_plugins.model.evaluation.readers import list_manifest_files
 from sam_plugins.model.evaluation.report import Report, to_json, to_markdown, write_report
+from sam_plugins.model.io.labelled import list_manifest_files
 
 
 def bright(image: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam_plugins.model.evaluation.readers import LabelledImage, list_manifest_files, read_each
 from sam_plugins.model.evaluation.single_point import LowResMasks, evaluate_prompts
+from sam_plugins.model.io.labelled import LabelledImage, list_manifest_files, read_each
 
 
 def test_a_perfect_model_scores_one(

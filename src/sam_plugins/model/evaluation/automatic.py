@@ -24,8 +24,8 @@ from sam_plugins.model.evaluation.metrics import (
     panoptic_quality,
     split_merge_errors,
 )
-from sam_plugins.model.evaluation.readers import LabelledImage
 from sam_plugins.model.inference.rgb import to_rgb
+from sam_plugins.model.io.labelled import LabelledImage
 
 Segmenter = Callable[[NDArray[Any]], NDArray[Any]]
 """From a picture as it comes from a file to a label image of shape (H, W), integer."""

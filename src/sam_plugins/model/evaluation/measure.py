@@ -13,7 +13,6 @@ from sam_plugins.model.evaluation.automatic import (
     evaluate_automatic,
     otsu_watershed,
 )
-from sam_plugins.model.evaluation.readers import LabelledFile, LabelledImage
 from sam_plugins.model.evaluation.report import Report, summarise_automatic, summarise_prompts
 from sam_plugins.model.evaluation.single_point import (
     DEFAULT_CHUNK_SIZE,
@@ -22,6 +21,7 @@ from sam_plugins.model.evaluation.single_point import (
     PromptableModel,
     evaluate_prompts,
 )
+from sam_plugins.model.io.labelled import LabelledFile, LabelledImage
 
 Progress = Callable[[str, int, int], None]
 """Called with the task, the pictures read so far, and how many there are."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sam_plugins.model.evaluation.full_size import FullSizeMasks
 from sam_plugins.model.evaluation.prompts import TrueObject, true_objects
-from sam_plugins.model.evaluation.readers import LabelledImage
+from sam_plugins.model.io.labelled import LabelledImage
 
 DEFAULT_CHUNK_SIZE = 32
 """Prompts that go through the decoder at once: more gains no speed on two cores, only memory."""

@@ -56,9 +56,21 @@ class AppearanceToken(nn.Module):
             weights = regions if factor == 1 else functional.avg_pool2d(regions, factor)
             weights = weights.flatten(2)
             weights = weights / (weights.sum(-1, keepdim=True) + 0.1)
-            pixels = skip.flatten(2).transpose(1, 2).to(weights.dtype)
-            if image_index is not None:
-                pixels = pixels.index_select(0, image_index)
-            pooled.append((weights @ pixels).flatten(1))
+            pixels = skip.flatten(2).transpose(1, 2)
+            pooled.append(_pool(weights.to(pixels.dtype), pixels, image_index))
         token: Tensor = self.project(torch.cat(pooled, dim=1))
         return token[:, None]
+
+
+def _pool(weights: Tensor, pixels: Tensor, image_index: Tensor | None) -> Tensor:
+    """Sum pixels (B, P, D) under the weights (N, R, P) of prompts: (N, R * D)."""
+    if image_index is None:
+        return (weights @ pixels).flatten(1)
+    # One product per image: a copy of the image's pixels for every prompt costs more than the sum.
+    pooled = weights.new_zeros(*weights.shape[:2], pixels.shape[-1])
+    for image in range(len(pixels)):
+        prompts = torch.nonzero(image_index == image)[:, 0]
+        if len(prompts):
+            sums = (weights[prompts].flatten(0, 1) @ pixels[image]).to(pooled.dtype)
+            pooled = pooled.index_copy(0, prompts, sums.unflatten(0, (len(prompts), -1)))
+    return pooled.flatten(1)

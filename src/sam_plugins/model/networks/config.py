@@ -54,6 +54,8 @@ class Preprocessing:
             raise ValueError(f"max_enlargement must be 1 or more, got {self.max_enlargement}")
         if min(self.pixel_std) <= 0:
             raise ValueError(f"pixel_std must be positive, got {self.pixel_std}")
+        if self.pad_to != "square" and (isinstance(self.pad_to, str) or self.pad_to < 1):
+            raise ValueError(f"pad_to must be 'square' or a positive multiple, got {self.pad_to!r}")
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,16 @@ class MaskScorer(nn.Module):
             Logits of a quality from 0 to 1.
         """
         logits = logits.detach().float().flatten(2)
-        features = features.detach().float().flatten(2).transpose(1, 2)
+        features = features.detach().flatten(2).transpose(1, 2)
         probability = logits.sigmoid()
         statistics = mask_statistics(logits, probability)
         area = probability.sum(-1, keepdim=True)
         # How sure a pixel is not to be near the edge weighs twice: the interior, then the rim.
-        interior = (probability @ features) / (area + 1)
         doubt = probability * (1 - probability)
-        rim = (doubt @ features) / (doubt.sum(-1, keepdim=True) + 1)
+        weights = torch.cat([probability, doubt], dim=1).to(features.dtype)
+        interior, rim = (weights @ features).float().chunk(2, dim=1)
+        interior = interior / (area + 1)
+        rim = rim / (doubt.sum(-1, keepdim=True) + 1)
         seen = torch.cat([mask_tokens.detach().float(), interior, rim, statistics], dim=-1)
         score: Tensor = self.head(seen)
         return score[..., 0]

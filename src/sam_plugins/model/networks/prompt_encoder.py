@@ -162,12 +162,17 @@ class PromptEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If no prompt is given at all, or a text without a text projection.
+            If no prompt is given at all, points without labels, or a text without a text
+            projection.
         """
         given = (points_xy, boxes_xyxy, mask_logits, text_embeddings)
         first = next((value for value in given if value is not None), None)
         if first is None:
             raise ValueError("at least one of points, boxes, mask logits or text must be given")
+        if (points_xy is None) != (point_labels is None):
+            raise ValueError(
+                "points_xy and point_labels must be given together: 1 object, 0 background"
+            )
         tokens: list[Tensor] = []
         if points_xy is not None and point_labels is not None:
             if boxes_xyxy is None:  # A padding point stands where a box's corners would.

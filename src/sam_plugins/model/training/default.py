@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if state_path.exists():
         state.load(state_path, config)
     batches = BatchMaker(load_pack(pack), BatchOptions(), config.seed)
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+    with (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1) as log:
         is_complete = train(
             state,
             batches,

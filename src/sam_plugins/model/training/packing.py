@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam_plugins.errors import DatasetError
-from sam_plugins.model.evaluation.readers import (
+from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw, to_rgb
+from sam_plugins.model.io.atomic import atomic_path
+from sam_plugins.model.io.labelled import (
     MANIFEST_NAME,
     LabelledFile,
     LabelledImage,
     list_manifest_files,
 )
-from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw, to_rgb
-from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.io.rle import decode_mask, encode_mask
 from sam_plugins.model.networks.config import SHIPPED, Preprocessing
 from sam_plugins.model.training.pictures import TrainingPicture

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sam_plugins.errors import DatasetError, UnreadableImageError
-from sam_plugins.model.evaluation.readers import (
+from sam_plugins.model.io.labelled import (
     LabelledFile,
     list_folder_pair,
     list_manifest_files,

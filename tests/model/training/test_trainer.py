@@ -103,6 +103,14 @@ def test_worker_processes_deliver_the_same_batches(
         assert torch.equal(value, there.average[name]), name
 
 
+def test_a_schedule_can_be_left_early(
+    tiny_config: SamConfig, pictures: list[TrainingPicture]
+) -> None:
+    state = fresh(tiny_config)
+    assert not train(state, BatchMaker(pictures, OPTIONS, 0), CONFIG, workers=0, stop_at=2)
+    assert state.step == 2
+
+
 def test_values_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="steps must be 1 or more"):
         TrainingConfig(steps=0)

@@ -26,7 +26,8 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, T, D) to (N, heads, T, D / heads)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return heads
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from ``queries`` (N, T, D) to ``keys`` and ``values`` (N, S, D)."""

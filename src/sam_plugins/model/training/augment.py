@@ -25,7 +25,7 @@ def augment(
     -------
     ndarray of shape (H, W, 3), uint8
     """
-    image: FloatArray = rgb.astype(np.float32) / 255
+    image: FloatArray = rgb.astype(np.float32) / np.float32(255)
     strength = 0.5 if is_upright else 1.0
     if rng.random() < 0.15 * strength:
         image = 1 - image
@@ -55,7 +55,8 @@ def augment(
 
 def _random_mixture(rng: np.random.Generator) -> FloatArray:
     """Weights (3, 1) that make a grey picture."""
-    return rng.dirichlet([1.5] * 3).astype(np.float32)[:, None]
+    weights: FloatArray = rng.dirichlet([1.5] * 3).astype(np.float32)[:, None]
+    return weights
 
 
 def _contrast(image: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
@@ -84,5 +85,6 @@ def _noise(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     noise = rng.standard_normal((*image.shape[:2], channels), dtype=np.float32)
     level = np.float32(rng.uniform(0.01, 0.09))
     if rng.random() < 0.5:
-        return image + level * noise * np.sqrt(np.clip(image, 0, 1) + 0.05)
-    return image + level * noise
+        noise = noise * np.sqrt(np.clip(image, 0, 1) + np.float32(0.05))
+    noisy: FloatArray = image + level * noise
+    return noisy

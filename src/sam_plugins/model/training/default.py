@@ -1,7 +1,7 @@
 """Train the model that ships with the package: ``python -m sam_plugins.model.training.default``.
 
-Run it again to go on where the last run stopped; the file for the wheel is written at the end of
-every slice from the average of the weights.
+Run it again to go on where the last run stopped; a model file is written at the end of every slice
+from the average of the weights. ``make train-default`` is the whole recipe.
 """
 
 from __future__ import annotations
@@ -43,19 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     torch.manual_seed(config.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    model = build_sam(SHIPPED).to(options.device, memory_format=torch.channels_last)
+    model = build_sam(SHIPPED).to(options.device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parent = _start_from(model, options.start_from)
     state = TrainingState.fresh(model, config)
     state_path = folder / "state.safetensors"
     if state_path.exists():
         state.load(state_path, config)
     batches = BatchMaker(load_pack(pack), BatchOptions(), config.seed)
+    stop_at = min(config.steps, options.stop_at or config.steps)
     with (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1) as log:
         is_complete = train(
             state,
             batches,
             config,
             state_path=state_path,
+            stop_at=stop_at,
             max_seconds=options.seconds,
             workers=options.workers,
             report=lambda step, values: _log(log.write, step, values),
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     written = save_model_file(folder / "default.safetensors", state.average, passport)
     print(f"{state.step} of {config.steps} steps, wrote {written}", file=sys.stderr)  # noqa: T201
-    return 0 if is_complete or options.seconds < math.inf else 1
+    return 0 if is_complete or state.step >= stop_at or options.seconds < math.inf else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -80,7 +83,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder of data sets, or a packed file")
     parser.add_argument("--state", type=Path, default=Path("runs/default"), metavar="DIR")
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=12_000, help="length of the schedule")
+    parser.add_argument("--stop-at", type=int, metavar="STEP", help="leave the schedule early")
     parser.add_argument("--seconds", type=float, default=math.inf, help="length of this slice")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -203,7 +203,8 @@ def _resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[A
     height, width = pixels.shape
     rows = ((np.arange(size_hw[0]) + 0.5) * height / size_hw[0]).astype(int)
     columns = ((np.arange(size_hw[1]) + 0.5) * width / size_hw[1]).astype(int)
-    return pixels[rows][:, columns]
+    resized: NDArray[Any] = pixels[rows][:, columns]
+    return resized
 
 
 def _webp(rgb: NDArray[np.uint8], quality: int) -> bytes:

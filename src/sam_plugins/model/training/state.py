@@ -69,10 +69,9 @@ class TrainingState:
         """
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        for parameter, moments in self.optimizer.state.items():
-            for key, value in moments.items():
-                tensors[f"optimizer.{names[parameter]}.{key}"] = value
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
         # Copies in plain layout: safetensors refuses shared memory and channels-last strides.
         plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
                  for k, v in tensors.items()}  # fmt: skip

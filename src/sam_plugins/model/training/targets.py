@@ -70,7 +70,7 @@ def border_distance(labels: NDArray[Any]) -> NDArray[np.float64]:
         is_edge[tuple(after)] |= step
     inside = labels > 0
     if not is_edge.any():
-        return inside * float(max(labels.shape))
+        return inside * np.float64(max(labels.shape))
     # Seen from inside, the nearest edge pixel is the object's own: one short of what is beyond.
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(~is_edge) + 1
     return distance * inside

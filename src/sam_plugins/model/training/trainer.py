@@ -32,6 +32,7 @@ def train(
     config: TrainingConfig,
     *,
     state_path: Path | None = None,
+    stop_at: int | None = None,
     max_seconds: float = math.inf,
     save_every_seconds: float = 300.0,
     workers: int = 1,
@@ -48,6 +49,8 @@ def train(
     config : TrainingConfig
     state_path : Path, optional
         Where the state is saved from time to time and at the end of the slice.
+    stop_at : int, optional
+        Last step of this slice; the schedule's last by default.
     max_seconds, save_every_seconds : float
     workers : int
         Processes that prepare batches; 0 prepares them here.
@@ -66,7 +69,8 @@ def train(
     start = saved = time.monotonic()
     device = next(state.model.parameters()).device
     state.model.train()
-    for batch in _upcoming(batches, state.step, config.steps, workers):
+    last = config.steps if stop_at is None else min(stop_at, config.steps)
+    for batch in _upcoming(batches, state.step, last, workers):
         values = train_step(state, batch.to(device), config)
         if report is not None:
             report(state.step, values)
@@ -102,7 +106,7 @@ def train_step(
             "lower learning rate"
         )
     state.optimizer.zero_grad(set_to_none=True)
-    result.loss.backward()  # type: ignore[no-untyped-call]
+    result.loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
     state.optimizer.step()
     state.update_average(config.ema_decay_at(state.step))

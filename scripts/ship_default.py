@@ -1,0 +1,81 @@
+"""Measure a trained model on the val splits, put the figures into its passport, and ship it.
+
+Usage: ``python scripts/ship_default.py runs/default/default.safetensors DATA``
+
+Writes ``src/sam_plugins/model/weights/default/default.safetensors`` and
+``docs/explanation/shipped-model-figures.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from sam_plugins.model.evaluation.automatic import FLOOR_NAME
+from sam_plugins.model.evaluation.bootstrap import Interval
+from sam_plugins.model.evaluation.loaded import AutomaticSegmenter, LoadedModel
+from sam_plugins.model.evaluation.measure import measure
+from sam_plugins.model.evaluation.report import Report, to_markdown, write_report
+from sam_plugins.model.inference.loading import load_model
+from sam_plugins.model.io.labelled import list_manifest_files
+from sam_plugins.model.weights.checkpoints import save_model_file
+from sam_plugins.model.weights.loading import load_checkpoint
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHIPPED = REPOSITORY / "src/sam_plugins/model/weights/default/default.safetensors"
+FIGURES = REPOSITORY / "docs/explanation/shipped-model-figures.md"
+MEAN = "mean over sets"
+
+
+def metrics_of(report: Report) -> dict[str, dict[str, float]]:
+    """Return the means of a report by set, and over sets."""
+    metrics: dict[str, dict[str, float]] = {}
+    own = [summary for name, summary in report.automatic.items() if name != FLOOR_NAME]
+    for summary in [*([report.prompts] if report.prompts else []), *own]:
+        for name, figures in {**summary.sets, MEAN: summary.over_sets}.items():
+            metrics.setdefault(name, {}).update(_rounded(figures))
+    return metrics
+
+
+def _rounded(figures: Mapping[str, Interval]) -> dict[str, float]:
+    """Return what could be measured."""
+    return {name: round(one.mean, 4) for name, one in figures.items() if not math.isnan(one.mean)}
+
+
+def main() -> int:
+    """Measure and write; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--max-objects", type=int, help="prompted objects of a picture (all)")
+    parser.add_argument("--report", type=Path, default=Path("runs/default/report.json"))
+    options = parser.parse_args()
+    files = list_manifest_files(options.data, split="val")
+    model = load_model(options.model)
+    report = measure(
+        "default",
+        files,
+        model=LoadedModel(model),
+        segmenter=AutomaticSegmenter(model),
+        max_objects=options.max_objects,
+        data={"split": "val", "max_objects": options.max_objects},
+        on_progress=lambda task, done, total: print(
+            f"\r{task} {done}/{total}", end="", file=sys.stderr
+        ),
+    )
+    write_report(options.report, report)
+    loaded = load_checkpoint(options.model)
+    assert loaded.passport is not None
+    passport = replace(loaded.passport, metrics=metrics_of(report))
+    save_model_file(SHIPPED, loaded.state_dict, passport)
+    FIGURES.write_text(to_markdown(report).replace("## default\n\n", ""), encoding="utf-8")
+    print(f"\n{SHIPPED.stat().st_size / 2**20:.1f} MiB, {passport.metrics[MEAN]}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

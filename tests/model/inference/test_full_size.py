@@ -57,6 +57,28 @@ def test_nothing_is_drawn_of_a_mask_without_positives_or_in_the_padding() -> Non
     assert CHAINS[0].draw(empty).mask.size == 0
 
 
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_cut_is_all_that_a_mask_needs(chain: SizeChain) -> None:
+    for seed in range(12):
+        logits = blobs(chain.low_res_hw, seed)
+        window, mask = chain.draw(logits)
+        cut = chain.cut(logits)
+        logits[:] = 7  # a cut holds no view of the logits
+        drawn = chain.draw_cut(cut)
+        assert drawn.window == window
+        np.testing.assert_array_equal(drawn.mask, mask)
+        rows, columns = cut.cells
+        assert cut.logits.shape == (rows.stop - rows.start, columns.stop - columns.start)
+
+
+def test_the_cut_of_a_small_object_is_small_and_that_of_none_is_empty() -> None:
+    logits = np.full((32, 32), -5, np.float32)
+    assert CHAINS[1].cut(logits).logits.size == 0
+    assert CHAINS[1].draw_cut(CHAINS[1].cut(logits)).mask.size == 0
+    logits[10, 20] = 5
+    assert 1 <= CHAINS[1].cut(logits).logits.size < 50
+
+
 def test_sizes_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="the input must fit into its padding"):
         SizeChain((8, 8), (32, 32), (33, 32), (5, 5))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sam_plugins.errors import CheckpointError, MemoryLimitError, UnknownModelError
+from sam_plugins.errors import CheckpointError, DeviceError, MemoryLimitError, UnknownModelError
 from sam_plugins.model.inference import loading
 from sam_plugins.model.inference.loading import Model, checked_device, load_model
 from sam_plugins.model.inference.predict import encode_image, predict_masks
@@ -99,7 +99,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["cuda:64", "nonsense", "xpu:9", "meta"])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device: str) -> None:
-    with pytest.raises(ValueError, match=rf"device '{device}' is not available.*there is cpu"):
+    with pytest.raises(DeviceError, match=rf"device '{device}' is not available.*there is cpu"):
         load_model("default", device=device)
 
 

@@ -32,6 +32,17 @@ class WindowMask(NamedTuple):
     mask: BoolArray
 
 
+class CutLogits(NamedTuple):
+    """The low-resolution logits that make the mask in a window of the picture.
+
+    ``cells`` are their rows and columns among all low-resolution logits.
+    """
+
+    window: Window
+    cells: Window
+    logits: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class _Axis:
     """Linear map from the low-resolution pixels of one axis to those of the picture.
@@ -113,25 +124,49 @@ class SizeChain:
         ValueError
             If the logits are of another size.
         """
+        return self.draw_cut(self.cut(logits, threshold), threshold)
+
+    def cut(self, logits: FloatArray, threshold: float = 0.0) -> CutLogits:
+        """Return all that is needed to draw one mask later, for little memory.
+
+        Parameters and errors are those of :meth:`draw`; the threshold when drawing must not be
+        lower.
+        """
         if logits.shape != self.low_res_hw:
             raise ValueError(f"logits must have shape {self.low_res_hw}, got {logits.shape}")
+        nothing = slice(0, 0)
         positive = logits > threshold
         in_rows = np.flatnonzero(positive.any(axis=1))
-        nothing = WindowMask((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
         if not in_rows.size:
-            return nothing
+            return CutLogits((nothing, nothing), (nothing, nothing), np.zeros((0, 0), np.float32))
         in_columns = np.flatnonzero(positive.any(axis=0))
         row_axis, column_axis = self._axes()
         rows, from_rows = row_axis.window(int(in_rows[0]), int(in_rows[-1]))
         columns, from_columns = column_axis.window(int(in_columns[0]), int(in_columns[-1]))
+        cells = (from_rows, from_columns)
+        return CutLogits((rows, columns), cells, logits[cells].copy())
+
+    def draw_cut(self, cut: CutLogits, threshold: float = 0.0) -> WindowMask:
+        """Return the mask of logits that :meth:`cut` cut out."""
+        values = self.enlarge_cut(cut)
+        if not values.size:
+            nothing = slice(0, 0)
+            return WindowMask((nothing, nothing), np.zeros((0, 0), bool))
+        return WindowMask(cut.window, values > threshold)
+
+    def enlarge_cut(self, cut: CutLogits) -> FloatArray:
+        """Return the logits of the window's pixels, of which :meth:`draw_cut` makes a mask."""
+        rows, columns = cut.window
         if rows.start == rows.stop or columns.start == columns.stop:
-            return nothing
+            return np.zeros((0, 0), np.float32)
+        row_axis, column_axis = self._axes()
+        from_rows, from_columns = cut.cells
         values = (
             row_axis.weights[rows, from_rows]
-            @ logits[from_rows, from_columns]
+            @ cut.logits
             @ column_axis.weights[columns, from_columns].T
         )
-        return WindowMask((rows, columns), values > threshold)
+        return values.astype(np.float32, copy=False)
 
     def enlarge(self, logits: torch.Tensor) -> torch.Tensor:
         """Return logits of shape (N, C, h, w) at the picture's size, as (N, C, H, W)."""

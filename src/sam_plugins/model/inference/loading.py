@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from sam_plugins.errors import DeviceError
 from sam_plugins.model.inference.memory import in_units, memory_limits
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
@@ -101,7 +102,7 @@ def load_model(
         If the file is damaged, foreign, or would run code.
     WeightsError
         If the weights cannot be had.
-    ValueError
+    DeviceError
         If the device does not exist on this machine.
     MemoryLimitError
         If the model does not fit into memory.
@@ -138,7 +139,7 @@ def checked_device(device: torch.device | str | None) -> torch.device:
 
     Raises
     ------
-    ValueError
+    DeviceError
         If there is no such device.
     """
     if device is None:
@@ -151,7 +152,7 @@ def checked_device(device: torch.device | str | None) -> torch.device:
         is_there = False
     if not is_there:
         names = [name if n == 1 else f"{name}:0 to {name}:{n - 1}" for name, n in have.items()]
-        raise ValueError(
+        raise DeviceError(
             f"device {str(device)!r} is not available here (PyTorch {torch.__version__}); "
             f"there is {', '.join(names)}"
         )

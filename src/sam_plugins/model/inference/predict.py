@@ -202,13 +202,24 @@ def _decode(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> MaskOu
     )
 
 
-def _check_fit(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> None:
-    """Refuse an embedding of another model, and prompts that do not fit the picture."""
+def check_model(model: Model, embedding: ImageEmbedding) -> None:
+    """Refuse an embedding of another model.
+
+    Raises
+    ------
+    ValueError
+        With both names.
+    """
     if embedding.model_id != model.model_id:
         raise ValueError(
             f"embedding must come from the model that reads it, {model.model_id}, got one of "
             f"{embedding.model_id}; encode the picture again"
         )
+
+
+def _check_fit(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> None:
+    """Refuse an embedding of another model, and prompts that do not fit the picture."""
+    check_model(model, embedding)
     prompts.check_inside(embedding.original_size_hw)
     logits = prompts.mask_logits
     if logits is not None and logits.shape[-2:] != embedding.low_res_hw:

@@ -1,0 +1,327 @@
+"""Every object of a picture without a user: points found or laid out, asked with, put together."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sam_plugins.errors import UnsuitableModelError
+from sam_plugins.model.inference.candidates import (
+    Candidates,
+    MaskFilter,
+    Progress,
+    chain_of,
+    decode_candidates,
+    valid_cells_hw,
+)
+from sam_plugins.model.inference.coordinates import points_to_original
+from sam_plugins.model.inference.full_size import WindowMask
+from sam_plugins.model.inference.grid import grid_points
+from sam_plugins.model.inference.label_image import OVERLAPS, LabelOptions, Overlap, paint_labels
+from sam_plugins.model.inference.loading import Model, load_model
+from sam_plugins.model.inference.memory import memory_limits, require_memory
+from sam_plugins.model.inference.predict import check_model, encode_image
+from sam_plugins.model.inference.rgb import Channels, Limits
+from sam_plugins.model.inference.seeds import (
+    InstanceProbabilities,
+    SeedOptions,
+    find_seeds,
+    seed_regions,
+)
+from sam_plugins.model.inference.suppression import suppress
+from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
+from sam_plugins.model.io.arrays import SliceableArray
+
+Mode = Literal["auto", "grid"]
+MODES: tuple[Mode, ...] = ("auto", "grid")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Everything that can be set about automatic segmentation.
+
+    Thresholds that suit one mode do not suit the other: change a value of :data:`AUTO` or
+    :data:`GRID` with :func:`dataclasses.replace`.
+
+    Parameters
+    ----------
+    masks : MaskFilter
+        Which masks are good enough.
+    seeds : SeedOptions
+        How the instance maps become points; for mode "auto".
+    points_per_side : int
+        Points of the grid along the longer side; for mode "grid".
+    max_iou : float
+        A mask is a duplicate when its IoU with a better one is larger; 1 keeps all.
+    max_containment : float
+        A mask is a duplicate when it shares more than this part of the smaller of the two with a
+        better one; 1 lets objects lie within objects.
+    overlap : {"score", "smaller"}
+        Who owns the pixels of an overlap: the better mask, or the smaller one.
+    labels : LabelOptions
+        How masks become plausible objects of a label image.
+    chunk_size : int, optional
+        Points that are decoded at once; less needs less memory. 4 on a CPU, 64 on a GPU.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> replace(GRID, points_per_side=16).overlap
+    'smaller'
+    """
+
+    masks: MaskFilter = field(default_factory=lambda: MaskFilter(0.5, 0.5, agreement_weight=0.5))
+    seeds: SeedOptions = field(default_factory=SeedOptions)
+    points_per_side: int = 32
+    max_iou: float = 0.5
+    max_containment: float = 0.75
+    overlap: Overlap = "score"
+    labels: LabelOptions = field(default_factory=LabelOptions)
+    chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.overlap not in OVERLAPS:
+            raise ValueError(f"overlap must be one of {', '.join(OVERLAPS)}, got {self.overlap!r}")
+        for name in ("max_iou", "max_containment"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        for name in ("points_per_side", "chunk_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+
+
+AUTO = SegmentOptions()
+"""Defaults of mode "auto"."""
+
+GRID = SegmentOptions(
+    masks=MaskFilter(0.88, 0.95, best_per_point=False),
+    max_iou=0.7,
+    max_containment=1.0,
+    overlap="smaller",
+)
+"""Defaults of mode "grid": the thresholds are those of the Segment Anything paper."""
+
+
+def segment(
+    image: npt.ArrayLike | SliceableArray,
+    model: Model | str | os.PathLike[str] = "default",
+    *,
+    mode: Mode | str = "auto",
+    channels: Channels | None = None,
+    limits: Limits | Sequence[Limits] | None = None,
+    channel_axis: int | None = None,
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment every object of a picture.
+
+    Parameters
+    ----------
+    image : array_like of shape (H, W), (H, W, C) or (C, H, W)
+        Any numbers; see :func:`~sam_plugins.model.inference.rgb.to_rgb`.
+    model : Model, str or path
+        A loaded model, or what :func:`~sam_plugins.load_model` takes; load it once when there are
+        several pictures.
+    mode : {"auto", "grid"}
+        Where points come from: the model's own instance decoder, or a regular grid, which is slower
+        and asks nothing of the model.
+    channels : int, sequence of int, or mapping of colour name to int, optional
+        Which channels to show, such as ``{"red": 0, "cyan": 3}``; needed for more than four.
+    limits : (float, float) or sequence of (float, float), optional
+        Values shown as black and as white; by default robust percentiles of the whole picture.
+    channel_axis : int, optional
+        Axis of the channels; guessed by default.
+    options : SegmentOptions, optional
+        :data:`AUTO` or :data:`GRID` by default.
+    progress : callable, optional
+        Called often, with the steps done and the steps in all. An exception that it raises stops
+        the work.
+
+    Returns
+    -------
+    Segmentation
+        The best object has label 1.
+
+    Raises
+    ------
+    UnusableImageError
+        If the array is no picture.
+    UnsuitableModelError
+        If the model has no instance decoder and ``mode`` is "auto".
+    UnknownModelError, WeightsError
+        If the model cannot be had.
+    MemoryLimitError
+        If memory runs out.
+    ValueError
+        If ``mode`` is unknown.
+    """
+    _check_mode(mode)
+    loaded = model if isinstance(model, Model) else load_model(model)
+    if mode == "auto":
+        require_instance_decoder(loaded)
+    _report(progress, 0, 1)
+    embedding = encode_image(
+        loaded, image, channels=channels, limits=limits, channel_axis=channel_axis
+    )
+    return segment_embedding(loaded, embedding, mode=mode, options=options, progress=progress)
+
+
+def segment_embedding(
+    model: Model,
+    embedding: ImageEmbedding,
+    *,
+    mode: Mode | str = "auto",
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment every object of a picture that is encoded already; see :func:`segment`."""
+    _check_mode(mode)
+    check_model(model, embedding)
+    chosen = options or (AUTO if mode == "auto" else GRID)
+    height, width = embedding.original_size_hw
+    _require_label_image(height, width)
+    fewer = "" if mode == "auto" else ", or ask with fewer points (options.points_per_side)"
+    with memory_limits(
+        f"segmenting a picture of {height} x {width} pixels",
+        lambda: f"crop the picture or reduce it{fewer}",
+    ):
+        if mode == "auto":
+            points_xy, regions = _points_of_maps(model, embedding, chosen.seeds)
+        else:
+            points_xy, regions = grid_points((height, width), chosen.points_per_side), None
+        if not len(points_xy):
+            _report(progress, 1, 1)
+            return Segmentation(
+                np.zeros((height, width), np.int32), np.zeros(0, np.float32), points_xy
+            )
+        found = decode_candidates(
+            model,
+            embedding,
+            points_xy,
+            chosen.masks,
+            regions=regions,
+            chunk_size=chosen.chunk_size,
+            progress=progress,
+        )
+        return _put_together(found, embedding, points_xy, chosen, progress)
+
+
+def require_instance_decoder(model: Model) -> None:
+    """Refuse a model that cannot say by itself where objects are.
+
+    Raises
+    ------
+    UnsuitableModelError
+        With the remedy.
+    """
+    if not model.has_instance_decoder:
+        raise UnsuitableModelError(
+            f'mode "auto" needs a model with an instance decoder, which {model.model_id} has not; '
+            'use mode="grid" with it, or the model "default"'
+        )
+
+
+@torch.inference_mode()
+def instance_maps(model: Model, embedding: ImageEmbedding) -> InstanceProbabilities:
+    """Return what the instance decoder sees of a picture, without the padding.
+
+    Raises
+    ------
+    UnsuitableModelError
+        If the model has no instance decoder.
+    ValueError
+        If the embedding is another model's.
+    """
+    require_instance_decoder(model)
+    check_model(model, embedding)
+    features = embedding.to(model.device, model.dtype).image_features
+    rows, columns = valid_cells_hw(embedding)
+    return InstanceProbabilities(
+        *(
+            logits[0, 0, :rows, :columns].float().sigmoid().cpu().numpy()
+            for logits in model.network.instances(features)
+        )
+    )
+
+
+def _check_mode(mode: str) -> None:
+    """Refuse an unknown mode."""
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+def _require_label_image(height: int, width: int) -> None:
+    """Refuse a picture whose label image cannot fit."""
+    each = np.dtype(np.int32).itemsize
+
+    def remedy(free: int) -> str:
+        side = math.isqrt(free // each)
+        return f"one of {side} x {side} would fit: crop the picture or reduce it"
+
+    require_memory(height * width * each, f"a label image of {height} x {width} pixels", remedy)
+
+
+def _points_of_maps(
+    model: Model, embedding: ImageEmbedding, options: SeedOptions
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return where the instance maps see objects, in pixels of the picture, and their regions."""
+    maps = instance_maps(model, embedding)
+    seeds = find_seeds(maps, options)
+    height, width = embedding.original_size_hw
+    moved = points_to_original(seeds.points_xy, embedding.original_size_hw, embedding.input_size_hw)
+    inside = np.clip(moved, 0, np.array([width - 1, height - 1], np.float32))
+    return inside, seed_regions(maps, seeds, options)
+
+
+def _put_together(
+    found: Candidates,
+    embedding: ImageEmbedding,
+    points_xy: npt.NDArray[np.float32],
+    options: SegmentOptions,
+    progress: Progress | None,
+) -> Segmentation:
+    """Drop duplicates and paint the rest."""
+    kept = suppress(
+        found.packed,
+        found.scores,
+        max_iou=options.max_iou,
+        max_containment=options.max_containment,
+    )
+    order = kept
+    if options.overlap == "smaller":
+        order = kept[np.argsort(found.packed.areas[kept], kind="stable")]
+    sizes = chain_of(embedding)
+
+    def draw_all() -> Iterator[WindowMask]:
+        for index in order:
+            _report(progress, len(points_xy), len(points_xy))
+            yield sizes.draw_cut(found.cuts[index])
+
+    painted = paint_labels(draw_all(), embedding.original_size_hw, options.labels)
+    sources = order[painted.sources]
+    best_first = np.argsort(-found.scores[sources], kind="stable")
+    numbers = np.zeros(len(sources) + 1, np.int32)
+    numbers[best_first + 1] = np.arange(1, len(sources) + 1)
+    for row in painted.labels:  # in place: a huge picture is not held twice
+        row[:] = numbers[row]
+    sources = sources[best_first]
+    return Segmentation(
+        labels=painted.labels,
+        scores=np.clip(found.scores[sources], 0, 1),
+        points_xy=points_xy[found.points[sources]],
+    )
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    """Tell how far the work is."""
+    if progress is not None:
+        progress(done, total)

@@ -1,0 +1,244 @@
+"""Many point prompts decoded, and what deserves a second look kept for little memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sam_plugins.model.inference.coordinates import SizeHW
+from sam_plugins.model.inference.full_size import CutLogits, SizeChain, Window
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.postprocess import stability_scores
+from sam_plugins.model.inference.predict import decode_prompts
+from sam_plugins.model.inference.seeds import CELL
+from sam_plugins.model.inference.suppression import PackedMasks
+from sam_plugins.model.inference.types import ImageEmbedding, Prompts
+from sam_plugins.model.networks.mask_decoder import MaskOutput
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all); an exception that it raises stops the work."""
+
+
+@dataclass(frozen=True)
+class MaskFilter:
+    """Which masks are good enough.
+
+    Parameters
+    ----------
+    min_predicted_iou : float
+        Least IoU that the model expects; 0 for any.
+    min_stability : float
+        Least IoU of the mask at a higher and at a lower threshold; 0 for any.
+    stability_offset : float
+        How far those thresholds lie from the usual one, in logits.
+    agreement_weight : float
+        0 to 1: how much the instance maps have a say in a mask's score, beside the predicted IoU.
+        Without maps it is 0.
+    best_per_point : bool
+        Whether only one of the masks of a point may stay.
+    """
+
+    min_predicted_iou: float
+    min_stability: float
+    stability_offset: float = 1.0
+    agreement_weight: float = 0.0
+    best_per_point: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("min_predicted_iou", "min_stability", "agreement_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not self.stability_offset >= 0:
+            raise ValueError(f"stability_offset must be 0 or more, got {self.stability_offset}")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Masks that passed the filter.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n,), int64
+        Index of the point that each mask came from.
+    scores, predicted_ious : ndarray of shape (n,), float32
+    packed : PackedMasks
+        Low-resolution masks, to compare.
+    cuts : tuple of CutLogits
+        Low-resolution logits, to draw.
+    """
+
+    points: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    predicted_ious: npt.NDArray[np.float32]
+    packed: PackedMasks
+    cuts: tuple[CutLogits, ...]
+
+    def __len__(self) -> int:
+        """Return the number of masks."""
+        return len(self.points)
+
+
+def decode_candidates(
+    model: Model,
+    embedding: ImageEmbedding,
+    points_xy: npt.NDArray[np.float32],
+    mask_filter: MaskFilter,
+    *,
+    regions: npt.NDArray[np.int32] | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> Candidates:
+    """Ask with every point and keep the masks that pass, before any of them is drawn.
+
+    Parameters
+    ----------
+    model : Model
+    embedding : ImageEmbedding
+    points_xy : ndarray of shape (n, 2), float32
+        One positive point per object, in pixels of the picture; n is 1 or more.
+    mask_filter : MaskFilter
+    regions : ndarray of shape (h, w), integer, optional
+        Where the instance maps see the object of point ``i``: the cells ``i + 1``.
+    chunk_size : int, optional
+        As for :func:`~sam_plugins.model.inference.predict.predict_masks`.
+    progress : callable, optional
+        Called after every few points.
+    """
+    weight = 0.0 if regions is None else mask_filter.agreement_weight
+    sizes = chain_of(embedding)
+    judge = _Judge(
+        mask_filter,
+        valid_cells_hw(embedding),
+        sizes,
+        _Regions(regions, len(points_xy)) if regions is not None and weight > 0 else None,
+    )
+    prompts = Prompts.single_points(points_xy)
+    parts: list[Candidates] = []
+    done = 0
+    for output in decode_prompts(model, embedding, prompts, chunk_size=chunk_size):
+        parts.append(judge.passing(output, first_point=done))
+        done += len(output.logits)
+        if progress is not None:
+            progress(done, len(points_xy))
+    return Candidates(
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.predicted_ious for part in parts]),
+        PackedMasks.concatenate([part.packed for part in parts]),
+        tuple(cut for part in parts for cut in part.cuts),
+    )
+
+
+def chain_of(embedding: ImageEmbedding) -> SizeChain:
+    """Return the sizes from the low-resolution masks of an embedding to its picture."""
+    return SizeChain(
+        embedding.low_res_hw,
+        embedding.padded_size_hw,
+        embedding.input_size_hw,
+        embedding.original_size_hw,
+    )
+
+
+def valid_cells_hw(embedding: ImageEmbedding) -> SizeHW:
+    """Return the rows and columns of low-resolution cells that are not padding."""
+    height, width = embedding.input_size_hw
+    return math.ceil(height / CELL), math.ceil(width / CELL)
+
+
+class _Regions:
+    """Where the instance maps see the object of each point."""
+
+    def __init__(self, regions: npt.NDArray[np.int32], count: int) -> None:
+        self._regions = regions
+        self._windows: list[Window | None] = ndimage.find_objects(regions, count)
+        self._areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+
+    def agreement(self, inside: npt.NDArray[np.bool_], area: int, point: int) -> float:
+        """Return the IoU of a mask with the region of its point."""
+        window = self._windows[point]
+        if window is None:
+            return 0.0
+        shared = np.count_nonzero(inside[window] & (self._regions[window] == point + 1))
+        return float(shared / (area + self._areas[point] - shared))
+
+
+class _Mask(NamedTuple):
+    """A mask that passed."""
+
+    point: int
+    score: float
+    predicted_iou: float
+    logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Decides which masks pass, on low-resolution logits without their padding."""
+
+    mask_filter: MaskFilter
+    valid_hw: SizeHW
+    sizes: SizeChain
+    regions: _Regions | None
+
+    def passing(self, output: MaskOutput, first_point: int) -> Candidates:
+        """Return the masks of some points that pass the filter."""
+        predicted = output.iou_predictions.float().cpu().numpy()
+        masks: list[_Mask] = []
+        for where in np.argwhere(predicted >= self.mask_filter.min_predicted_iou).tolist():
+            # Only these masks leave the device; NumPy counts several times as fast.
+            logits = output.logits[tuple(where)].float().cpu().numpy()
+            point, expected = first_point + where[0], float(predicted[tuple(where)])
+            score = self._score(logits, expected, point)
+            if score is not None:
+                masks.append(_Mask(point, score, expected, logits))
+        if self.mask_filter.best_per_point:
+            masks = _best_of_each_point(masks)
+        inside = np.zeros((len(masks), *self.valid_hw), bool)
+        for index, mask in enumerate(masks):
+            inside[index] = self._valid(mask.logits) > 0
+        return Candidates(
+            np.array([mask.point for mask in masks], np.int64),
+            np.array([mask.score for mask in masks], np.float32),
+            np.array([mask.predicted_iou for mask in masks], np.float32),
+            PackedMasks.pack(inside),
+            tuple(self.sizes.cut(mask.logits) for mask in masks),
+        )
+
+    def _score(
+        self, logits: npt.NDArray[np.float32], predicted_iou: float, point: int
+    ) -> float | None:
+        """Return the score of a mask, None if it is empty or hangs on the threshold."""
+        valid, offset = self._valid(logits), self.mask_filter.stability_offset
+        inside = valid > 0
+        area = int(np.count_nonzero(inside))
+        if not area:
+            return None
+        if self.mask_filter.min_stability > 0:
+            inner, outer = (int(np.count_nonzero(valid > limit)) for limit in (offset, -offset))
+            if stability_scores(inner, outer) < self.mask_filter.min_stability:
+                return None
+        if self.regions is None:
+            return predicted_iou
+        weight = self.mask_filter.agreement_weight
+        agreement = self.regions.agreement(inside, area, point)
+        return (1 - weight) * predicted_iou + weight * agreement
+
+    def _valid(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return logits without the padding."""
+        return logits[: self.valid_hw[0], : self.valid_hw[1]]
+
+
+def _best_of_each_point(masks: list[_Mask]) -> list[_Mask]:
+    """Return the mask with the highest score of each point; of equal ones the first."""
+    best: dict[int, _Mask] = {}
+    for mask in masks:
+        if mask.point not in best or mask.score > best[mask.point].score:
+            best[mask.point] = mask
+    return list(best.values())

@@ -29,6 +29,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 # "(H, W), bool" is prose about an array and no type that could be linked.
 napoleon_preprocess_types = False
+# The fields of a named tuple are members already.
+napoleon_use_ivar = True
+# Sphinx tries every word of such prose as a name; "device" is one that several classes have.
+suppress_warnings = ["ref.python"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -36,7 +40,6 @@ myst_heading_anchors = 3
 # Everything that a page needs lies beside it, so the site reads offline too.
 html_theme = "pydata_sphinx_theme"
 html_title = "sam-plugins"
-html_static_path = ["_static"]
 html_theme_options = {
     "logo": {"text": "sam-plugins"},
     "show_prev_next": False,

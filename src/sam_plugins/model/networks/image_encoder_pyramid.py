@@ -2,9 +2,10 @@
 
 Trained on few pictures, convolutions learn faster than a plain transformer, and a pyramid keeps
 fine maps for small objects. Dense 3 x 3 convolutions are used instead of depthwise ones because two
-CPU cores run them at two to four times as many operations in a second. Normalisation is by groups
-of channels over the whole picture (Wu and He 2018): with the layer normalisation of single pixels,
-training from scratch lost sight of the picture at learning rates at which it is stable here.
+CPU cores run them at two to four times as many operations in a second. Normalisation is over the
+whole picture, of groups of channels (Wu and He 2018) within a stage and of single channels between
+stages: with the layer normalisation of single pixels, training from scratch lost sight of the
+picture.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ STRIDE = 32
 def group_norm(num_channels: int) -> nn.GroupNorm:
     """Normalise 8 groups of channels, or as many as divide their number."""
     return nn.GroupNorm(math.gcd(8, num_channels), num_channels)
+
+
+def channel_norm(num_channels: int) -> nn.GroupNorm:
+    """Normalise every channel on its own (Ulyanov et al. 2016).
+
+    Where maps leave a stage, offsets between channels must not drown what differs between places.
+    """
+    return nn.GroupNorm(num_channels, num_channels)
 
 
 class BasicBlock(nn.Module):
@@ -89,7 +98,7 @@ class PyramidImageEncoder(nn.Module):
             for dim, count in zip(dims, config.stage_depths, strict=True)
         )
         self.downsamples = nn.ModuleList(
-            nn.Sequential(group_norm(fine), nn.Conv2d(fine, coarse, kernel_size=2, stride=2))
+            nn.Sequential(channel_norm(fine), nn.Conv2d(fine, coarse, kernel_size=2, stride=2))
             for fine, coarse in itertools.pairwise(dims)
         )
         self.context = nn.Sequential(
@@ -97,7 +106,7 @@ class PyramidImageEncoder(nn.Module):
         )
         fused = (*config.skip_dims[::-1], config.out_dim, config.out_dim)
         self.laterals = nn.ModuleList(
-            nn.Sequential(group_norm(dim), nn.Conv2d(dim, out, kernel_size=1))
+            nn.Sequential(channel_norm(dim), nn.Conv2d(dim, out, kernel_size=1))
             for dim, out in zip(dims, fused, strict=True)
         )
         # From each fused map to the next finer one.
@@ -106,7 +115,7 @@ class PyramidImageEncoder(nn.Module):
             for fine, coarse in itertools.pairwise(fused)
         )
         self.smooths = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), group_norm(dim))
+            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), channel_norm(dim))
             for dim in fused[:-1]
         )
 

@@ -20,6 +20,9 @@ class TrainingConfig:
         Length of the whole run, over any number of slices.
     learning_rate, weight_decay : float
         Of AdamW; norms, biases and embeddings do not decay.
+    dense_steps : int
+        First steps in which the image encoder learns from the instance decoder alone. What a fresh
+        mask decoder asks of it is noise, from which it learns to ignore the picture.
     warmup_steps : int
         Steps in which the learning rate rises from zero.
     final_share : float
@@ -33,9 +36,10 @@ class TrainingConfig:
         Of weights, data and prompts.
     """
 
-    steps: int = 20_000
-    learning_rate: float = 1e-3
+    steps: int = 12_000
+    learning_rate: float = 8e-4
     weight_decay: float = 0.05
+    dense_steps: int = 300
     warmup_steps: int = 200
     final_share: float = 0.02
     ema_decay: float = 0.998

@@ -39,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not pack.exists():
             pack_folder(options.data, pack)
     config = TrainingConfig(
-        steps=options.steps, seed=options.seed, learning_rate=options.learning_rate
+        steps=options.steps,
+        seed=options.seed,
+        learning_rate=options.learning_rate,
+        # A parent's mask decoder knows what it asks for.
+        dense_steps=0 if options.start_from else TrainingConfig.dense_steps,
+        warmup_steps=50 if options.start_from else TrainingConfig.warmup_steps,
     )
     torch.manual_seed(config.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())
@@ -87,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stop-at", type=int, metavar="STEP", help="leave the schedule early")
     parser.add_argument("--seconds", type=float, default=math.inf, help="length of this slice")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--start-from", metavar="MODEL", help="file or name of a parent")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0)

@@ -82,6 +82,10 @@ def simulate_session(
     with autocast:
         features = model.encode(normalise(batch.images, model.config.preprocessing))
         maps = None if model.instance_decoder is None else model.instances(features)
+    if maps is not None and step < config.dense_steps:
+        features = ImageFeatures(
+            features.embedding.detach(), tuple(skip.detach() for skip in features.skips)
+        )
     values: dict[str, float] = {}
     loss = batch.images.new_zeros((), dtype=torch.float32)
     if maps is not None:

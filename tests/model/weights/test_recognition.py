@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from sam_plugins.model.networks.builders import build_sam
 from torch import Tensor
 
 from sam_plugins.errors import CheckpointError, ForeignCheckpointError
+from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import (
     MOBILE_SAM,
     SAM_VIT_B,

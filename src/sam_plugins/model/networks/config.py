@@ -54,7 +54,7 @@ class Preprocessing:
             raise ValueError(f"max_enlargement must be 1 or more, got {self.max_enlargement}")
         if min(self.pixel_std) <= 0:
             raise ValueError(f"pixel_std must be positive, got {self.pixel_std}")
-        if self.pad_to != "square" and (isinstance(self.pad_to, str) or self.pad_to < 1):
+        if self.pad_to != "square" and self.pad_to < 1:
             raise ValueError(f"pad_to must be 'square' or a positive multiple, got {self.pad_to!r}")
 
 
@@ -117,7 +117,11 @@ class PromptEncoderConfig:
 
 @dataclass(frozen=True)
 class MaskDecoderConfig:
-    """Mask decoder: SAM's numbers by default."""
+    """Mask decoder: SAM's numbers by default.
+
+    ``fusion_depth`` convolutional blocks look at image and drawn prompts together before tokens do,
+    so that a network trained on little data learns how far an object reaches around a click.
+    """
 
     depth: int = 2
     num_heads: int = 8
@@ -126,6 +130,7 @@ class MaskDecoderConfig:
     num_multimask_outputs: int = 3
     iou_head_depth: int = 3
     iou_head_hidden_dim: int = 256
+    fusion_depth: int = 0
     uses_skips: bool = False
     scores_masks: bool = False
 
@@ -209,6 +214,7 @@ SHIPPED = SamConfig(
         mlp_dim=512,
         upscale_dims=(64, 32),
         iou_head_hidden_dim=128,
+        fusion_depth=2,
         uses_skips=True,
         scores_masks=True,
     ),

@@ -11,7 +11,6 @@ picture.
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +18,10 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import PyramidConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.layers import DropPath
+from sam_plugins.model.networks.layers import ContextBlock, DropPath, group_norm
 
 STRIDE = 32
 """Height and width of the input must be multiples of this."""
-
-
-def group_norm(num_channels: int) -> nn.GroupNorm:
-    """Normalise 8 groups of channels, or as many as divide their number."""
-    return nn.GroupNorm(math.gcd(8, num_channels), num_channels)
 
 
 def channel_norm(num_channels: int) -> nn.GroupNorm:
@@ -52,25 +46,6 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, H, W) to the same."""
         out: Tensor = self.conv2(functional.gelu(self.conv1(self.norm(x))))
-        added: Tensor = x + self.drop_path(self.scale * out)
-        return added
-
-
-class ContextBlock(nn.Module):
-    """A wide depthwise convolution and a perceptron (ConvNeXt, Liu et al. 2022)."""
-
-    def __init__(self, dim: int, drop_path: float = 0.0) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
-        self.norm = group_norm(dim)
-        self.expand = nn.Conv2d(dim, 4 * dim, kernel_size=1)
-        self.reduce = nn.Conv2d(4 * dim, dim, kernel_size=1)
-        self.drop_path = DropPath(drop_path)
-        self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, D, H, W) to the same."""
-        out = self.reduce(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
         added: Tensor = x + self.drop_path(self.scale * out)
         return added
 
@@ -102,7 +77,7 @@ class PyramidImageEncoder(nn.Module):
             for fine, coarse in itertools.pairwise(dims)
         )
         self.context = nn.Sequential(
-            *[ContextBlock(dims[-1], next(rates)) for _ in range(config.context_depth)]
+            *[ContextBlock(dims[-1], drop_path=next(rates)) for _ in range(config.context_depth)]
         )
         fused = (*config.skip_dims[::-1], config.out_dim, config.out_dim)
         self.laterals = nn.ModuleList(

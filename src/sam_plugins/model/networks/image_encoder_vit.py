@@ -3,7 +3,8 @@
 The architecture is ViTDet's (Li et al. 2022): 14 x 14 windows, a few blocks with global attention,
 and relative positions that are decomposed into rows and columns. The answers are those of the
 official code; the way there is shorter: padding never passes a linear layer, and global attention
-goes through blocks of queries, so that its 4096 x 4096 scores never exist all at once.
+goes through one head and a few queries at a time, so that its 4096 x 4096 scores never exist all at
+once but stay in the cache of a core.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from sam_plugins.model.networks.config import VitConfig
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.layers import LayerNorm2d, MlpBlock
 
-_MAX_SCORES = 1 << 23
-"""Attention scores that are held at once: 32 MiB in float32, about what a cache holds."""
+_MAX_SCORES = 1 << 19
+"""Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
+
+_MAX_SCORES_ON_GPU = 1 << 27
 
 
 class PatchEmbed(nn.Module):
@@ -58,43 +61,35 @@ class RelativeAttention(nn.Module):
     def attend(self, qkv: Tensor) -> Tensor:
         """Attend within grids: (B, S, S, 3 D) to (B, S, S, D), before the last projection."""
         count, side = qkv.shape[0], self.side
-        # Three of shape (B, G, S * S, E) follow.
-        heads = qkv.reshape(count, side * side, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        area = side * side
+        # Three of shape (B * G, S * S, E) follow.
+        heads = qkv.reshape(count, area, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
         queries, keys, values = heads.unbind(0)
         by_row, by_column = self._position_scores(queries)
         queries = queries * queries.shape[-1] ** -0.5
-        step = max(1, _MAX_SCORES // (count * self.num_heads * side * side))
-        step = side * side if step >= side * side else step
-        out = [
-            self._attend_block(
-                queries[:, :, start : start + step],
-                keys,
-                values,
-                by_row[:, :, start : start + step],
-                by_column[:, :, start : start + step],
-            )
-            for start in range(0, side * side, step)
-        ]
-        attended = out[0] if len(out) == 1 else torch.cat(out, dim=2)
+        limit = _MAX_SCORES if qkv.device.type == "cpu" else _MAX_SCORES_ON_GPU
+        # Some heads as a whole, or one head and some of its queries.
+        together = max(1, limit // area**2)
+        step = min(area, max(1, limit // area))
+        blocks: list[Tensor] = []
+        for first in range(0, len(queries), together):
+            own = slice(first, first + together)
+            for start in range(0, area, step):
+                part = slice(start, start + step)
+                scores = by_row[own, part, :, None] + by_column[own, part, None, :]
+                scores = scores.flatten(-2).baddbmm_(queries[own, part], keys[own].mT)
+                blocks.append((scores.softmax(dim=-1) @ values[own]).flatten(0, 1))
+        attended = torch.cat(blocks).reshape(count, self.num_heads, area, -1)
         return attended.transpose(1, 2).reshape(count, side, side, -1)
 
-    def _attend_block(
-        self, queries: Tensor, keys: Tensor, values: Tensor, by_row: Tensor, by_column: Tensor
-    ) -> Tensor:
-        """Answer some queries (B, G, Q, E)."""
-        scores = (queries @ keys.transpose(-2, -1)).unflatten(-1, (self.side, self.side))
-        scores = scores.add_(by_row[..., :, None]).add_(by_column[..., None, :])
-        block: Tensor = scores.flatten(-2).softmax(dim=-1) @ values
-        return block
-
     def _position_scores(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (B, G, S * S, S) of every query with rows and with columns of keys."""
+        """Scores (B * G, S * S, S) of every query with rows and with columns of keys."""
         steps = torch.arange(self.side, device=queries.device)
         distance = steps[:, None] - steps[None, :] + self.side - 1
-        grid = queries.unflatten(2, (self.side, self.side))
-        by_row = torch.einsum("bgrce,rke->bgrck", grid, self.rel_pos_h[distance])
-        by_column = torch.einsum("bgrce,cke->bgrck", grid, self.rel_pos_w[distance])
-        return by_row.flatten(2, 3), by_column.flatten(2, 3)
+        grid = queries.unflatten(1, (self.side, self.side))
+        by_row = torch.einsum("nrce,rke->nrck", grid, self.rel_pos_h[distance])
+        by_column = torch.einsum("nrce,cke->nrck", grid, self.rel_pos_w[distance])
+        return by_row.flatten(1, 2), by_column.flatten(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over the whole grid (B, S, S, D)."""

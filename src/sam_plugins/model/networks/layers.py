@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,11 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` of shape (B, D, H, W)."""
         # A view where the memory format is channels last, so the fused kernel gets whole rows.
-        rows = functional.layer_norm(
-            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps
-        )
-        return rows.permute(0, 3, 1, 2)
+        return self.normalise_rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def normalise_rows(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` of shape (..., D)."""
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class Mlp(nn.Module):
@@ -74,3 +76,40 @@ class DropPath(nn.Module):
             return x
         keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
         return x * keep.to(x.dtype) / (1 - self.rate)
+
+
+def group_norm(num_channels: int) -> nn.GroupNorm:
+    """Normalise 8 groups of channels, or as many as divide their number."""
+    return nn.GroupNorm(math.gcd(8, num_channels), num_channels)
+
+
+class ContextBlock(nn.Module):
+    """A wide depthwise convolution and a perceptron on a residual path (ConvNeXt, Liu et al. 2022).
+
+    Parameters
+    ----------
+    dim : int
+        Channels D.
+    expansion : int
+        Hidden channels of the perceptron, in multiples of D.
+    scale : float
+        What the block counts beside its input before training.
+    drop_path : float
+    """
+
+    def __init__(
+        self, dim: int, *, expansion: int = 4, scale: float = 0.5, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
+        self.norm = group_norm(dim)
+        self.expand = nn.Conv2d(dim, expansion * dim, kernel_size=1)
+        self.reduce = nn.Conv2d(expansion * dim, dim, kernel_size=1)
+        self.drop_path = DropPath(drop_path)
+        self.scale = nn.Parameter(torch.full((dim, 1, 1), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, D, H, W) to the same."""
+        out = self.reduce(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
+        added: Tensor = x + self.drop_path(self.scale * out)
+        return added

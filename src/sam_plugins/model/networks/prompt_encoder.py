@@ -124,13 +124,19 @@ class PromptEncoder(nn.Module):
         tokens = torch.where(is_padding, 0.0, self._place(points_xy, origin_xy))
         tokens = tokens + is_padding * self.not_a_point_embed.weight
         for label in (0, 1):
-            tokens = tokens + (labels == label)[..., None] * self.point_embeddings[label].weight
+            tokens = tokens + (labels == label)[..., None] * self._kind(label)
         return tokens
+
+    def _kind(self, index: int) -> Tensor:
+        """Return a kind of point: 0 background, 1 object, 2 and 3 a box's corners; (1, D)."""
+        weight = self.point_embeddings[index].weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     def _box_tokens(self, boxes_xyxy: Tensor, origin_xy: tuple[float, float]) -> Tensor:
         """Tokens (N, 2, D) of the two corners."""
         corners = self._place(boxes_xyxy.unflatten(-1, (2, 2)), origin_xy)
-        kinds = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+        kinds = torch.cat([self._kind(2), self._kind(3)])
         return corners + kinds
 
     def forward(

@@ -38,8 +38,12 @@ class Attention(nn.Module):
         )
         # Explicit: with a dozen tokens on one side and heads of 8 or 16 channels, the fused kernel
         # is 2 to 6 times as slow on a CPU, and the weights are small.
-        weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        attended = weights.softmax(dim=-1) @ v
+        scale = q.shape[-1] ** -0.5
+        if k.shape[-2] < q.shape[-2]:
+            # Few keys: a softmax over short rows is slow, one across long rows is not.
+            attended = ((k * scale) @ q.transpose(-2, -1)).softmax(dim=-2).transpose(-2, -1) @ v
+        else:
+            attended = ((q * scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 

@@ -1,0 +1,71 @@
+"""What is compared: the official ViT-B, the same network in our code, and the shipped model."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib import resources
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from sam_plugins.model.inference.loading import Model, load_model
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import SAM_VIT_B, SHIPPED
+
+
+def parser(description: str, repetitions: int) -> argparse.ArgumentParser:
+    """Return the options that all comparisons share."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--repetitions", type=int, default=repetitions)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument(
+        "--processor-time",
+        dest="clock",
+        action="store_const",
+        const=time.process_time,
+        default=time.perf_counter,
+        help="measure processor time instead, for a busy machine; use it with --threads 1",
+    )
+    options.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="give the shipped model random weights, for example before it is trained",
+    )
+    return options
+
+
+def picture(side: int = 1024) -> npt.NDArray[np.uint8]:
+    """Return the demonstration picture as a square of RGB pixels."""
+    with (
+        resources.files("sam_plugins").joinpath("data/ihc_colon.png").open("rb") as file,
+        Image.open(file) as opened,
+    ):
+        resized = opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def official_vit_b(official: ModuleType) -> Any:  # noqa: ANN401
+    """Build the official model; its weights are random, which changes nothing in its speed."""
+    torch.manual_seed(0)
+    return official.sam_model_registry["vit_b"]().requires_grad_(requires_grad=False).eval()
+
+
+def our_vit_b(official_model: Any) -> Model:  # noqa: ANN401
+    """Give our network the official one's weights."""
+    network = build_sam(SAM_VIT_B)
+    network.load_state_dict(official_model.state_dict())
+    return Model(network.requires_grad_(requires_grad=False).eval(), "vit_b-random")
+
+
+def shipped(*, random_weights: bool) -> Model:
+    """Load the model that ships with the package, or build it with random weights."""
+    if not random_weights:
+        return load_model(device="cpu")
+    torch.manual_seed(0)
+    network = build_sam(SHIPPED)
+    return Model(network.requires_grad_(requires_grad=False).eval(), "default-random")

@@ -1,0 +1,315 @@
+"""A network with the attributes and methods that programs expect of segment_anything's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam_plugins.model.inference.compat.parts import (
+    MaskDecoderFace,
+    Points,
+    PromptEncoderFace,
+    encoder_face,
+    face_of,
+)
+from sam_plugins.model.inference.coordinates import SizeHW
+from sam_plugins.model.inference.full_size import SizeChain
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.memory import memory_limits
+from sam_plugins.model.inference.preprocess import padded_size_hw
+from sam_plugins.model.networks.config import Preprocessing
+from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.mask_decoder import MaskOutput
+from sam_plugins.model.networks.sam import Sam
+
+_CHUNK_ON_CPU = 4
+_CHUNK_ON_GPU = 64
+
+
+class SamModel(nn.Module):
+    """A model under segment_anything's interface; its weights have the official names.
+
+    Shape legend: B prompts, N points, C masks, H and W of the picture.
+
+    Parameters
+    ----------
+    model : Model
+        From :func:`~sam_plugins.load_model`; its parts are shared, not copied.
+    """
+
+    mask_threshold: float = 0.0
+    image_format: str = "RGB"
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model_id = model.model_id
+        network = model.network
+        self.image_encoder = encoder_face(
+            network.image_encoder, model.config.image_encoder.image_size
+        )
+        self.prompt_encoder = face_of(network.prompt_encoder, PromptEncoderFace)
+        self.mask_decoder = face_of(network.mask_decoder, MaskDecoderFace)
+        self.instance_decoder = network.instance_decoder
+        # In a tuple, so that the weights are registered once, under the official names.
+        self._networks = (network,)
+        for name in ("pixel_mean", "pixel_std"):
+            values = torch.tensor(getattr(model.preprocessing, name), device=model.device)
+            self.register_buffer(name, values[:, None, None], persistent=False)
+        self.training = network.training
+
+    @property
+    def network(self) -> Sam:
+        """The network as the rest of this package knows it."""
+        return self._networks[0]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input."""
+        return self.network.config.preprocessing
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.pixel_mean.device
+
+    @property
+    def is_sam(self) -> bool:
+        """Whether the parts pass on what SAM's do, and nothing else."""
+        return self.network.mask_decoder.skips is None and (
+            self.network.prompt_encoder.prompt_map is None
+        )
+
+    @torch.no_grad()
+    def forward(
+        self,
+        batched_input: Sequence[Mapping[str, Any]],
+        multimask_output: bool,
+    ) -> list[dict[str, Tensor]]:
+        """Predict the masks of several pictures, from pixels to masks.
+
+        Parameters
+        ----------
+        batched_input : sequence of dict
+            For each picture ``"image"``, resized, of shape (3, h, w); ``"original_size"`` (H, W);
+            and prompts in pixels of that image: ``"point_coords"`` (B, N, 2) with
+            ``"point_labels"`` (B, N), ``"boxes"`` (B, 4), ``"mask_inputs"`` (B, 1, h', w').
+        multimask_output : bool
+            Three masks for each prompt, or one.
+
+        Returns
+        -------
+        list of dict
+            For each picture ``"masks"`` (B, C, H, W) of bool, ``"iou_predictions"`` (B, C) and
+            ``"low_res_logits"`` (B, C, h', w').
+
+        Raises
+        ------
+        ValueError
+            If a picture lacks a key.
+        """
+        answers = []
+        for index, record in enumerate(batched_input):
+            _check_record(record, index)
+            image = record["image"]
+            input_size = (int(image.shape[-2]), int(image.shape[-1]))
+            points = None
+            if "point_coords" in record:
+                points = (record["point_coords"], record["point_labels"])
+            features = self.encode(self.preprocess(image)[None])
+            output = self.answer(
+                features,
+                points,
+                record.get("boxes"),
+                record.get("mask_inputs"),
+                multimask=multimask_output,
+            )
+            answers.append(
+                {
+                    "masks": self.draw(output.logits, input_size, record["original_size"]),
+                    "iou_predictions": output.iou_predictions,
+                    "low_res_logits": output.logits,
+                }
+            )
+        return answers
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        """Normalise RGB values of 0 to 255 of shape (..., 3, h, w) and pad with zeros.
+
+        Raises
+        ------
+        ValueError
+            If the picture is larger than the input.
+        """
+        height, width = int(x.shape[-2]), int(x.shape[-1])
+        full_height, full_width = padded_size_hw((height, width), self.preprocessing)
+        if height > full_height or width > full_width:
+            raise ValueError(
+                f"x must fit into {full_height} x {full_width} pixels, got {height} x {width}; "
+                "resize it first, with ResizeLongestSide"
+            )
+        normalised = (x - self.pixel_mean) / self.pixel_std
+        return nn.functional.pad(normalised, (0, full_width - width, 0, full_height - height))
+
+    def postprocess_masks(
+        self, masks: Tensor, input_size: Sequence[int], original_size: Sequence[int]
+    ) -> Tensor:
+        """Return low-resolution logits (B, C, h', w') at the picture's size, (B, C, H, W).
+
+        Parameters
+        ----------
+        masks : Tensor
+        input_size, original_size : (int, int)
+            Height and width of the picture after resizing, without padding, and before.
+        """
+        return self.sizes(masks, input_size, original_size).enlarge(masks)
+
+    def draw(
+        self, logits: Tensor, input_size: Sequence[int], original_size: Sequence[int]
+    ) -> Tensor:
+        """Return masks of bool at the picture's size; see :meth:`postprocess_masks`."""
+        sizes = self.sizes(logits, input_size, original_size)
+        height, width = sizes.original_size_hw
+        what = f"drawing {logits.shape[0]} x {logits.shape[1]} masks of {height} x {width} pixels"
+        with memory_limits(what, lambda: "ask with fewer prompts at a time"):
+            drawn = torch.zeros(
+                *logits.shape[:2], height, width, dtype=torch.bool, device=logits.device
+            )
+            for masks, objects in zip(drawn, logits, strict=True):
+                if logits.device.type != "cpu":
+                    masks.copy_(sizes.enlarge(objects[None])[0] > self.mask_threshold)
+                    continue
+                for mask, one in zip(masks.numpy(), objects.float().numpy(), strict=True):
+                    window, inside = sizes.draw(one, self.mask_threshold)
+                    mask[window] = inside
+        return drawn
+
+    def sizes(
+        self, logits: Tensor, input_size: Sequence[int], original_size: Sequence[int]
+    ) -> SizeChain:
+        """Return the way from low-resolution logits (..., h', w') to the picture."""
+        input_hw = _size(input_size)
+        return SizeChain(
+            _size(logits.shape[-2:]),
+            padded_size_hw(input_hw, self.preprocessing),
+            input_hw,
+            _size(original_size),
+        )
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """Encode what :meth:`preprocess` returned, with the finer maps of models that have them."""
+        height, width = int(images.shape[-2]), int(images.shape[-1])
+        with memory_limits(
+            f"encoding {len(images)} pictures of {height} x {width} pixels",
+            lambda: "encode fewer pictures at a time, or use a smaller model, such as 'default'",
+        ):
+            if not self.is_sam:
+                return self.network.encode(images)
+            return ImageFeatures(self.image_encoder(images))
+
+    def answer(
+        self,
+        features: ImageFeatures,
+        points: Points | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        *,
+        multimask: bool,
+    ) -> MaskOutput:
+        """Answer prompts about one picture, a few at a time where that is faster.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+            From :meth:`encode`.
+        points, boxes, masks : optional
+            As :class:`~sam_plugins.model.inference.compat.parts.PromptEncoderFace` takes them.
+        multimask : bool
+            Three masks for each prompt, or one.
+        """
+        floating = features.embedding.dtype
+        values = [
+            None if value is None else value.to(self.device, floating)
+            for value in (
+                None if points is None else points[0],
+                None if boxes is None else boxes.reshape(-1, 4),
+                masks,
+            )
+        ]
+        labels = None if points is None else points[1].to(self.device)
+        count = next((len(value) for value in values if value is not None), 1)
+        step = _CHUNK_ON_CPU if self.device.type == "cpu" else _CHUNK_ON_GPU
+        answers = []
+        for start in range(0, count, step):
+            chunk = slice(start, start + step)
+            coordinates, corners, logits = (
+                None if value is None else value[chunk] for value in values
+            )
+            answers.append(
+                self._answer_chunk(
+                    features,
+                    coordinates,
+                    None if labels is None else labels[chunk],
+                    corners,
+                    logits,
+                    multimask=multimask,
+                )
+            )
+        if len(answers) == 1:
+            return answers[0]
+        return MaskOutput(*(torch.cat(part) for part in zip(*answers, strict=True)))
+
+    def _answer_chunk(
+        self,
+        features: ImageFeatures,
+        points_xy: Tensor | None,
+        labels: Tensor | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        *,
+        multimask: bool,
+    ) -> MaskOutput:
+        """Answer some prompts at once."""
+        if not self.is_sam:
+            output = self.network.decode(
+                features,
+                points_xy=points_xy,
+                point_labels=labels,
+                boxes_xyxy=boxes,
+                mask_logits=masks,
+            )
+            which = slice(1, None) if multimask else slice(0, 1)
+            return MaskOutput(output.logits[:, which], output.iou_predictions[:, which])
+        # Through the parts, because programs exchange them.
+        points = None if points_xy is None or labels is None else (points_xy, labels)
+        sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
+        return MaskOutput(
+            *self.mask_decoder(
+                image_embeddings=features.embedding,
+                image_pe=self.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask,
+            )
+        )
+
+
+def _size(values: Sequence[int]) -> SizeHW:
+    """Return a height and a width as plain integers."""
+    height, width = values
+    return int(height), int(width)
+
+
+def _check_record(record: Mapping[str, Any], index: int) -> None:
+    """Refuse a picture without what is needed."""
+    needed = ["image", "original_size", *(["point_labels"] if "point_coords" in record else [])]
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise ValueError(
+            f"batched_input[{index}] must have {', '.join(map(repr, needed))}, got "
+            f"{', '.join(map(repr, record)) or 'nothing'}; {missing[0]!r} is missing"
+        )

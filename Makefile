@@ -76,6 +76,7 @@ bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one 
 .PHONY: train-default
 train-default: $(VENV)/.stamp-dev ## train the shipped model again from DATA, with a fixed seed (hours)
 	$(BIN)/python -m sam_plugins.model.training.default $(DATA)
+	$(BIN)/python scripts/ship_default.py runs/default/default.safetensors $(DATA)
 
 .PHONY: clean
 clean: ## remove what was built, but not the environment

@@ -66,6 +66,7 @@ SMALL = {
             mlp_dim=24,
             upscale_dims=(16, 8),
             iou_head_hidden_dim=20,
+            fusion_depth=1,
             uses_skips=True,
             scores_masks=True,
         ),

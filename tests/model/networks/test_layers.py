@@ -7,7 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sam_plugins.model.networks.layers import DropPath, LayerNorm2d, Mlp, MlpBlock
+from sam_plugins.model.networks.layers import (
+    ContextBlock,
+    DropPath,
+    LayerNorm2d,
+    Mlp,
+    MlpBlock,
+    group_norm,
+)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -66,3 +73,20 @@ def test_paths_are_dropped_only_while_training() -> None:
     x = torch.randn(8, 2)
     assert DropPath(0.0)(x) is x
     assert DropPath(0.9).eval()(x) is x
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 8), (12, 4), (7, 1)])
+def test_groups_of_channels_are_normalised_over_the_picture(channels: int, groups: int) -> None:
+    x = 3 + 2 * torch.randn(2, channels, 5, 6, generator=torch.Generator().manual_seed(0))
+    out = group_norm(channels)(x).unflatten(1, (groups, -1)).flatten(2)
+    torch.testing.assert_close(out.mean(-1), torch.zeros(2, groups), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.var(-1, unbiased=False), torch.ones(2, groups))
+
+
+def test_a_context_block_is_residual() -> None:
+    torch.manual_seed(0)
+    block = ContextBlock(6, expansion=2, scale=0.1).eval()
+    x = torch.randn(2, 6, 9, 7)
+    assert block.expand.out_channels == 12
+    hidden = block.expand(block.norm(block.depthwise(x)))
+    torch.testing.assert_close(block(x), x + 0.1 * block.reduce(functional.gelu(hidden)))

@@ -158,7 +158,7 @@ def test_the_decoder_of_the_shipped_model_from_its_parts(pyramid_sam: Sam) -> No
     assert decoder.mask_scorer is not None
     seen = decoder.appearance(features.skips, encoded.regions, None)
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].repeat(2, 1, 1)
-    image = features.embedding.repeat(2, 1, 1, 1) + encoded.dense
+    image = decoder.fusion(features.embedding.repeat(2, 1, 1, 1) + encoded.dense)
     tokens, pixels = decoder.transformer(
         image, image_pe.repeat(2, 1, 1, 1), torch.cat([own, encoded.tokens, seen], dim=1)
     )

@@ -24,12 +24,18 @@ STRIDE = 32
 """Height and width of the input must be multiples of this."""
 
 
-def channel_norm(num_channels: int) -> nn.GroupNorm:
+class ChannelNorm(nn.GroupNorm):
     """Normalise every channel on its own (Ulyanov et al. 2016).
 
     Where maps leave a stage, offsets between channels must not drown what differs between places.
     """
-    return nn.GroupNorm(num_channels, num_channels)
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__(num_channels, num_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, D, H, W); a map of a single cell, which the functional refuses, is zero."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class BasicBlock(nn.Module):
@@ -73,7 +79,7 @@ class PyramidImageEncoder(nn.Module):
             for dim, count in zip(dims, config.stage_depths, strict=True)
         )
         self.downsamples = nn.ModuleList(
-            nn.Sequential(channel_norm(fine), nn.Conv2d(fine, coarse, kernel_size=2, stride=2))
+            nn.Sequential(ChannelNorm(fine), nn.Conv2d(fine, coarse, kernel_size=2, stride=2))
             for fine, coarse in itertools.pairwise(dims)
         )
         self.context = nn.Sequential(
@@ -81,7 +87,7 @@ class PyramidImageEncoder(nn.Module):
         )
         fused = (*config.skip_dims[::-1], config.out_dim, config.out_dim)
         self.laterals = nn.ModuleList(
-            nn.Sequential(channel_norm(dim), nn.Conv2d(dim, out, kernel_size=1))
+            nn.Sequential(ChannelNorm(dim), nn.Conv2d(dim, out, kernel_size=1))
             for dim, out in zip(dims, fused, strict=True)
         )
         # From each fused map to the next finer one.
@@ -90,7 +96,7 @@ class PyramidImageEncoder(nn.Module):
             for fine, coarse in itertools.pairwise(fused)
         )
         self.smooths = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), channel_norm(dim))
+            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), ChannelNorm(dim))
             for dim in fused[:-1]
         )
 

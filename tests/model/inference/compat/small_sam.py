@@ -10,18 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-SIDE = 256
 DIM = 64
 
 
-def small_official(official: ModuleType, seed: int = 0) -> Any:
-    """Build segment_anything's classes with small numbers and random weights."""
+def small_official(official: ModuleType, side: int = 256, seed: int = 0) -> Any:
+    """Build segment_anything's classes with small numbers and random weights, for a square input."""
     modeling = official.modeling
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sam = modeling.Sam(
             image_encoder=modeling.ImageEncoderViT(
-                img_size=SIDE,
+                img_size=side,
                 embed_dim=32,
                 depth=2,
                 num_heads=2,
@@ -34,8 +33,8 @@ def small_official(official: ModuleType, seed: int = 0) -> Any:
             ),
             prompt_encoder=modeling.PromptEncoder(
                 embed_dim=DIM,
-                image_embedding_size=(SIDE // 16, SIDE // 16),
-                input_image_size=(SIDE, SIDE),
+                image_embedding_size=(side // 16, side // 16),
+                input_image_size=(side, side),
                 mask_in_chans=16,
             ),
             mask_decoder=modeling.MaskDecoder(

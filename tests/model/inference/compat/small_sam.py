@@ -14,7 +14,7 @@ DIM = 64
 
 
 def small_official(official: ModuleType, side: int = 256, seed: int = 0) -> Any:
-    """Build segment_anything's classes with small numbers and random weights, for a square input."""
+    """Build segment_anything's classes with small numbers and random weights."""
     modeling = official.modeling
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -46,26 +46,40 @@ def _rounded(figures: Mapping[str, Interval]) -> dict[str, float]:
     return {name: round(one.mean, 4) for name, one in figures.items() if not math.isnan(one.mean)}
 
 
+def _say(task: str, done: int, total: int) -> None:
+    """Show how far the work is."""
+    print(f"\r{task} {done}/{total} ", end="", file=sys.stderr)
+
+
 def main() -> int:
     """Measure and write; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--max-objects", type=int, help="prompted objects of a picture (all)")
+    parser.add_argument("--automatic-sets", nargs="+", help="sets to segment as a whole (all)")
     parser.add_argument("--report", type=Path, default=Path("runs/default/report.json"))
     options = parser.parse_args()
-    files = list_manifest_files(options.data, split="val")
     model = load_model(options.model)
-    report = measure(
+    prompts = measure(
         "default",
-        files,
+        list_manifest_files(options.data, split="val"),
         model=LoadedModel(model),
-        segmenter=AutomaticSegmenter(model),
         max_objects=options.max_objects,
         data={"split": "val", "max_objects": options.max_objects},
-        on_progress=lambda task, done, total: print(
-            f"\r{task} {done}/{total}", end="", file=sys.stderr
-        ),
+        on_progress=_say,
+    )
+    automatic = measure(
+        "default",
+        list_manifest_files(options.data, options.automatic_sets, split="val"),
+        segmenter=AutomaticSegmenter(model),
+        on_progress=_say,
+    )
+    report = replace(
+        prompts,
+        automatic=automatic.automatic,
+        picture_scores=automatic.picture_scores,
+        seconds={**prompts.seconds, **automatic.seconds},
     )
     write_report(options.report, report)
     loaded = load_checkpoint(options.model)

@@ -101,6 +101,7 @@ class LabelReader(nn.Module):
             preprocessing=Preprocessing((0, 0, 0), (1, 1, 1), **numbers)  # type: ignore[arg-type]
         )
         self.prompts_answered = 0
+        self.boxes: list[Tensor] = []
         self._answered: dict[int, tuple[Tensor, Tensor]] = {}
 
     def encode(self, images: Tensor) -> ImageFeatures:
@@ -116,14 +117,25 @@ class LabelReader(nn.Module):
         logits = torch.logit(torch.from_numpy(targets).float(), eps=1e-3)
         return InstanceMaps(*logits[:, None, None])
 
-    def decode(self, features: ImageFeatures, *, points_xy: Tensor, **_: object) -> MaskOutput:
-        """Return what is asked for, background with little confidence."""
+    def decode(
+        self,
+        features: ImageFeatures,
+        *,
+        points_xy: Tensor,
+        boxes_xyxy: Tensor | None = None,
+        **_: object,
+    ) -> MaskOutput:
+        """Return what is asked for."""
         self.prompts_answered += len(points_xy)
+        if boxes_xyxy is not None:
+            self.boxes += list(boxes_xyxy)
         labels = features.skips[0][0, 0].numpy()
         numbers = [int(labels[y, x]) for x, y in points_xy[:, 0].round().int().tolist()]
         logits = torch.stack([self._answer(labels, number)[0] for number in numbers])
         predicted = torch.stack([self._answer(labels, number)[1] for number in numbers])
-        single = torch.full_like(logits[:, :1], -10), torch.zeros_like(predicted[:, :1])
+        # The single mask, for clear prompts, is the one that is trusted most.
+        each, best = torch.arange(len(logits)), predicted.argmax(dim=1)
+        single = logits[each, best][:, None], predicted[each, best][:, None]
         return MaskOutput(torch.cat([single[0], logits], 1), torch.cat([single[1], predicted], 1))
 
     def _answer(self, labels: Labels, number: int) -> tuple[Tensor, Tensor]:
@@ -347,6 +359,7 @@ def test_suppression_can_be_switched_off() -> None:
     picture = discs((96, 96), [(48, 48, 30)])
     everything = SegmentOptions(
         masks=MaskFilter(0.5, 0, best_per_point=False),
+        with_boxes=False,
         max_iou=1,
         max_containment=1,
         labels=LabelOptions(0, 0, 0, min_visible=0),
@@ -355,6 +368,18 @@ def test_suppression_can_be_switched_off() -> None:
     found = segment(picture, model_of(LabelReader()), limits=AS_IT_IS, options=everything)
     assert len(found) == 3  # the part, what the object adds to it, and what is around
     assert found.labels[48, 30] != found.labels[48, 66]
+
+
+def test_what_the_maps_see_around_a_point_goes_along_as_a_box() -> None:
+    picture = discs((96, 128), [(30, 40, 20), (90, 60, 12)])
+    reader = LabelReader()
+    assert len(segment(picture, model_of(reader), limits=AS_IT_IS)) == 2
+    found = sorted(box.tolist() for box in reader.boxes)
+    for box, truth in zip(found, ([10, 20, 50, 60], [78, 48, 102, 72]), strict=True):
+        np.testing.assert_allclose(box, truth, atol=6)  # To a cell and a half.
+    without = LabelReader()
+    segment(picture, model_of(without), limits=AS_IT_IS, options=replace(AUTO, with_boxes=False))
+    assert not without.boxes
 
 
 # ------------------------------------------------------------------------------- what goes wrong

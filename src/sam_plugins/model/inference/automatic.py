@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.inference.candidates import (
@@ -21,7 +22,7 @@ from sam_plugins.model.inference.candidates import (
     decode_candidates,
     valid_cells_hw,
 )
-from sam_plugins.model.inference.coordinates import points_to_original
+from sam_plugins.model.inference.coordinates import boxes_to_original, points_to_original
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.grid import grid_points
 from sam_plugins.model.inference.label_image import OVERLAPS, LabelOptions, Overlap, paint_labels
@@ -30,6 +31,7 @@ from sam_plugins.model.inference.memory import memory_limits, require_memory
 from sam_plugins.model.inference.predict import check_model, encode_image
 from sam_plugins.model.inference.rgb import Channels, Limits
 from sam_plugins.model.inference.seeds import (
+    CELL,
     InstanceProbabilities,
     SeedOptions,
     find_seeds,
@@ -56,6 +58,9 @@ class SegmentOptions:
         Which masks are good enough.
     seeds : SeedOptions
         How the instance maps become points; for mode "auto".
+    with_boxes : bool
+        Whether the region that the maps see around a point goes along as a box: less ambiguous than
+        the point alone; for mode "auto".
     points_per_side : int
         Points of the grid along the longer side; for mode "grid".
     max_iou : float
@@ -77,8 +82,9 @@ class SegmentOptions:
     'smaller'
     """
 
-    masks: MaskFilter = field(default_factory=lambda: MaskFilter(0.5, 0.5, agreement_weight=0.5))
+    masks: MaskFilter = field(default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.5))
     seeds: SeedOptions = field(default_factory=SeedOptions)
+    with_boxes: bool = True
     points_per_side: int = 32
     max_iou: float = 0.5
     max_containment: float = 0.75
@@ -196,8 +202,12 @@ def segment_embedding(
     ):
         if mode == "auto":
             points_xy, regions = _points_of_maps(model, embedding, chosen.seeds)
+            boxes_xyxy = (
+                _boxes_of_regions(regions, points_xy, embedding) if chosen.with_boxes else None
+            )
         else:
             points_xy, regions = grid_points((height, width), chosen.points_per_side), None
+            boxes_xyxy = None
         if not len(points_xy):
             _report(progress, 1, 1)
             return Segmentation(
@@ -208,6 +218,7 @@ def segment_embedding(
             embedding,
             points_xy,
             chosen.masks,
+            boxes_xyxy=boxes_xyxy,
             regions=regions,
             chunk_size=chosen.chunk_size,
             progress=progress,
@@ -280,6 +291,24 @@ def _points_of_maps(
     moved = points_to_original(seeds.points_xy, embedding.original_size_hw, embedding.input_size_hw)
     inside = np.clip(moved, 0, np.array([width - 1, height - 1], np.float32))
     return inside, seed_regions(maps, seeds, options)
+
+
+def _boxes_of_regions(
+    regions: npt.NDArray[np.int32], points_xy: npt.NDArray[np.float32], embedding: ImageEmbedding
+) -> npt.NDArray[np.float32]:
+    """Return the box of each point's region in pixels of the picture, around the point too."""
+    boxes = np.zeros((len(points_xy), 4))
+    for index, window in enumerate(ndimage.find_objects(regions, max_label=len(points_xy))):
+        if window is not None:
+            rows, columns = window
+            boxes[index] = columns.start, rows.start, columns.stop, rows.stop
+    boxes = boxes * CELL - [0, 0, 1, 1]  # Centres of the outermost pixels.
+    sizes = embedding.original_size_hw, embedding.input_size_hw
+    boxes_xyxy = boxes_to_original(boxes, *sizes)
+    boxes_xyxy[:, :2] = np.minimum(boxes_xyxy[:, :2], points_xy - 0.5)
+    boxes_xyxy[:, 2:] = np.maximum(boxes_xyxy[:, 2:], points_xy + 0.5)
+    height, width = embedding.original_size_hw
+    return np.clip(boxes_xyxy, -0.5, np.array([width, height] * 2, np.float32) - 0.5)
 
 
 def _put_together(

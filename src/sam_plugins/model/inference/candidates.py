@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +91,7 @@ def decode_candidates(
     points_xy: npt.NDArray[np.float32],
     mask_filter: MaskFilter,
     *,
+    boxes_xyxy: npt.NDArray[np.float32] | None = None,
     regions: npt.NDArray[np.int32] | None = None,
     chunk_size: int | None = None,
     progress: Progress | None = None,
@@ -104,6 +105,8 @@ def decode_candidates(
     points_xy : ndarray of shape (n, 2), float32
         One positive point per object, in pixels of the picture; n is 1 or more.
     mask_filter : MaskFilter
+    boxes_xyxy : ndarray of shape (n, 4), float32, optional
+        A box around each of the objects; with it the prompt is clear and has one answer, not three.
     regions : ndarray of shape (h, w), integer, optional
         Where the instance maps see the object of point ``i``: the cells ``i + 1``.
     chunk_size : int, optional
@@ -120,9 +123,14 @@ def decode_candidates(
         _Regions(regions, len(points_xy)) if regions is not None and weight > 0 else None,
     )
     prompts = Prompts.single_points(points_xy)
+    if boxes_xyxy is not None:
+        prompts = replace(prompts, boxes_xyxy=boxes_xyxy)
+    is_ambiguous = boxes_xyxy is None
     parts: list[Candidates] = []
     done = 0
-    for output in decode_prompts(model, embedding, prompts, chunk_size=chunk_size):
+    for output in decode_prompts(
+        model, embedding, prompts, multimask=is_ambiguous, chunk_size=chunk_size
+    ):
         parts.append(judge.passing(output, first_point=done))
         done += len(output.logits)
         if progress is not None:

@@ -1,0 +1,60 @@
+"""What a layer computes in bfloat16, as in training, is what it computes in float32.
+
+Kernels can be wrong: a convolution of the drawn prompts was, on CPUs with AMX, and a whole training
+ran with it. Every layer of the shipped architecture is checked with the input that it really gets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import SHIPPED
+from sam_plugins.model.networks.prompt_map import reduce_cells
+
+
+def test_every_layer_of_the_shipped_network_agrees_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    network = build_sam(SHIPPED).eval()
+    errors: dict[str, float] = {}
+
+    def compare(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if torch.is_autocast_enabled("cpu"):
+                return
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = layer(*inputs).float()
+            errors[name] = float((rounded - output).norm() / output.norm())
+
+        return hook
+
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.register_forward_hook(compare(name))
+    with torch.inference_mode():
+        features = network.encode(torch.randn(1, 3, 128, 96))
+        network.instances(features)
+        network.decode(
+            features,
+            points_xy=torch.tensor([[[40.0, 50.0]]]),
+            point_labels=torch.ones(1, 1, dtype=torch.long),
+            mask_logits=torch.randn(1, 1, 32, 24),
+        )
+    assert len(errors) > 60
+    wrong = {name: error for name, error in errors.items() if error > 0.03}
+    assert not wrong
+
+
+def test_reduced_cells_are_the_convolution() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(24, 64, kernel_size=4, stride=4)
+    x = torch.randn(2, 24, 32, 48).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = layer(x)
+        torch.testing.assert_close(reduce_cells(x, layer), expected, rtol=1e-4, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = reduce_cells(x, layer).float()
+    assert float((rounded - expected).norm() / expected.norm()) < 0.02

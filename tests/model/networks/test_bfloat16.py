@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import SHIPPED
+from sam_plugins.model.networks.prompt_encoder import RandomFourierFeatures
 from sam_plugins.model.networks.prompt_map import reduce_cells
 
 
@@ -58,3 +59,11 @@ def test_reduced_cells_are_the_convolution() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             rounded = reduce_cells(x, layer).float()
     assert float((rounded - expected).norm() / expected.norm()) < 0.02
+
+
+def test_positions_are_never_rounded() -> None:
+    encoding = RandomFourierFeatures(8, (1.0, 16.0))
+    positions = torch.rand(5, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoding(positions)
+    assert torch.equal(rounded, encoding(positions))

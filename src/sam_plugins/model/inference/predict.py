@@ -147,6 +147,11 @@ def predict_masks(
     )
 
 
+def usual_chunk_size(device: torch.device) -> int:
+    """Return how many objects are best decoded at once: more are slower on a CPU."""
+    return _CHUNK_ON_CPU if device.type == "cpu" else _CHUNK_ON_GPU
+
+
 def decode_prompts(
     model: Model,
     embedding: ImageEmbedding,
@@ -166,7 +171,7 @@ def decode_prompts(
     """
     _check_fit(model, embedding, prompts)
     if chunk_size is None:
-        chunk_size = _CHUNK_ON_CPU if model.device.type == "cpu" else _CHUNK_ON_GPU
+        chunk_size = usual_chunk_size(model.device)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
     ready = embedding.to(model.device, model.dtype)

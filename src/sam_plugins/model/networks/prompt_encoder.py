@@ -42,9 +42,11 @@ class RandomFourierFeatures(nn.Module):
 
     def forward(self, positions_xy: Tensor) -> Tensor:
         """Encode positions in [0, 1] of shape (..., 2) as (..., 2 * num_features)."""
-        angles = (2 * positions_xy - 1) @ self.positional_encoding_gaussian_matrix
-        angles = 2 * math.pi * angles
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        # bfloat16 would round angles of tens of radians to a tenth of a turn.
+        with torch.autocast(positions_xy.device.type, enabled=False):
+            angles = (2 * positions_xy - 1) @ self.positional_encoding_gaussian_matrix
+            angles = 2 * math.pi * angles
+            return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class PromptEncoder(nn.Module):

@@ -19,14 +19,12 @@ from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import SizeChain
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.memory import memory_limits
+from sam_plugins.model.inference.predict import usual_chunk_size
 from sam_plugins.model.inference.preprocess import padded_size_hw
 from sam_plugins.model.networks.config import Preprocessing
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
-
-_CHUNK_ON_CPU = 4
-_CHUNK_ON_GPU = 64
 
 
 class SamModel(nn.Module):
@@ -242,7 +240,7 @@ class SamModel(nn.Module):
         ]
         labels = None if points is None else points[1].to(self.device)
         count = next((len(value) for value in values if value is not None), 1)
-        step = _CHUNK_ON_CPU if self.device.type == "cpu" else _CHUNK_ON_GPU
+        step = usual_chunk_size(self.device)
         answers = []
         for start in range(0, count, step):
             chunk = slice(start, start + step)

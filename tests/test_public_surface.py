@@ -10,6 +10,9 @@ import pytest
 import sam_plugins
 
 PUBLIC_NAMES = [
+    "AUTO",
+    "EmbeddingCache",
+    "GRID",
     "ImageEmbedding",
     "MaskPrediction",
     "Prompts",
@@ -17,13 +20,20 @@ PUBLIC_NAMES = [
     "SamAutomaticMaskGenerator",
     "SamPluginsError",
     "SamPredictor",
+    "SegmentOptions",
     "Segmentation",
     "__version__",
+    "draw_overlay",
+    "embedding_key",
     "encode_image",
+    "encode_rgb",
     "load_model",
     "predict_masks",
+    "read_image",
     "sam_model_registry",
     "segment",
+    "to_rgb",
+    "write_labels",
 ]
 
 
@@ -46,7 +56,18 @@ def test_version_is_a_pep_440_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|a\d+|b\d+|rc\d+)?", sam_plugins.__version__)
 
 
-@pytest.mark.parametrize("name", ["encode_image", "load_model", "predict_masks", "segment"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "draw_overlay",
+        "encode_image",
+        "encode_rgb",
+        "load_model",
+        "predict_masks",
+        "segment",
+        "to_rgb",
+    ],
+)
 def test_public_functions_describe_their_arguments_results_and_errors(name: str) -> None:
     function = getattr(sam_plugins, name)
     doc = inspect.getdoc(function) or ""
@@ -59,7 +80,16 @@ def test_public_functions_describe_their_arguments_results_and_errors(name: str)
 
 
 @pytest.mark.parametrize(
-    "name", ["ImageEmbedding", "MaskPrediction", "Prompts", "SamPredictor", "Segmentation"]
+    "name",
+    [
+        "EmbeddingCache",
+        "ImageEmbedding",
+        "MaskPrediction",
+        "Prompts",
+        "SamPredictor",
+        "SegmentOptions",
+        "Segmentation",
+    ],
 )
 def test_public_classes_are_described(name: str) -> None:
     assert len((getattr(sam_plugins, name).__doc__ or "").split()) >= 5

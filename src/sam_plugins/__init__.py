@@ -16,24 +16,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sam_plugins.errors import SamPluginsError
-    from sam_plugins.model.inference.automatic import segment
+    from sam_plugins.model.inference.automatic import AUTO, GRID, SegmentOptions, segment
+    from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
     from sam_plugins.model.inference.compat import (
         ResizeLongestSide,
         SamAutomaticMaskGenerator,
         SamPredictor,
         sam_model_registry,
     )
-    from sam_plugins.model.inference.predict import encode_image, load_model, predict_masks
+    from sam_plugins.model.inference.overlay import draw_overlay
+    from sam_plugins.model.inference.predict import (
+        encode_image,
+        encode_rgb,
+        load_model,
+        predict_masks,
+    )
+    from sam_plugins.model.inference.rgb import to_rgb
     from sam_plugins.model.inference.types import (
         ImageEmbedding,
         MaskPrediction,
         Prompts,
         Segmentation,
     )
+    from sam_plugins.model.io.images import read_image
+    from sam_plugins.model.io.labels import write_labels
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AUTO",
+    "GRID",
+    "EmbeddingCache",
     "ImageEmbedding",
     "MaskPrediction",
     "Prompts",
@@ -41,16 +54,26 @@ __all__ = [
     "SamAutomaticMaskGenerator",
     "SamPluginsError",
     "SamPredictor",
+    "SegmentOptions",
     "Segmentation",
     "__version__",
+    "draw_overlay",
+    "embedding_key",
     "encode_image",
+    "encode_rgb",
     "load_model",
     "predict_masks",
+    "read_image",
     "sam_model_registry",
     "segment",
+    "to_rgb",
+    "write_labels",
 ]
 
 _HOME_OF_NAME = {
+    "AUTO": "sam_plugins.model.inference.automatic",
+    "EmbeddingCache": "sam_plugins.model.inference.cache",
+    "GRID": "sam_plugins.model.inference.automatic",
     "ImageEmbedding": "sam_plugins.model.inference.types",
     "MaskPrediction": "sam_plugins.model.inference.types",
     "Prompts": "sam_plugins.model.inference.types",
@@ -58,12 +81,19 @@ _HOME_OF_NAME = {
     "SamAutomaticMaskGenerator": "sam_plugins.model.inference.compat",
     "SamPluginsError": "sam_plugins.errors",
     "SamPredictor": "sam_plugins.model.inference.compat",
+    "SegmentOptions": "sam_plugins.model.inference.automatic",
     "Segmentation": "sam_plugins.model.inference.types",
+    "draw_overlay": "sam_plugins.model.inference.overlay",
+    "embedding_key": "sam_plugins.model.inference.cache",
     "encode_image": "sam_plugins.model.inference.predict",
+    "encode_rgb": "sam_plugins.model.inference.predict",
     "load_model": "sam_plugins.model.inference.predict",
     "predict_masks": "sam_plugins.model.inference.predict",
+    "read_image": "sam_plugins.model.io.images",
     "sam_model_registry": "sam_plugins.model.inference.compat",
     "segment": "sam_plugins.model.inference.automatic",
+    "to_rgb": "sam_plugins.model.inference.rgb",
+    "write_labels": "sam_plugins.model.io.labels",
 }
 
 

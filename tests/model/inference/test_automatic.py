@@ -40,7 +40,7 @@ from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
-from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.instance_decoder import InstanceMaps
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
@@ -117,9 +117,13 @@ class LabelReader(nn.Module):
         logits = torch.logit(torch.from_numpy(targets).float(), eps=1e-3)
         return InstanceMaps(*logits[:, None, None])
 
+    def prepare(self, features: ImageFeatures) -> PreparedImage:
+        """Add nothing."""
+        return PreparedImage(features, features.embedding)
+
     def decode(
         self,
-        features: ImageFeatures,
+        image: PreparedImage,
         *,
         points_xy: Tensor,
         boxes_xyxy: Tensor | None = None,
@@ -129,7 +133,7 @@ class LabelReader(nn.Module):
         self.prompts_answered += len(points_xy)
         if boxes_xyxy is not None:
             self.boxes += list(boxes_xyxy)
-        labels = features.skips[0][0, 0].numpy()
+        labels = image.features.skips[0][0, 0].numpy()
         numbers = [int(labels[y, x]) for x, y in points_xy[:, 0].round().int().tolist()]
         logits = torch.stack([self._answer(labels, number)[0] for number in numbers])
         predicted = torch.stack([self._answer(labels, number)[1] for number in numbers])

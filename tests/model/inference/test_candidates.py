@@ -19,6 +19,7 @@ from sam_plugins.model.inference.candidates import (
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
 
@@ -37,7 +38,11 @@ class Script(nn.Module):
         self.predicted = torch.tensor(np.asarray(predicted, np.float32))
         self.asked = 0
 
-    def decode(self, features: object, *, points_xy: Tensor, **_: object) -> MaskOutput:
+    def prepare(self, features: ImageFeatures) -> PreparedImage:
+        """Add nothing."""
+        return PreparedImage(features, features.embedding)
+
+    def decode(self, image: PreparedImage, *, points_xy: Tensor, **_: object) -> MaskOutput:
         """Return the masks of the next prompts, after a single mask that nobody wants."""
         these = slice(self.asked, self.asked + len(points_xy))
         self.asked += len(points_xy)

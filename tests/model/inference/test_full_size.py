@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sam_plugins.model.inference import full_size
 from sam_plugins.model.inference.full_size import SizeChain
 
 CHAINS = [
@@ -39,6 +44,58 @@ def test_a_window_equals_the_two_resizings_of_the_whole(chain: SizeChain, thresh
         assert not differs[np.abs(whole - threshold) > 1e-5].any()
         drawn_any |= bool(drawn.any())
     assert drawn_any
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    low=st.integers(4, 20),
+    scale=st.integers(1, 4),
+    cut=st.floats(0.3, 1.0),
+    full=st.integers(1, 90),
+)
+def test_windows_for_any_size(seed: int, low: int, scale: int, cut: float, full: int) -> None:
+    padded = (low * scale, (low + 3) * scale)
+    inner = (max(1, int(padded[0] * cut)), padded[1])
+    chain = SizeChain((low, low + 3), padded, inner, (full, full + 7))
+    logits = np.random.default_rng(seed).normal(size=(low, low + 3)).astype(np.float32)
+    whole = chain.enlarge(torch.from_numpy(logits)[None, None])[0, 0].numpy()
+    window, mask = chain.draw(logits, 0.3)
+    drawn = np.zeros(chain.original_size_hw, bool)
+    drawn[window] = mask
+    assert not (drawn != (whole > 0.3))[np.abs(whole - 0.3) > 1e-5].any()
+
+
+def test_a_long_side_takes_little_memory_and_gives_the_same() -> None:
+    long = SizeChain((64, 64), (256, 256), (1, 256), (2, 50_000))
+    _, axis = long._axes()
+    assert axis.matrix is None
+    assert sum(a.nbytes for a in (axis.band, axis.support, axis.reach)) < 2_000_000
+    logits = blobs((64, 64), 0)
+    whole = long.enlarge(torch.from_numpy(logits)[None, None])[0, 0].numpy()
+    window, mask = long.draw(logits)
+    drawn = np.zeros(long.original_size_hw, bool)
+    drawn[window] = mask
+    assert drawn.any()
+    assert not (drawn != (whole > 0))[np.abs(whole) > 1e-4].any()
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_band_holds_what_the_matrix_does(chain: SizeChain) -> None:
+    for axis in chain._axes():
+        assert axis.matrix is not None
+        full, low = axis.matrix.shape
+        alone = replace(axis, matrix=None)
+        np.testing.assert_array_equal(alone.weights(slice(0, full), slice(0, low)), axis.matrix)
+        np.testing.assert_allclose(axis.matrix.sum(axis=1), 1, rtol=1e-6)
+        for first, last in ((0, low - 1), (low // 3, low // 2), (low - 1, low - 1)):
+            rows, cells = axis.window(first, last)
+            np.testing.assert_array_equal(alone.weights(rows, cells), axis.matrix[rows, cells])
+
+
+def test_the_axes_that_are_kept_are_bounded() -> None:
+    assert full_size._MAX_AXES * 4 * full_size._MAX_DENSE <= 1 << 26
+    assert full_size._axis.cache_info().maxsize == full_size._MAX_AXES
 
 
 def test_a_small_object_needs_a_small_window() -> None:

@@ -10,7 +10,7 @@ import torch
 from sam_plugins.errors import MemoryLimitError, UnusableImageError
 from sam_plugins.model.inference import memory
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.predict import encode_image, predict_masks
+from sam_plugins.model.inference.predict import encode_image, encode_rgb, predict_masks
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 
 
@@ -47,9 +47,9 @@ def test_an_embedding_kept_in_half_precision_answers_nearly_the_same(
     np.testing.assert_allclose(rounded, exact, atol=0.02 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize(("multimask", "count"), [(True, 3), (False, 1)])
+@pytest.mark.parametrize(("multimask", "count"), [(True, 3), (False, 1), (None, 1)])
 def test_shapes_of_an_answer(
-    any_model: Model, embedding: ImageEmbedding, multimask: bool, count: int
+    any_model: Model, embedding: ImageEmbedding, multimask: bool | None, count: int
 ) -> None:
     prompts = Prompts(boxes_xyxy=[[10, 10, 40, 40], [0, 0, 80, 50]])
     answer = predict_masks(any_model, embedding, prompts, multimask=multimask)
@@ -68,6 +68,36 @@ def test_the_single_mask_is_another_than_the_three(
     three = predict_masks(any_model, embedding, prompts).low_res_logits
     one = predict_masks(any_model, embedding, prompts, multimask=False).low_res_logits
     assert all(not np.allclose(one[0, 0], each) for each in three[0])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "is_ambiguous"),
+    [
+        (Prompts.single_points([[20, 30], [50, 20]]), True),
+        (Prompts([[[20, 30], [0, 0]]], [[1, -1]]), True),
+        (Prompts.for_object([[20, 30]], [0]), False),
+        (Prompts.for_object([[20, 30], [50, 20]]), False),
+        (Prompts([[[20, 30], [0, 0]], [[50, 20], [9, 9]]], [[1, -1], [1, 0]]), False),
+        (Prompts.for_object([[20, 30]], box_xyxy=[5, 5, 60, 50]), False),
+        (Prompts.for_object(box_xyxy=[5, 5, 60, 50]), False),
+    ],
+)
+def test_the_prompts_decide_between_three_masks_and_one(
+    any_model: Model, embedding: ImageEmbedding, prompts: Prompts, is_ambiguous: bool
+) -> None:
+    assert prompts.is_ambiguous is is_ambiguous
+    by_default = predict_masks(any_model, embedding, prompts, chunk_size=1)
+    wanted = predict_masks(any_model, embedding, prompts, multimask=is_ambiguous, chunk_size=1)
+    assert by_default.low_res_logits.shape[1] == (3 if is_ambiguous else 1)
+    np.testing.assert_array_equal(by_default.low_res_logits, wanted.low_res_logits)
+    np.testing.assert_array_equal(by_default.iou_predictions, wanted.iou_predictions)
+
+
+def test_an_earlier_mask_makes_a_click_clear(any_model: Model, embedding: ImageEmbedding) -> None:
+    first = predict_masks(any_model, embedding, Prompts.for_object([[20, 30]]))
+    again = Prompts.for_object([[20, 30]], mask_logits=first.best().low_res_logits[0, 0])
+    assert not again.is_ambiguous
+    assert predict_masks(any_model, embedding, again).low_res_logits.shape[1] == 1
 
 
 def test_masks_are_the_logits_at_the_size_of_the_picture(
@@ -106,7 +136,10 @@ def test_every_kind_of_prompt_changes_the_answer(
         Prompts.for_object([[20, 30]], mask_logits=first.low_res_logits[0, 1]),
         Prompts(mask_logits=first.low_res_logits[:, 1:2]),
     ]
-    answers = [predict_masks(any_model, embedding, prompts).low_res_logits for prompts in others]
+    answers = [
+        predict_masks(any_model, embedding, prompts, multimask=True).low_res_logits
+        for prompts in others
+    ]
     for index, answer in enumerate([first.low_res_logits, *answers]):
         assert all(not np.allclose(answer, other) for other in answers[index:])
 
@@ -206,6 +239,12 @@ def test_channels_and_limits_decide_what_the_model_sees(tiny_model: Model) -> No
     rgb[..., 0], rgb[..., 1] = np.rint(image[4] / 4095 * 255), np.rint(image[1] / 4095 * 255)
     as_seen = encode_image(tiny_model, rgb, limits=(0, 255))
     assert torch.equal(by_name.features, as_seen.features)
+
+
+@pytest.mark.parametrize("rgb", [np.zeros(5, np.uint8), np.zeros((4, 5, 4), np.uint8), np.eye(3)])
+def test_what_is_no_rgb_picture_is_refused(tiny_model: Model, rgb: npt.NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match=r"rgb must be of shape \(H, W, 3\) and type uint8, got"):
+        encode_rgb(tiny_model, rgb)
 
 
 # ---------------------------------------------------------------------------------- memory

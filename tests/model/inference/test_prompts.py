@@ -51,6 +51,66 @@ def test_a_slice_holds_the_same_prompts_of_fewer_objects() -> None:
     assert some.mask_logits is None
 
 
+def two_objects() -> Prompts:
+    return Prompts([[[1, 2]], [[3, 4]]], boxes_xyxy=[[0, 0, 5, 5], [1, 1, 6, 6]])
+
+
+@pytest.mark.parametrize(
+    ("which", "left"),
+    [
+        (0, [0]),
+        (-1, [1]),
+        (np.int64(1), [1]),
+        (slice(1, None), [1]),
+        (slice(5, None), []),
+        ([1, 0], [1, 0]),
+        ([], []),
+        (np.array([False, True]), [1]),
+    ],
+)
+def test_the_axis_of_the_objects_stays(which: Any, left: list[int]) -> None:
+    prompts, some = two_objects(), two_objects()[which]
+    assert len(some) == len(left)
+    for name in ("points_xy", "point_labels", "boxes_xyxy"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(prompts, name)[left])
+        assert not getattr(some, name).flags.writeable
+
+
+def test_iterating_goes_from_object_to_object() -> None:
+    each = list(two_objects())
+    assert [len(one) for one in each] == [1, 1]
+    assert [one.points_xy.tolist() for one in each if one.points_xy is not None] == [
+        [[[1, 2]]],
+        [[[3, 4]]],
+    ]
+
+
+@pytest.mark.parametrize("which", [2, -3, (0, 0), None, "a", [5], np.array([True]), 1.0])
+def test_an_index_of_no_object_is_refused(which: Any) -> None:
+    with pytest.raises(IndexError, match="prompts must be indexed"):
+        two_objects()[which]
+
+
+def test_prompts_do_not_change_when_the_arrays_do_that_they_came_from() -> None:
+    points = np.zeros((1, 1, 2), np.float32)
+    labels = np.ones((1, 1), np.int64)
+    boxes = np.array([[0, 0, 5, 5]], np.float32)
+    logits = np.zeros((1, 1, 4, 4), np.float32)
+    prompts = Prompts(points, labels, boxes, logits)
+    for given in (points, labels, boxes, logits):
+        given[:] = -99
+    assert prompts.points_xy is not None
+    assert prompts.points_xy.tolist() == [[[0, 0]]]
+    assert prompts.point_labels is not None
+    assert prompts.point_labels.tolist() == [[1]]
+    assert prompts.boxes_xyxy is not None
+    assert prompts.boxes_xyxy.tolist() == [[0, 0, 5, 5]]
+    assert prompts.mask_logits is not None
+    assert not prompts.mask_logits.any()
+    with pytest.raises(ValueError, match="read-only"):
+        prompts.boxes_xyxy[0, 2] = -1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,22 @@ def test_indices_alone() -> None:
     np.testing.assert_array_equal(swapped, image[..., [1, 0, 2]])
 
 
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        (np.array([1, 0]), [1, 0]),
+        (np.array([2], np.uint8), [2]),
+        (np.array(1), 1),
+        (np.int32(1), 1),
+        ({"red": np.int64(1)}, {"red": 1}),
+        (range(3), [0, 1, 2]),
+    ],
+)
+def test_indices_may_be_numpys(given: Any, same: Any) -> None:
+    image = np.random.default_rng(3).integers(0, 999, (9, 9, 3), dtype=np.uint16)
+    np.testing.assert_array_equal(to_rgb(image, channels=given), to_rgb(image, channels=same))
+
+
 def test_limits_for_each_channel() -> None:
     image = np.full((2, 3, 3), 10, np.uint16)
     result = to_rgb(image, channels=[0, 1], limits=[(0, 10), (0, 20)])
@@ -340,6 +357,33 @@ def test_four_channels_first_are_not_taken_for_rgba() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_rgb(np.zeros((8, 8, 3), np.uint8), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("channels", "got"),
+    [
+        ("red", "'red'"),
+        (["red", "green"], "'red'"),
+        ({"red": "DAPI"}, "'DAPI'"),
+        ({0: "red"}, "'red'"),
+        (1.0, "1.0"),
+        (np.array([0.0, 1.0]), "0.0"),
+        (np.array([[0, 1]]), r"\[0, 1\]"),
+        ([np.array([0, 1])], r"array\(\[0, 1\]\)"),
+        (np.array([True, False]), "True"),
+    ],
+)
+def test_what_is_no_index_of_a_channel_is_named(channels: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=rf"channels must be an index, .* colours .*; got {got} fo"):
+        to_rgb(np.zeros((8, 8, 3), np.uint8), channels=channels)
+
+
+@pytest.mark.parametrize("image", ["cells.tif", Path("cells.tif"), b"cells.tif"])
+def test_the_name_of_a_file_is_no_picture(image: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"got the name of a file, 'cells.tif'; .*sam_plugins.read_image\('cells"
+    ):
+        to_rgb(image)
 
 
 def test_names_of_channels_become_indices() -> None:

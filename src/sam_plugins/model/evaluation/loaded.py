@@ -43,8 +43,13 @@ class LoadedModel:
     def predict_boxes(
         self, embedding: ImageEmbedding, boxes_xyxy: NDArray[np.float32]
     ) -> LowResMasks:
-        """Return one mask for each of N boxes of shape (N, 4)."""
-        return self._answer(embedding, Prompts(boxes_xyxy=boxes_xyxy), multimask=False)
+        """Return one mask for each of N boxes of shape (N, 4).
+
+        The tight box of an object one pixel wide or high has no area, which prompts must have: such
+        a box is widened to the edges of its pixels.
+        """
+        boxes = with_area(boxes_xyxy, embedding.original_size_hw)
+        return self._answer(embedding, Prompts(boxes_xyxy=boxes), multimask=False)
 
     def _answer(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
@@ -55,6 +60,36 @@ class LoadedModel:
             torch.cat([answer.logits for answer in answers]),
             torch.cat([answer.iou_predictions for answer in answers]),
         )
+
+
+def with_area(boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Return boxes with those that have no width or no height widened by half a pixel each way.
+
+    Parameters
+    ----------
+    boxes_xyxy : ndarray of shape (N, 4), float32
+        Left, top, right, bottom, within the picture; integers are pixel centres.
+    size_hw : (int, int)
+        Height and width of the picture, whose edges no widened box crosses.
+
+    Returns
+    -------
+    ndarray of shape (N, 4), float32
+        The boxes themselves where all have area.
+
+    Examples
+    --------
+    >>> with_area(np.array([[50, 30, 50, 39], [1, 2, 3, 4]], np.float32), (40, 60)).tolist()
+    [[49.5, 30.0, 50.5, 39.0], [1.0, 2.0, 3.0, 4.0]]
+    """
+    corners = boxes_xyxy.reshape(-1, 2, 2)
+    is_flat = corners[:, 0] == corners[:, 1]  # (N, 2): in x, in y
+    if not is_flat.any():
+        return boxes_xyxy
+    last_xy = np.array([size_hw[1], size_hw[0]], np.float32) - 0.5
+    widened = np.clip(corners + np.array([[-0.5], [0.5]], np.float32), -0.5, last_xy)
+    chosen: NDArray[np.float32] = np.where(is_flat[:, None], widened, corners).astype(np.float32)
+    return chosen.reshape(-1, 4)
 
 
 @dataclass(frozen=True)

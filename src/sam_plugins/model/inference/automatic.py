@@ -80,6 +80,7 @@ class SegmentOptions:
     >>> from dataclasses import replace
     >>> replace(GRID, points_per_side=16).overlap
     'smaller'
+    >>> larger = replace(AUTO, labels=replace(AUTO.labels, min_area=100))
     """
 
     masks: MaskFilter = field(default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.5))
@@ -133,14 +134,15 @@ def segment(
     Parameters
     ----------
     image : array_like of shape (H, W), (H, W, C) or (C, H, W)
-        Any numbers; see :func:`~sam_plugins.model.inference.rgb.to_rgb`.
+        Any numbers; see :func:`~sam_plugins.to_rgb`. Files are read with
+        :func:`~sam_plugins.read_image`.
     model : Model, str or path
         A loaded model, or what :func:`~sam_plugins.load_model` takes; load it once when there are
         several pictures.
     mode : {"auto", "grid"}
         Where points come from: the model's own instance decoder, or a regular grid, which is slower
         and asks nothing of the model.
-    channels : int, sequence of int, or mapping of colour name to int, optional
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
         Which channels to show, such as ``{"red": 0, "cyan": 3}``; needed for more than four.
     limits : (float, float) or sequence of (float, float), optional
         Values shown as black and as white; by default robust percentiles of the whole picture.
@@ -168,7 +170,10 @@ def segment(
     MemoryLimitError
         If memory runs out.
     ValueError
-        If ``mode`` is unknown.
+        If ``mode`` is unknown, or ``channels``, ``limits`` or ``channel_axis`` do not fit the
+        picture.
+    TypeError
+        If ``image`` is the name of a file, or ``channels`` holds no indices.
     """
     _check_mode(mode)
     loaded = model if isinstance(model, Model) else load_model(model)

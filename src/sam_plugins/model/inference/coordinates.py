@@ -48,21 +48,75 @@ def points_to_input(
 def points_to_original(
     points_xy: npt.ArrayLike, original_size_hw: SizeHW, input_size_hw: SizeHW
 ) -> npt.NDArray[np.float32]:
-    """Scale points from the encoder's input back to the original image."""
+    """Scale points from the encoder's input back to the original image.
+
+    Parameters
+    ----------
+    points_xy : array_like of shape (..., 2)
+        Pixels of the input.
+    original_size_hw, input_size_hw : (int, int)
+        Height and width of the original image and of the resized input before padding.
+
+    Returns
+    -------
+    ndarray of shape (..., 2), float32
+        Pixels of the original image.
+
+    Raises
+    ------
+    ValueError
+        If the last axis does not have length 2, or a size is not positive.
+    """
     return _scaled(points_xy, input_size_hw, original_size_hw, 2, "points_xy").astype(np.float32)
 
 
 def boxes_to_input(
     boxes_xyxy: npt.ArrayLike, original_size_hw: SizeHW, input_size_hw: SizeHW
 ) -> npt.NDArray[np.float32]:
-    """Scale boxes of shape (..., 4) from the original image to the input."""
+    """Scale boxes from the original image to the encoder's input.
+
+    Parameters
+    ----------
+    boxes_xyxy : array_like of shape (..., 4)
+        Left, top, right, bottom in pixels of the original image.
+    original_size_hw, input_size_hw : (int, int)
+        Height and width of the original image and of the resized input before padding.
+
+    Returns
+    -------
+    ndarray of shape (..., 4), float32
+        Pixels of the input.
+
+    Raises
+    ------
+    ValueError
+        If the last axis does not have length 4, or a size is not positive.
+    """
     return _scaled(boxes_xyxy, original_size_hw, input_size_hw, 4, "boxes_xyxy").astype(np.float32)
 
 
 def boxes_to_original(
     boxes_xyxy: npt.ArrayLike, original_size_hw: SizeHW, input_size_hw: SizeHW
 ) -> npt.NDArray[np.float32]:
-    """Scale boxes of shape (..., 4) from the input back to the original image."""
+    """Scale boxes from the encoder's input back to the original image.
+
+    Parameters
+    ----------
+    boxes_xyxy : array_like of shape (..., 4)
+        Left, top, right, bottom in pixels of the input.
+    original_size_hw, input_size_hw : (int, int)
+        Height and width of the original image and of the resized input before padding.
+
+    Returns
+    -------
+    ndarray of shape (..., 4), float32
+        Pixels of the original image.
+
+    Raises
+    ------
+    ValueError
+        If the last axis does not have length 4, or a size is not positive.
+    """
     return _scaled(boxes_xyxy, input_size_hw, original_size_hw, 4, "boxes_xyxy").astype(np.float32)
 
 

@@ -10,7 +10,7 @@ picture for most objects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,7 +22,12 @@ from sam_plugins.model.inference.coordinates import SizeHW
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 Window = tuple[slice, slice]
+
+_MAX_AXES = 16
+_MAX_DENSE = 1 << 20
+"""Weights of an axis that are also kept as a whole matrix: 4 MB, 4,096 pixels from 256."""
 
 
 class WindowMask(NamedTuple):
@@ -47,14 +52,49 @@ class CutLogits(NamedTuple):
 class _Axis:
     """Linear map from the low-resolution pixels of one axis to those of the picture.
 
-    ``weights`` is of shape (full, low), each row summing to 1. ``reach`` of shape (low, 2) holds
-    the first and last full pixel that each low one touches (first > last for none), ``support`` of
-    shape (full, 2) the first and last low pixel that each full one is made of.
+    ``band`` of shape (full, k) holds the weights of ``k`` low pixels in a row, each row summing to
+    1: the picture's side may be long, but each of its pixels is made of few. ``support`` of shape
+    (full, 2) holds the first of them, where the band begins, and the last with any weight;
+    ``reach`` of shape (low, 2) the first and last full pixel that each low one touches (first >
+    last for none). ``matrix`` of shape (full, low) is the map as a whole, where it is small.
     """
 
-    weights: FloatArray
-    reach: npt.NDArray[np.int64]
-    support: npt.NDArray[np.int64]
+    band: FloatArray
+    support: IntArray
+    reach: IntArray
+    matrix: FloatArray | None
+
+    @classmethod
+    def of(cls, pixels: IntArray, weights: FloatArray, low: int) -> _Axis:
+        """Build the map to full pixels that are made of some low ones each, both (full, n)."""
+        full = len(pixels)
+        has_weight = weights > 0
+        first = np.where(has_weight, pixels, low).min(axis=1)
+        last = np.where(has_weight, pixels, -1).max(axis=1)
+        each = np.arange(full)
+        band = np.zeros((full, int((last - first).max()) + 1), np.float32)
+        reach = np.tile(np.array([full, -1]), (low, 1))
+        for pixel, weight, counts in zip(pixels.T, weights.T, has_weight.T, strict=True):
+            band[each[counts], (pixel - first)[counts]] += weight[counts]
+            np.minimum.at(reach[:, 0], pixel[counts], each[counts])
+            np.maximum.at(reach[:, 1], pixel[counts], each[counts])
+        axis = cls(band, np.stack([first, last], axis=1), reach, None)
+        if full * low > _MAX_DENSE:
+            return axis
+        return replace(axis, matrix=axis.weights(slice(0, full), slice(0, low)))
+
+    def weights(self, rows: slice, cells: slice) -> FloatArray:
+        """Return the weights (rows, cells) of full pixels and of the low ones that make them."""
+        if self.matrix is not None:
+            return self.matrix[rows, cells]
+        band = self.band[rows]
+        count, width = band.shape
+        # Room for the zeros at the end of the last bands.
+        length = cells.stop - cells.start + width - 1
+        found = np.zeros((count, length), np.float32)
+        starts = np.arange(count) * length + self.support[rows, 0] - cells.start
+        found.reshape(-1)[starts[:, None] + np.arange(width)] = band
+        return found[:, : cells.stop - cells.start]
 
     def window(self, first: int, last: int) -> tuple[slice, slice]:
         """Return the full pixels that low ones from first to last touch, and all that make them."""
@@ -147,7 +187,20 @@ class SizeChain:
         return CutLogits((rows, columns), cells, logits[cells].copy())
 
     def draw_cut(self, cut: CutLogits, threshold: float = 0.0) -> WindowMask:
-        """Return the mask of logits that :meth:`cut` cut out."""
+        """Return the mask of logits that :meth:`cut` cut out.
+
+        Parameters
+        ----------
+        cut : CutLogits
+            Of this chain of sizes.
+        threshold : float
+            Not lower than the one that the logits were cut with.
+
+        Returns
+        -------
+        WindowMask
+            ``mask`` is of the window's shape, bool; without pixels where there is no window.
+        """
         values = self.enlarge_cut(cut)
         if not values.size:
             nothing = slice(0, 0)
@@ -155,16 +208,27 @@ class SizeChain:
         return WindowMask(cut.window, values > threshold)
 
     def enlarge_cut(self, cut: CutLogits) -> FloatArray:
-        """Return the logits of the window's pixels, of which :meth:`draw_cut` makes a mask."""
+        """Return the logits of the window's pixels, of which :meth:`draw_cut` makes a mask.
+
+        Parameters
+        ----------
+        cut : CutLogits
+            Of this chain of sizes.
+
+        Returns
+        -------
+        ndarray of the window's shape, float32
+            Of shape (0, 0) where there is no window.
+        """
         rows, columns = cut.window
         if rows.start == rows.stop or columns.start == columns.stop:
             return np.zeros((0, 0), np.float32)
         row_axis, column_axis = self._axes()
         from_rows, from_columns = cut.cells
         values = (
-            row_axis.weights[rows, from_rows]
+            row_axis.weights(rows, from_rows)
             @ cut.logits
-            @ column_axis.weights[columns, from_columns].T
+            @ column_axis.weights(columns, from_columns).T
         )
         return values.astype(np.float32, copy=False)
 
@@ -189,20 +253,27 @@ class SizeChain:
         return rows, columns
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=_MAX_AXES)
 def _axis(low: int, padded: int, inner: int, full: int) -> _Axis:
     """Return the two bilinear resizings of one axis, and the cut between them, as one map."""
-    weights = _resize_rows(_resize_rows(torch.eye(low), padded)[:inner], full).numpy()
-    touches = weights > 0
-    reach = np.stack([touches.argmax(axis=0), full - 1 - touches[::-1].argmax(axis=0)], axis=1)
-    reach[~touches.any(axis=0)] = (full, -1)
-    support = np.stack([touches.argmax(axis=1), low - 1 - touches[:, ::-1].argmax(axis=1)], axis=1)
-    return _Axis(weights, reach.astype(np.int64), support.astype(np.int64))
+    low_pixels, low_weights = _taps(low, padded)
+    inner_pixels, inner_weights = _taps(inner, full)
+    pixels = low_pixels[inner_pixels].reshape(full, -1)
+    weights = (low_weights[inner_pixels] * inner_weights[..., None]).reshape(full, -1)
+    return _Axis.of(pixels, weights, low)
 
 
-def _resize_rows(matrix: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return a matrix resized bilinearly to so many rows, its columns as they are."""
-    return _resize(matrix[None, None], (rows, matrix.shape[1]))[0, 0]
+def _taps(before: int, after: int) -> tuple[IntArray, FloatArray]:
+    """Return which two pixels each resized one is made of, and by what parts, both (after, 2).
+
+    As PyTorch's bilinear resizing has it: the position is rounded to float32 once.
+    """
+    scale = float(np.float32(before) / np.float32(after))
+    positions = (scale * (np.arange(after) + 0.5) - 0.5).astype(np.float32).clip(0, before - 1)
+    lower = positions.astype(np.int64)
+    part = (positions - lower).astype(np.float32)
+    pixels = np.stack([lower, np.minimum(lower + 1, before - 1)], axis=1)
+    return pixels, np.stack([1 - part, part], axis=1)
 
 
 def _resize(maps: torch.Tensor, size_hw: SizeHW) -> torch.Tensor:

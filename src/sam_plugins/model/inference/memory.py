@@ -13,6 +13,16 @@ from sam_plugins.errors import MemoryLimitError
 
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
+_CGROUP_FILES = (
+    # Version 2, then version 1: limit, use, statistics, and how their names begin there.
+    ("memory.max", "memory.current", "memory.stat", ""),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_",
+    ),
+)
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -77,11 +87,22 @@ def available_bytes() -> int | None:
     with contextlib.suppress(OSError):
         match = re.search(r"MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(encoding="ascii"))
         found += [int(match[1]) * 1024] if match else []
-    with contextlib.suppress(OSError, ValueError):  # a container may allow less
-        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
-        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        found.append(max(0, limit - used))
+    for limit_name, used_name, statistics_name, prefix in _CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # a container may allow less
+            limit = int((_CGROUP / limit_name).read_text(encoding="ascii"))
+            used = int((_CGROUP / used_name).read_text(encoding="ascii"))
+            found.append(max(0, limit - max(0, used - _file_cache(statistics_name, prefix))))
     return min(found, default=None)
+
+
+def _file_cache(statistics_name: str, prefix: str) -> int:
+    """Return the bytes of files in a container's memory, which the kernel gives up for us."""
+    try:
+        text = (_CGROUP / statistics_name).read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", text, re.MULTILINE)
+    return sum(int(size) for size in found)
 
 
 def in_units(size: int) -> str:

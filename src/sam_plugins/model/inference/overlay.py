@@ -44,7 +44,7 @@ def draw_overlay(
     Parameters
     ----------
     rgb : ndarray of shape (H, W, 3), uint8
-        What the model sees, from :func:`~sam_plugins.model.inference.rgb.to_rgb`.
+        What the model sees, from :func:`~sam_plugins.to_rgb`.
     labels : ndarray of shape (H, W), integer
         Objects, 0 is background.
     scores : array_like of shape (n,), optional

@@ -12,10 +12,11 @@ from torch import Tensor
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import in_units, memory_limits
-from sam_plugins.model.inference.preprocess import padded_size_hw, prepare_input
+from sam_plugins.model.inference.preprocess import check_rgb, padded_size_hw, prepare_input
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.networks.features import PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 
 __all__ = ["Model", "decode_prompts", "encode_image", "encode_rgb", "load_model", "predict_masks"]
@@ -39,9 +40,9 @@ def encode_image(
     model : Model
         From :func:`load_model`.
     image : array_like of shape (H, W), (H, W, C) or (C, H, W)
-        Any numbers; :func:`~sam_plugins.model.inference.rgb.to_rgb` says how they become the 8-bit
-        RGB picture that the model sees.
-    channels : int, sequence of int, or mapping of colour name to int, optional
+        Any numbers; :func:`~sam_plugins.to_rgb` says how they become the 8-bit RGB picture that the
+        model sees.
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
         Which channels to show, such as ``{"red": 0, "cyan": 3}``; needed for more than four.
     limits : (float, float) or sequence of (float, float), optional
         Values shown as black and as white; by default robust percentiles of the whole picture.
@@ -56,6 +57,9 @@ def encode_image(
     ------
     UnusableImageError
         If the array is empty, holds no finite value or is no picture.
+    ValueError, TypeError
+        If ``channels``, ``limits`` or ``channel_axis`` do not fit the picture, or ``image`` is the
+        name of a file.
     MemoryLimitError
         If memory runs out.
     """
@@ -63,7 +67,29 @@ def encode_image(
 
 
 def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
-    """Encode what the model sees, an 8-bit RGB picture of shape (H, W, 3), as it is."""
+    """Encode what the model sees as it is: no contrast is set.
+
+    Parameters
+    ----------
+    model : Model
+        From :func:`load_model`.
+    rgb : ndarray of shape (H, W, 3), uint8
+        From :func:`~sam_plugins.to_rgb`, or an ordinary photograph.
+
+    Returns
+    -------
+    ImageEmbedding
+
+    Raises
+    ------
+    ValueError
+        If the shape or the type is another.
+    UnusableImageError
+        If it has no pixels.
+    MemoryLimitError
+        If memory runs out.
+    """
+    check_rgb(rgb)
     height, width = rgb.shape[:2]
 
     def remedy() -> str:
@@ -98,7 +124,7 @@ def predict_masks(
     embedding: ImageEmbedding,
     prompts: Prompts,
     *,
-    multimask: bool = True,
+    multimask: bool | None = None,
     chunk_size: int | None = None,
 ) -> MaskPrediction:
     """Answer the prompts of any number of objects of one picture.
@@ -111,10 +137,13 @@ def predict_masks(
         From :func:`encode_image`.
     prompts : Prompts
         For N objects, in pixels of the picture.
-    multimask : bool
-        Three masks for each object, because a click may mean a part or a whole (take the one with
-        the highest ``iou_predictions``). False for the single mask that suits clear prompts, such
-        as a box or several clicks.
+    multimask : bool, optional
+        True for three masks for each object, because a click may mean a part or a whole (take the
+        one with the highest ``iou_predictions``, as ``best()`` does). False for the single mask
+        that was trained for clear prompts. By default the prompts decide, all objects together:
+        three masks where every object has a lone positive point and nothing else
+        (:attr:`Prompts.is_ambiguous`), otherwise, such as with a box, a second point, an earlier
+        mask or a text, the single one.
     chunk_size : int, optional
         Objects that are decoded at once: 4 on a CPU, where more are slower, and 64 on a GPU.
 
@@ -157,7 +186,7 @@ def decode_prompts(
     embedding: ImageEmbedding,
     prompts: Prompts,
     *,
-    multimask: bool = True,
+    multimask: bool | None = None,
     chunk_size: int | None = None,
 ) -> Iterator[MaskOutput]:
     """Answer prompts some objects at a time, the answers still tensors on the model's device.
@@ -170,24 +199,27 @@ def decode_prompts(
         The next objects, with 3 masks each or 1.
     """
     _check_fit(model, embedding, prompts)
+    if multimask is None:
+        multimask = prompts.is_ambiguous
     if chunk_size is None:
         chunk_size = usual_chunk_size(model.device)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
-    ready = embedding.to(model.device, model.dtype)
     for start in range(0, max(1, len(prompts)), chunk_size):
         chunk = prompts[start : start + chunk_size]
         with memory_limits(
             f"decoding {len(chunk)} prompts at once",
             lambda: f"chunk_size={max(1, chunk_size // 4)} needs a quarter of it",
         ):
-            output = _decode(model, ready, chunk)
+            output = _decode(model, embedding, model.prepare(embedding), chunk)
         which = slice(1, None) if multimask else slice(0, 1)
         yield MaskOutput(output.logits[:, which], output.iou_predictions[:, which])
 
 
 @torch.inference_mode()
-def _decode(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> MaskOutput:
+def _decode(
+    model: Model, embedding: ImageEmbedding, image: PreparedImage, prompts: Prompts
+) -> MaskOutput:
     """Run the prompt encoder and the mask decoder."""
     sizes = embedding.original_size_hw, embedding.input_size_hw
     device, dtype = model.device, model.dtype
@@ -195,12 +227,12 @@ def _decode(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> MaskOu
     logits, texts = prompts.mask_logits, prompts.text_embeddings
 
     def tensor(values: npt.NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+        return torch.tensor(values, device=device, dtype=dtype)
 
     return model.network.decode(
-        embedding.image_features,
+        image,
         points_xy=None if points is None else tensor(points_to_input(points, *sizes)),
-        point_labels=None if labels is None else torch.from_numpy(labels).to(device),
+        point_labels=None if labels is None else torch.tensor(labels, device=device),
         boxes_xyxy=None if boxes is None else tensor(boxes_to_input(boxes, *sizes)),
         mask_logits=None if logits is None else tensor(logits),
         text_embeddings=None if texts is None else tensor(texts),

@@ -15,17 +15,15 @@ from torch import Tensor
 
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.rgb import channel_indices, to_rgb
 from sam_plugins.model.networks.config import Preprocessing
 
 __all__ = [
-    "channel_indices",
+    "check_rgb",
     "normalise_and_pad",
     "padded_size_hw",
     "prepare_input",
     "resize_rgb",
     "resized_size_hw",
-    "to_rgb",
 ]
 
 
@@ -82,7 +80,7 @@ def resize_rgb(rgb: npt.NDArray[np.uint8], size_hw: SizeHW) -> npt.NDArray[np.ui
     Parameters
     ----------
     rgb : ndarray of shape (H, W, 3), uint8
-        As :func:`to_rgb` returns it.
+        As :func:`~sam_plugins.to_rgb` returns it.
     size_hw : (int, int)
         New height and width.
 
@@ -91,7 +89,7 @@ def resize_rgb(rgb: npt.NDArray[np.uint8], size_hw: SizeHW) -> npt.NDArray[np.ui
     ValueError
         If ``rgb`` is not an 8-bit RGB picture.
     """
-    _check_rgb(rgb)
+    check_rgb(rgb)
     if rgb.shape[:2] == tuple(size_hw):
         return rgb
     picture = Image.fromarray(np.ascontiguousarray(rgb))
@@ -139,7 +137,8 @@ def prepare_input(
     Parameters
     ----------
     rgb : ndarray of shape (H, W, 3), uint8
-        What the model sees, from :func:`to_rgb`; an ordinary photograph may be passed as it is.
+        What the model sees, from :func:`~sam_plugins.to_rgb`; an ordinary photograph may be passed
+        as it is.
     preprocessing : Preprocessing
         Of the model.
 
@@ -158,15 +157,21 @@ def prepare_input(
     UnusableImageError
         If it has no pixels.
     """
-    _check_rgb(rgb)
+    check_rgb(rgb)
     input_size_hw = resized_size_hw((rgb.shape[0], rgb.shape[1]), preprocessing)
     # a copy: torch warns about arrays that it may not write to
     resized = torch.from_numpy(np.array(resize_rgb(rgb, input_size_hw)))
     return normalise_and_pad(resized.permute(2, 0, 1)[None], preprocessing), input_size_hw
 
 
-def _check_rgb(rgb: npt.NDArray[np.uint8]) -> None:
-    """Refuse anything but (H, W, 3) uint8."""
+def check_rgb(rgb: npt.NDArray[np.uint8]) -> None:
+    """Refuse anything but an 8-bit RGB picture of shape (H, W, 3).
+
+    Raises
+    ------
+    ValueError
+        If the shape or the type is another.
+    """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(
             f"rgb must be of shape (H, W, 3) and type uint8, got {rgb.shape} and {rgb.dtype}; "

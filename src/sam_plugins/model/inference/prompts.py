@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,7 +29,11 @@ class Prompts:
     """Prompts for N objects of one picture, in pixels of that picture.
 
     The first axis of everything is the object; what is given describes the same N objects together.
-    Values are checked when the prompts are made, places when the size of the picture is known.
+    Values are checked and copied when the prompts are made, and read-only from then on; places are
+    checked when the size of the picture is known.
+
+    ``prompts[i]`` are the prompts of object ``i`` alone, N being 1; slices, lists of indices and
+    boolean arrays choose several, and iterating goes from object to object.
 
     Parameters
     ----------
@@ -53,8 +57,11 @@ class Prompts:
 
     Examples
     --------
-    >>> len(Prompts(boxes_xyxy=[[20, 30, 90, 80], [5, 5, 10, 10]]))
+    >>> prompts = Prompts(boxes_xyxy=[[20, 30, 90, 80], [5, 5, 10, 10]])
+    >>> len(prompts)
     2
+    >>> prompts[-1].boxes_xyxy.tolist()
+    [[5.0, 5.0, 10.0, 10.0]]
     """
 
     points_xy: npt.NDArray[np.float32] | None
@@ -89,8 +96,7 @@ class Prompts:
                 f"mask_logits must have shape (N, 1, h, w), got {logits.shape}; "
                 "choose one of the earlier masks, such as low_res_logits[:, 1:2]"
             )
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        self._set(values)
 
     @classmethod
     def for_object(
@@ -130,6 +136,17 @@ class Prompts:
         Parameters
         ----------
         points_xy : array_like of shape (N, 2)
+            Pixels (x, y) of the picture.
+
+        Returns
+        -------
+        Prompts
+            Of N objects, ``points_xy`` of shape (N, 1, 2).
+
+        Raises
+        ------
+        ValueError
+            If the shape is another, or a value is not finite.
 
         Examples
         --------
@@ -145,12 +162,61 @@ class Prompts:
         """Return the number of objects."""
         return next(len(value) for value in self._values() if value is not None)
 
-    def __getitem__(self, which: slice | Sequence[int] | npt.NDArray[Any]) -> Prompts:
-        """Return the prompts of some of the objects."""
+    def __iter__(self) -> Iterator[Prompts]:
+        """Yield the prompts of one object after the other."""
+        for index in range(len(self)):
+            yield self[index]
+
+    def __getitem__(self, which: int | slice | Sequence[int] | npt.NDArray[Any]) -> Prompts:
+        """Return the prompts of some of the objects; the axis of the objects stays.
+
+        Parameters
+        ----------
+        which : int, slice, sequence of int, or ndarray of shape (n,), integer or bool
+
+        Raises
+        ------
+        IndexError
+            If there is no such object, or the index is of another kind.
+        """
+        try:
+            index = np.arange(len(self))[which]
+        except IndexError as error:
+            raise IndexError(
+                f"prompts must be indexed within their {len(self)} objects, got {which!r}: {error}"
+            ) from error
+        if index.ndim > 1:
+            raise IndexError(f"prompts must be indexed along one axis, got {which!r}")
+        taken = which if isinstance(which, slice) else np.atleast_1d(index)
         chosen = object.__new__(Prompts)
-        for field, value in zip(fields(self), self._values(), strict=True):
-            object.__setattr__(chosen, field.name, None if value is None else value[which])
+        chosen._set(
+            {
+                field.name: None if value is None else value[taken]
+                for field, value in zip(fields(self), self._values(), strict=True)
+            }
+        )
         return chosen
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether each object has one positive point and nothing else.
+
+        A lone click may mean a part or a whole, and is answered by three masks; everything else is
+        clear, and is answered by one (Kirillov et al. 2023, section 3).
+        """
+        others = (self.boxes_xyxy, self.mask_logits, self.text_embeddings)
+        if self.point_labels is None or any(value is not None for value in others):
+            return False
+        is_point = self.point_labels != PADDING
+        is_positive = self.point_labels == POSITIVE
+        return bool((is_point.sum(axis=1) == 1).all() and is_positive.any(axis=1).all())
+
+    def _set(self, values: dict[str, npt.NDArray[Any] | None]) -> None:
+        """Fill the fields with arrays of our own, which nobody may change."""
+        for name, value in values.items():
+            if value is not None:
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
 
     def _values(self) -> tuple[npt.NDArray[Any] | None, ...]:
         """Return all fields."""
@@ -194,12 +260,12 @@ class Prompts:
 def _floats(
     name: str, values: npt.ArrayLike | None, ndim: int, last: int | None = None
 ) -> npt.NDArray[np.float32] | None:
-    """Return an array of the right shape whose values are finite."""
+    """Return a copy, of the right shape, whose values are finite."""
     if values is None:
         return None
     try:
         array = np.asarray(values)
-        floats: npt.NDArray[np.float32] = array.astype(np.float32, copy=False)
+        floats: npt.NDArray[np.float32] = array.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers of shape {_NDIMS[name]}, got {error}") from error
     if array.ndim != ndim or (last is not None and array.shape[-1] != last):

@@ -14,10 +14,12 @@ Contrast rules, decided once for every front end:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ from sam_plugins.model.io.arrays import SliceableArray
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Limits: TypeAlias = tuple[float, float]
-Channels: TypeAlias = int | Sequence[int] | Mapping[str, int]
+Channels: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Mapping[str, int]
 
 DEFAULT_PERCENTILES: tuple[float, float] = (0.1, 99.9)
 MIN_SPAN_8BIT = 64
@@ -68,10 +70,10 @@ def to_rgb(
         channels become red and green. Three channels are RGB; four, channel axis last, are RGBA,
         whose alpha is dropped (as ``PIL.Image.convert("RGB")`` does). Any other number needs
         ``channels``.
-    channels : int, sequence of int, or mapping of colour name to int, optional
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
         Which channels to show: one index (grey), up to three indices (red, green, blue), or a
         mapping such as ``{"red": 0, "cyan": 3}`` whose colours are added up. Colours are in
-        :data:`COLOURS`.
+        :data:`~sam_plugins.model.inference.rgb.COLOURS`.
     limits : (float, float) or sequence of (float, float), optional
         Values shown as 0 and as 255, for all channels or for each mapped channel in turn. Values
         outside are clipped. Given limits are always applied.
@@ -94,6 +96,8 @@ def to_rgb(
         that nobody said how to show.
     ValueError
         If ``channels``, ``limits``, ``percentiles`` or ``channel_axis`` do not fit the image.
+    TypeError
+        If ``image`` is the name of a file, or ``channels`` holds no indices.
 
     Examples
     --------
@@ -151,6 +155,12 @@ def channel_indices(
 
 def _as_sliceable(image: npt.ArrayLike | SliceableArray) -> SliceableArray:
     """Return the image with a NumPy dtype and a shape that can be a picture, without reading it."""
+    if isinstance(image, str | bytes | os.PathLike):
+        name = os.fsdecode(image)
+        raise TypeError(
+            f"expected the pixels of a picture, got the name of a file, {name!r}; read the file "
+            f"first: sam_plugins.read_image({name!r})"
+        )
     is_sliceable = hasattr(image, "shape") and isinstance(getattr(image, "dtype", None), np.dtype)
     array = cast("SliceableArray", image if is_sliceable else np.asarray(image))
     shape = tuple(int(n) for n in array.shape)
@@ -235,17 +245,30 @@ def _colour_weights(
 
 def _named(channels: Channels) -> list[tuple[str, int]]:
     """Return every form of a channel choice as (colour, index) pairs."""
+    if isinstance(channels, np.ndarray):
+        channels = cast("int | list[int]", channels.tolist())
     if isinstance(channels, Mapping):
-        return [(str(colour), operator.index(index)) for colour, index in channels.items()]
-    if isinstance(channels, Sequence):
+        return [(str(colour), _index(index)) for colour, index in channels.items()]
+    if isinstance(channels, Sequence) and not isinstance(channels, str | bytes):
         if len(channels) > 3:
             raise ValueError(
                 f"channels must list at most 3 indices (red, green, blue), got {len(channels)}; "
                 'name colours for more, such as {"cyan": 3}'
             )
         names = ("grey",) if len(channels) == 1 else _POSITIONS
-        return [(name, operator.index(i)) for name, i in zip(names, channels, strict=False)]
-    return [("grey", operator.index(channels))]
+        return [(name, _index(i)) for name, i in zip(names, channels, strict=False)]
+    return [("grey", _index(channels))]
+
+
+def _index(channel: object) -> int:
+    """Return the index of a channel as an integer, or say what channels must be."""
+    if isinstance(channel, SupportsIndex) and not isinstance(channel, bool | np.bool_):
+        with contextlib.suppress(TypeError):  # arrays promise to be indices, whatever they hold
+            return operator.index(channel)
+    raise TypeError(
+        "channels must be an index, up to three indices, or a mapping of colours to indices, such "
+        f'as {{"red": 0, "green": 2}}; got {channel!r} for an index'
+    )
 
 
 def _ranges(

@@ -36,7 +36,12 @@ class PackedMasks:
 
     @classmethod
     def pack(cls, masks: npt.NDArray[np.bool_]) -> PackedMasks:
-        """Pack masks of shape (n, h, w)."""
+        """Pack masks.
+
+        Parameters
+        ----------
+        masks : ndarray of shape (n, h, w), bool
+        """
         count, height, width = masks.shape
         rows = np.zeros((count, height, -(-width // 64) * 8), np.uint8)
         rows[..., : -(-width // 8)] = np.packbits(masks, axis=2)
@@ -57,7 +62,24 @@ class PackedMasks:
         return len(self.areas)
 
     def shared(self, index: int, others: IntArray) -> IntArray:
-        """Return how many cells one mask shares with each of some others."""
+        """Return how many cells one mask shares with each of some others.
+
+        Parameters
+        ----------
+        index : int
+            The mask; not an empty one.
+        others : ndarray of shape (m,), integer
+            Indices of the masks to compare it with.
+
+        Returns
+        -------
+        ndarray of shape (m,), int64
+
+        Raises
+        ------
+        IndexError
+            If there is no such mask.
+        """
         left, top, right, bottom = self.boxes_xyxy[index]
         rows, words = slice(top, bottom + 1), slice(left // 64, right // 64 + 1)
         return _count_bits(self.bits[others, rows, words] & self.bits[index, rows, words])

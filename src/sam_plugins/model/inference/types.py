@@ -20,7 +20,7 @@ from sam_plugins.model.networks.features import ImageFeatures
 __all__ = ["ImageEmbedding", "MaskPrediction", "Prompts", "Segmentation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageEmbedding:
     """An encoded picture: all that a model needs to answer prompts about it.
 
@@ -144,14 +144,39 @@ class MaskPrediction:
         return drawn
 
     def mask(self, index: int, which: int = 0) -> npt.NDArray[np.bool_]:
-        """Return one mask of one object, shape (H, W)."""
+        """Return one mask of one object at the picture's size.
+
+        Parameters
+        ----------
+        index : int
+            The object, 0 to N - 1.
+        which : int
+            The mask, 0 to C - 1.
+
+        Returns
+        -------
+        ndarray of shape (H, W), bool
+
+        Raises
+        ------
+        IndexError
+            If there is no such object or mask.
+        """
         window, mask = self.window_mask(index, which)
         drawn = np.zeros(self.original_size_hw, bool)
         drawn[window] = mask
         return drawn
 
     def window_mask(self, index: int, which: int = 0) -> WindowMask:
-        """Return one mask of one object within the part of the picture that it can reach."""
+        """Return one mask of one object within the part of the picture that it can reach.
+
+        Parameters and errors are those of :meth:`mask`.
+
+        Returns
+        -------
+        WindowMask
+            Rows and columns of the picture, and the mask there; nothing is elsewhere.
+        """
         return self.sizes.draw(self.low_res_logits[index, which], self.mask_threshold)
 
     def best(self) -> MaskPrediction:
@@ -164,7 +189,19 @@ class MaskPrediction:
         Parameters
         ----------
         which : array_like of shape (N,), integer
-            Index of the mask for each object.
+            Index of the mask for each object, 0 to C - 1.
+
+        Returns
+        -------
+        MaskPrediction
+            Of the same N objects; C is 1.
+
+        Raises
+        ------
+        ValueError
+            If there is not one index for each object.
+        IndexError
+            If an object has no such mask.
         """
         index = np.asarray(which)
         if index.shape != (len(self),):

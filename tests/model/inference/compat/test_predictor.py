@@ -231,7 +231,10 @@ def test_it_answers_as_our_own_functions_do(any_model: Model, picture: Picture) 
     points, labels = np.array([[30, 20], [70, 50]]), np.array([1, 0])
     masks, scores, logits = predictor.predict(points, labels)
     expected = predict_masks(
-        any_model, encode_rgb(any_model, picture), Prompts.for_object(points, labels)
+        any_model,
+        encode_rgb(any_model, picture),
+        Prompts.for_object(points, labels),
+        multimask=True,
     )
     assert_same(logits, expected.low_res_logits[0])
     assert_same(scores, expected.iou_predictions[0])

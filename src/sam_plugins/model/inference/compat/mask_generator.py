@@ -25,12 +25,11 @@ from sam_plugins.model.inference.compat.regions import remove_small_regions
 from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
 from sam_plugins.model.inference.full_size import CutLogits, SizeChain, WindowMask
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.predict import usual_chunk_size
 from sam_plugins.model.inference.suppression import mask_boxes
 from sam_plugins.model.io.rle import encode_mask
 
 _OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
-_BATCH_ON_CPU = 4
-"""Points that are decoded at once: more are slower on a CPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,9 +218,7 @@ class SamAutomaticMaskGenerator:
         cropped = picture[top:bottom, left:right]
         self.predictor.set_image(cropped)
         points_xy = np.asarray(self.point_grids[layer]) * np.array([right - left, bottom - top])
-        size = self.points_per_batch
-        if self.predictor.device.type == "cpu":
-            size = min(size, _BATCH_ON_CPU)
+        size = min(self.points_per_batch, usual_chunk_size(self.predictor.device))
         found = _Found.concatenate(
             [
                 self._find_batch(points_xy[start : start + size], crop, picture.shape[:2])

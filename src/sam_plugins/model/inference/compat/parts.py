@@ -232,8 +232,7 @@ class MaskDecoderFace(MaskDecoder):
         dense = dense_prompt_embeddings.expand(count, -1, -1, -1)
         index = None if pictures == 1 else torch.arange(count, device=image_embeddings.device)
         output: Any = super().forward(
-            ImageFeatures(image_embeddings),
-            image_pe,
+            self.prepare(ImageFeatures(image_embeddings), image_pe),
             EncodedPrompts(sparse_prompt_embeddings, dense),
             index,
         )

@@ -284,7 +284,24 @@ class SamPredictor:
 
 
 def check_image(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Return an 8-bit RGB picture of shape (H, W, 3), or refuse what is none."""
+    """Return an 8-bit RGB picture, or refuse what is none.
+
+    Parameters
+    ----------
+    image : array_like of shape (H, W, 3), uint8
+        RGB or BGR, with pixels.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or there are no pixels.
+    TypeError
+        If the values are not uint8.
+    """
     picture = np.asarray(image)
     if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(

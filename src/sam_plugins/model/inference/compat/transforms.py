@@ -79,7 +79,24 @@ class ResizeLongestSide:
     def apply_coords(
         self, coords: npt.NDArray[Any], original_size: Sequence[int]
     ) -> npt.NDArray[np.float64]:
-        """Return pixels (..., 2), x before y, of a picture as pixels of the resized one."""
+        """Return pixels of a picture as pixels of the resized one.
+
+        Parameters
+        ----------
+        coords : array_like of shape (..., 2)
+            x before y.
+        original_size : (int, int)
+            Height and width of the picture.
+
+        Returns
+        -------
+        ndarray of shape (..., 2), float64
+
+        Raises
+        ------
+        ValueError
+            If ``original_size`` is no size.
+        """
         scaled: npt.NDArray[np.float64] = np.multiply(
             coords, self._scale_xy(original_size), dtype=np.float64
         )
@@ -88,14 +105,45 @@ class ResizeLongestSide:
     def apply_boxes(
         self, boxes: npt.NDArray[Any], original_size: Sequence[int]
     ) -> npt.NDArray[np.float64]:
-        """Return boxes xyxy of a picture as boxes (B, 4) of the resized one."""
+        """Return boxes of a picture as boxes of the resized one.
+
+        Parameters
+        ----------
+        boxes : array_like of shape (B, 4)
+            Left, top, right, bottom.
+        original_size : (int, int)
+            Height and width of the picture.
+
+        Returns
+        -------
+        ndarray of shape (B, 4), float64
+
+        Raises
+        ------
+        ValueError
+            If ``original_size`` is no size.
+        """
         corners = np.asarray(boxes).reshape(-1, 2, 2)
         return self.apply_coords(corners, original_size).reshape(-1, 4)
 
     def apply_image_torch(self, image: Tensor) -> Tensor:
-        """Resize pictures (B, C, H, W) of a floating type, on their device.
+        """Resize pictures on their device, with PyTorch's antialiased bilinear filter.
 
         The models saw pictures that were resized with :meth:`apply_image`, which differs a little.
+
+        Parameters
+        ----------
+        image : Tensor of shape (B, C, H, W), floating
+            On any device, of any range.
+
+        Returns
+        -------
+        Tensor of shape (B, C, h, w), of the same type, on the same device
+
+        Raises
+        ------
+        ValueError
+            If the shape is another, or a picture has no pixels.
         """
         if image.ndim != 4:
             raise ValueError(f"image must have shape (B, C, H, W), got {tuple(image.shape)}")

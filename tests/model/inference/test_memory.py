@@ -1,0 +1,103 @@
+"""How much memory there is, with made-up files of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sam_plugins.errors import MemoryLimitError
+from sam_plugins.model.inference import memory
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write what the system tells: files of a cgroup, and 16 GiB free on the machine."""
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text(
+        f"MemTotal: {32 * GIB // 1024} kB\nMemAvailable:   {16 * GIB // 1024} kB\n"
+    )
+
+    def write(folder: str = ".", **files: str) -> None:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name, content in files.items():
+            (tmp_path / folder / name.replace("__", ".")).write_text(content)
+
+    return write
+
+
+def statistics(prefix: str = "", active: int = 0, inactive: int = 0) -> str:
+    return (
+        f"anon {GIB}\nfile 7\n{prefix}inactive_anon 5\n{prefix}inactive_file {inactive}\n"
+        f"{prefix}active_file {active}\nworkingset_activate_file 99999999999\n"
+    )
+
+
+def test_a_machine_without_containers(system: Callable[..., None]) -> None:
+    assert memory.available_bytes() == 16 * GIB
+
+
+def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "none")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
+    assert memory.available_bytes() is None
+    memory.require_memory(1 << 60, "everything", lambda free: f"{free}")
+
+
+def test_a_container_of_version_2_without_its_file_cache(system: Callable[..., None]) -> None:
+    system(
+        memory__max=f"{4 * GIB}\n",
+        memory__current=f"{4 * GIB - 4096}\n",
+        memory__stat=statistics(active=GIB, inactive=2 * GIB),
+    )
+    assert memory.available_bytes() == 3 * GIB + 4096
+
+
+def test_a_container_of_version_1_without_its_file_cache(system: Callable[..., None]) -> None:
+    system(
+        "memory",
+        memory__limit_in_bytes=f"{4 * GIB}\n",
+        memory__usage_in_bytes=f"{3 * GIB}\n",
+        # Without the prefix: only the group itself, not those within it.
+        memory__stat=statistics() + statistics("total_", active=GIB // 2, inactive=GIB),
+    )
+    assert memory.available_bytes() == 2.5 * GIB
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used"),
+    [
+        (".", "memory__max", "memory__current"),
+        ("memory", "memory__limit_in_bytes", "memory__usage_in_bytes"),
+    ],
+)
+def test_containers_without_statistics_and_full_ones(
+    system: Callable[..., None], folder: str, limit: str, used: str
+) -> None:
+    system(folder, **{limit: f"{4 * GIB}", used: f"{GIB}"})
+    assert memory.available_bytes() == 3 * GIB
+    system(folder, **{used: f"{5 * GIB}"})
+    assert memory.available_bytes() == 0
+    prefix = "" if folder == "." else "total_"
+    system(folder, **{used: "4096"}, memory__stat=statistics(prefix, active=GIB))
+    assert memory.available_bytes() == 4 * GIB
+
+
+def test_containers_without_a_limit(system: Callable[..., None]) -> None:
+    system(memory__max="max\n", memory__current=f"{GIB}\n")
+    system(
+        "memory", memory__limit_in_bytes="9223372036854771712\n", memory__usage_in_bytes=f"{GIB}\n"
+    )
+    assert memory.available_bytes() == 16 * GIB
+
+
+def test_the_refusal_says_what_is_free(system: Callable[..., None]) -> None:
+    system(memory__max=f"{GIB}", memory__current="0")
+    with pytest.raises(
+        MemoryLimitError, match=r"^it would need 2\.1 GB of memory, 1\.1 GB are free; crop$"
+    ):
+        memory.require_memory(2 * GIB, "it", lambda _: "crop")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sam_plugins.model.networks.appearance import AppearanceToken
-from sam_plugins.model.networks.prompt_map import NUM_REGIONS
+from sam_plugins.model.networks.prompt_map import NUM_REGIONS, DrawnPrompts
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,11 @@ def regions() -> Tensor:
     regions = torch.rand(4, NUM_REGIONS, 8, 12, generator=torch.Generator().manual_seed(2))
     regions[1, 2] = 0
     return regions
+
+
+def drawn(regions: Tensor, corners_yx: tuple[tuple[int, int], ...] | None = None) -> DrawnPrompts:
+    """Drawn prompts of which only the regions are read."""
+    return DrawnPrompts(torch.empty(0), torch.empty(0), regions, corners_yx)
 
 
 def pooled_one_by_one(skips: tuple[Tensor, ...], regions: Tensor, images: list[int]) -> Tensor:
@@ -61,7 +66,7 @@ def test_a_token_is_made_of_means_under_the_regions(
     layer: AppearanceToken, skips: tuple[Tensor, Tensor], regions: Tensor
 ) -> None:
     images = [2, 0, 2, 1]
-    token = layer(skips, regions, torch.tensor(images))
+    token = layer(skips, drawn(regions), torch.tensor(images))
     assert token.shape == (4, 1, 8)
     expected = layer.project(pooled_one_by_one(skips, regions, images))
     torch.testing.assert_close(token[:, 0], expected, rtol=1e-4, atol=1e-5)
@@ -71,17 +76,32 @@ def test_one_image_needs_no_index(
     layer: AppearanceToken, skips: tuple[Tensor, Tensor], regions: Tensor
 ) -> None:
     one = (skips[0][1:2], skips[1][1:2])
-    token = layer(one, regions, None)
-    torch.testing.assert_close(token, layer(one, regions, torch.zeros(4, dtype=torch.int64)))
+    token = layer(one, drawn(regions), None)
+    zeros = torch.zeros(4, dtype=torch.int64)
+    torch.testing.assert_close(token, layer(one, drawn(regions), zeros))
     index = torch.tensor([1, 1, 1, 1])  # Images without any prompt lie around it.
-    torch.testing.assert_close(token, layer(skips, regions, index))
+    torch.testing.assert_close(token, layer(skips, drawn(regions), index))
+
+
+def test_a_window_of_the_regions_is_enough(
+    layer: AppearanceToken, skips: tuple[Tensor, Tensor]
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    windows = torch.rand(3, NUM_REGIONS, 4, 8, generator=generator)
+    corners = ((0, 4), (4, 0), (4, 4))
+    whole = torch.zeros(3, NUM_REGIONS, 8, 12)
+    for one, window, (y, x) in zip(whole, windows, corners, strict=True):
+        one[:, y : y + 4, x : x + 8] = window
+    for maps, index in ((skips, torch.tensor([2, 0, 1])), ((skips[0][:1], skips[1][:1]), None)):
+        expected = layer(maps, drawn(whole), index)
+        torch.testing.assert_close(layer(maps, drawn(windows, corners), index), expected)
 
 
 def test_gradients_reach_the_pixels_of_every_image_that_was_asked(
     layer: AppearanceToken, skips: tuple[Tensor, Tensor], regions: Tensor
 ) -> None:
     leaves = tuple(skip.clone().requires_grad_() for skip in skips)
-    layer(leaves, regions, torch.tensor([2, 0, 2, 0])).square().sum().backward()
+    layer(leaves, drawn(regions), torch.tensor([2, 0, 2, 0])).square().sum().backward()
     for leaf in leaves:
         assert leaf.grad is not None
         asked = leaf.grad.flatten(1).abs().amax(1) > 0
@@ -92,7 +112,7 @@ def test_features_in_half_precision(
     layer: AppearanceToken, skips: tuple[Tensor, Tensor], regions: Tensor
 ) -> None:
     index = torch.tensor([0, 1, 2, 0])
-    exact = layer(skips, regions, index)
+    exact = layer(skips, drawn(regions), index)
     with torch.autocast("cpu", torch.bfloat16):
-        half = layer(tuple(skip.bfloat16() for skip in skips), regions, index)
+        half = layer(tuple(skip.bfloat16() for skip in skips), drawn(regions), index)
     torch.testing.assert_close(half.float(), exact, rtol=0.1, atol=0.02)

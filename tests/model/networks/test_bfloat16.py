@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import SHIPPED
+from sam_plugins.model.networks.layers import LayerNorm2d
 from sam_plugins.model.networks.prompt_encoder import RandomFourierFeatures
 from sam_plugins.model.networks.prompt_map import reduce_cells
 
@@ -59,6 +60,22 @@ def test_reduced_cells_are_the_convolution() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             rounded = reduce_cells(x, layer).float()
     assert float((rounded - expected).norm() / expected.norm()) < 0.02
+
+
+def test_gradients_of_a_norm_over_many_rows() -> None:
+    # PyTorch's own layer norm sums them in bfloat16, where they come out a quarter off.
+    torch.manual_seed(0)
+    x, gradient = torch.randn(40_000, 64), torch.randn(40_000, 64) + 0.01
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        norm = LayerNorm2d(64)
+        rounded = x.detach().clone().to(dtype).requires_grad_()
+        norm.normalise_rows(rounded).backward(gradient.to(dtype))
+        found[dtype] = [norm.weight.grad, norm.bias.grad, rounded.grad]
+    for exact, half in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+        assert exact is not None
+        assert half is not None
+        assert float((half.float() - exact).norm() / exact.norm()) < 0.01
 
 
 def test_positions_are_never_rounded() -> None:

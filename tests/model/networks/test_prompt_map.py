@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_plugins.model.networks.prompt_map import PromptMap, draw_prompts, prompt_regions
+from sam_plugins.model.networks.prompt_map import (
+    PromptMap,
+    draw_prompts,
+    drawn_window,
+    prompt_regions,
+)
 
 CPU = torch.device("cpu")
 SIZE_HW = (12, 20)
@@ -96,10 +101,75 @@ def test_a_map_is_encoded_at_two_resolutions() -> None:
     torch.manual_seed(0)
     layer = PromptMap(embed_dim=10, skip_dim=6, hidden_dim=4)
     points = torch.tensor([[[17.0, 14.0]], [[60.0, 33.0]]])
-    dense, skip, regions = layer(SIZE_HW, 2, points, torch.tensor([[1], [0]]), None, None)
-    assert dense.shape == (2, 10, 3, 5)
-    assert skip.shape == (2, 6, *SIZE_HW)
-    assert regions.shape == (2, 5, *SIZE_HW)
-    one, one_skip, _ = layer(SIZE_HW, 1, points[1:], torch.tensor([[0]]), None, None)
-    torch.testing.assert_close(dense[1:], one)
-    torch.testing.assert_close(skip[1:], one_skip)
+    drawn = layer(SIZE_HW, 2, points, torch.tensor([[1], [0]]), None, None)
+    assert drawn.dense.shape == (2, 10, 3, 5)
+    assert drawn.skip.shape == (2, 6, *SIZE_HW)
+    assert drawn.regions.shape == (2, 5, *SIZE_HW)
+    assert drawn.corners_yx is None
+    one = layer(SIZE_HW, 1, points[1:], torch.tensor([[0]]), None, None)
+    torch.testing.assert_close(drawn.dense[1:], one.dense)
+    torch.testing.assert_close(drawn.skip[1:], one.skip)
+
+
+@pytest.fixture(scope="module")
+def layer() -> PromptMap:
+    torch.manual_seed(0)
+    return PromptMap(embed_dim=10, skip_dim=6, hidden_dim=4)
+
+
+def test_nothing_drawn_adds_nothing_to_the_finest_features(layer: PromptMap) -> None:
+    points = torch.tensor([[[17.0, 14.0]]])
+    skip = layer(SIZE_HW, 1, points, torch.tensor([[-1]]), None, None).skip
+    torch.testing.assert_close(skip, torch.zeros(1, 6, *SIZE_HW))
+
+
+LARGE_HW = (160, 240)
+PROMPTS: dict[str, tuple[Tensor | None, Tensor | None, Tensor | None]] = {
+    "clicks": (
+        torch.tensor([[[300.0, 200.0], [330.0, 180.0]], [[900.0, 600.0], [0.0, 0.0]]]),
+        torch.tensor([[1, 0], [1, -1]]),
+        None,
+    ),
+    "corners of the picture": (
+        torch.tensor([[[0.0, 0.0]], [[959.0, 639.0]], [[959.0, 0.0]]]),
+        torch.ones(3, 1, dtype=torch.int64),
+        None,
+    ),
+    "boxes": (None, None, torch.tensor([[3.0, 9.0, 50.5, 80.25], [700.0, 500.0, 950.0, 630.0]])),
+    "a box and a click outside of it": (
+        torch.tensor([[[500.0, 300.0]]]),
+        torch.zeros(1, 1, dtype=torch.int64),
+        torch.tensor([[400.0, 310.0, 480.0, 400.0]]),
+    ),
+    "padding alone": (torch.tensor([[[500.0, 300.0]]]), torch.tensor([[-1]]), None),
+}
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_a_window_says_what_the_whole_map_says(layer: PromptMap, kind: str) -> None:
+    points, labels, boxes = PROMPTS[kind]
+    count = len(boxes) if points is None and boxes is not None else len(points)
+    given = (LARGE_HW, count, points, labels, boxes, None)
+    whole = layer(*given)  # With gradients, all is drawn.
+    with torch.inference_mode():
+        part = layer(*given)
+    assert part.corners_yx is not None
+    assert part.skip.shape[-2:].numel() <= 0.5 * LARGE_HW[0] * LARGE_HW[1]
+    torch.testing.assert_close(part.dense, whole.dense, rtol=1e-4, atol=1e-5)
+    for name in ("skip", "regions"):
+        window = getattr(part, name)
+        height, width = window.shape[-2:]
+        pasted = torch.zeros_like(getattr(whole, name))
+        for one, piece, (y, x) in zip(pasted, window, part.corners_yx, strict=True):
+            one[:, y : y + height, x : x + width] = piece
+        torch.testing.assert_close(pasted, getattr(whole, name), rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_over_most_of_the_map_is_not_worth_it(layer: PromptMap) -> None:
+    box = torch.tensor([[10.0, 10.0, 900.0, 600.0]])
+    assert drawn_window(LARGE_HW, 1, None, None, box) is None
+    with torch.inference_mode():
+        assert layer(LARGE_HW, 1, None, None, box, None).corners_yx is None
+        logits = torch.zeros(1, 1, *LARGE_HW)  # Earlier logits are everywhere.
+        point, label = torch.tensor([[[300.0, 200.0]]]), torch.tensor([[1]])
+        assert layer(LARGE_HW, 1, point, label, None, logits).corners_yx is None

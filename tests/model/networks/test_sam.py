@@ -156,7 +156,9 @@ def test_the_decoder_of_the_shipped_model_from_its_parts(pyramid_sam: Sam) -> No
     )
     assert decoder.skips is not None
     assert decoder.mask_scorer is not None
-    seen = decoder.appearance(features.skips, encoded.regions, None)
+    drawn = encoded.drawn
+    assert drawn is not None
+    seen = decoder.appearance(features.skips, drawn, None)
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].repeat(2, 1, 1)
     image = decoder.fusion(features.embedding.repeat(2, 1, 1, 1) + encoded.dense)
     tokens, pixels = decoder.transformer(
@@ -166,8 +168,8 @@ def test_the_decoder_of_the_shipped_model_from_its_parts(pyramid_sam: Sam) -> No
     grow_middle, norm, _, grow_fine, _ = decoder.output_upscaling
     middle, fine = decoder.skips.projections
     x = functional.gelu(norm(grow_middle(x) + middle(features.skips[0])))
-    x = functional.gelu(grow_fine(x) + fine(features.skips[1]) + encoded.skip)
-    x = x + functional.gelu(decoder.skips.refinement(x))
+    x = functional.relu(grow_fine(x) + fine(features.skips[1]) + drawn.skip)
+    x = x + functional.relu(decoder.skips.refinement(x))
     mask_tokens = tokens[:, 1:5] + seen
     logits = torch.stack(
         [
@@ -200,8 +202,8 @@ def test_instance_maps_of_a_pyramid(pyramid_sam: Sam) -> None:
     decoder = pyramid_sam.instance_decoder
     assert decoder is not None
     x = decoder.enter(features.skips[-1])
-    x = x + decoder.middle(functional.gelu(x))
-    expected = decoder.leave(functional.gelu(x))
+    x = x + decoder.middle(functional.relu(x))
+    expected = decoder.leave(functional.relu(x))
     assert [part.shape for part in maps] == [(2, 1, 24, 32)] * 3
     torch.testing.assert_close(torch.cat(list(maps), dim=1), expected, rtol=1e-4, atol=1e-5)
     alone = pyramid_sam.instances(pyramid_sam.encode(images[1:]))

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from sam_plugins.errors import DeviceError
 from sam_plugins.model.inference.memory import in_units, memory_limits
+from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
+from sam_plugins.model.networks.features import PreparedImage
 from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
 from sam_plugins.model.weights.passport import Passport
 from sam_plugins.model.weights.registry import DEFAULT_MODEL
+
+
+class _PreparedImages:
+    """What the mask decoder computed of embeddings that are still in use; safe with threads."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[ImageEmbedding, PreparedImage] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[_PreparedImages], tuple[()]]:
+        """Stay behind when a model goes to another process."""
+        return _PreparedImages, ()
+
+    def get(self, embedding: ImageEmbedding) -> PreparedImage | None:
+        """Return what is known of an embedding."""
+        with self._lock:
+            return self._of.get(embedding)
+
+    def keep(self, embedding: ImageEmbedding, image: PreparedImage) -> None:
+        """Remember it for as long as the embedding lives."""
+        with self._lock:
+            self._of[embedding] = image
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +67,7 @@ class Model:
     model_id: str
     path: Path | None = None
     passport: Passport | None = None
+    _prepared: _PreparedImages = field(default_factory=_PreparedImages, init=False, repr=False)
 
     @property
     def config(self) -> SamConfig:
@@ -66,6 +93,18 @@ class Model:
     def has_instance_decoder(self) -> bool:
         """Whether the model can say by itself where objects are."""
         return self.network.instance_decoder is not None
+
+    @torch.inference_mode()
+    def prepare(self, embedding: ImageEmbedding) -> PreparedImage:
+        """Return what the decoder reads of an embedding, kept from one prompt to the next."""
+        image = self._prepared.get(embedding)
+        if image is not None:
+            known = image.features.embedding
+            if known.device == self.device and known.dtype == self.dtype:
+                return image
+        image = self.network.prepare(embedding.to(self.device, self.dtype).image_features)
+        self._prepared.keep(embedding, image)
+        return image
 
 
 def load_model(

@@ -7,11 +7,13 @@ was clicked on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam_plugins.model.networks.prompt_map import NUM_REGIONS
+from sam_plugins.model.networks.prompt_map import NUM_REGIONS, DrawnPrompts
 
 
 class AppearanceToken(nn.Module):
@@ -32,17 +34,16 @@ class AppearanceToken(nn.Module):
         )
 
     def forward(
-        self, skips: tuple[Tensor, ...], regions: Tensor, image_index: Tensor | None
+        self, skips: tuple[Tensor, ...], drawn: DrawnPrompts, image_index: Tensor | None
     ) -> Tensor:
         """Describe what N prompts cover.
 
         Parameters
         ----------
         skips : tuple of Tensor
-            Maps of B images, coarse to fine; the last is at the resolution of ``regions``.
-        regions : Tensor of shape (N, R, H, W)
-            Weights of the regions, from
-            :func:`~sam_plugins.model.networks.prompt_map.prompt_regions`.
+            Maps of B images, coarse to fine; the last is at the resolution of the drawing.
+        drawn : DrawnPrompts
+            Of N prompts.
         image_index : Tensor of shape (N,), optional
             The image of every prompt; without it there is one image.
 
@@ -52,14 +53,37 @@ class AppearanceToken(nn.Module):
         """
         pooled: list[Tensor] = []
         for skip in skips:
-            factor = regions.shape[-1] // skip.shape[-1]
-            weights = regions if factor == 1 else functional.avg_pool2d(regions, factor)
+            factor = skips[-1].shape[-1] // skip.shape[-1]
+            weights = drawn.regions if factor == 1 else functional.avg_pool2d(drawn.regions, factor)
+            size_hw = weights.shape[-2:]
             weights = weights.flatten(2)
-            weights = weights / (weights.sum(-1, keepdim=True) + 0.1)
-            pixels = skip.flatten(2).transpose(1, 2)
-            pooled.append(_pool(weights.to(pixels.dtype), pixels, image_index))
+            weights = (weights / (weights.sum(-1, keepdim=True) + 0.1)).to(skip.dtype)
+            if drawn.corners_yx is None:
+                pixels = skip.flatten(2).transpose(1, 2)
+                pooled.append(_pool(weights, pixels, image_index))
+            else:
+                corners = [(y // factor, x // factor) for y, x in drawn.corners_yx]
+                windows = _cut(skip, corners, size_hw, image_index)
+                pooled.append((weights @ windows.flatten(2).transpose(1, 2)).flatten(1))
         token: Tensor = self.project(torch.cat(pooled, dim=1))
         return token[:, None]
+
+
+def _cut(
+    maps: Tensor,
+    corners_yx: Sequence[tuple[int, int]],
+    size_hw: Sequence[int],
+    image_index: Tensor | None,
+) -> Tensor:
+    """Cut each prompt's window out of its image's map (B, D, H, W): (N, D, *size_hw)."""
+    height, width = size_hw
+    images = [0] * len(corners_yx) if image_index is None else image_index.tolist()
+    return torch.stack(
+        [
+            maps[image, :, y : y + height, x : x + width]
+            for image, (y, x) in zip(images, corners_yx, strict=True)
+        ]
+    )
 
 
 def _pool(weights: Tensor, pixels: Tensor, image_index: Tensor | None) -> Tensor:

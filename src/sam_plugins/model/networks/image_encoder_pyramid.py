@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import PyramidConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.layers import ContextBlock, DropPath, group_norm
+from sam_plugins.model.networks.layers import ContextBlock, DropPath, group_norm, scaled_convolution
 
 STRIDE = 32
 """Height and width of the input must be multiples of this."""
@@ -51,8 +51,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, H, W) to the same."""
-        out: Tensor = self.conv2(functional.gelu(self.conv1(self.norm(x))))
-        added: Tensor = x + self.drop_path(self.scale * out)
+        hidden = functional.gelu(self.conv1(self.norm(x)))
+        added: Tensor = x + self.drop_path(scaled_convolution(hidden, self.conv2, self.scale))
         return added
 
 

@@ -67,6 +67,6 @@ class InstanceDecoder(nn.Module):
         """Predict the maps of B images."""
         x = features.skips[-1] if self.uses_skips else features.embedding
         x = self.enter(x.contiguous(memory_format=torch.channels_last))
-        x = x + self.middle(functional.gelu(x))
-        maps = self.leave(functional.gelu(x)).split(1, dim=1)
+        x = x + self.middle(functional.relu(x))
+        maps = self.leave(functional.relu(x)).split(1, dim=1)
         return InstanceMaps(*maps)

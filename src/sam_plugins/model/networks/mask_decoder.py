@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.appearance import AppearanceToken
 from sam_plugins.model.networks.config import MaskDecoderConfig
-from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.layers import ContextBlock, LayerNorm2d, Mlp
 from sam_plugins.model.networks.mask_scorer import MaskScorer
 from sam_plugins.model.networks.prompt_encoder import EncodedPrompts
+from sam_plugins.model.networks.prompt_map import DrawnPrompts
 from sam_plugins.model.networks.two_way_transformer import TwoWayTransformer
 
 
@@ -83,20 +84,34 @@ class MaskDecoder(nn.Module):
             self.appearance = AppearanceToken(dim, skip_dims)
         self.mask_scorer = MaskScorer(dim, fine) if config.scores_masks else None
 
+    def prepare(self, features: ImageFeatures, positions: Tensor) -> PreparedImage:
+        """Compute what depends on B images alone, once for any number of prompts.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+        positions : Tensor of shape (1 or B, D, h, w)
+            Positional encoding of the embedding's cells.
+        """
+        if self.skips is None:
+            return PreparedImage(features, positions)
+        height, width = features.embedding.shape[-2:]
+        middle, fine = self.skips.project(features.skips, (height, width))
+        # With the biases of the layers whose output they are added to, which then need none.
+        grow_middle, _, _, grow_fine, _ = self.output_upscaling
+        middle = middle + grow_middle.bias.to(middle.dtype)
+        fine = fine + grow_fine.bias[:, None, None].to(fine.dtype)
+        return PreparedImage(features, positions, (middle, fine))
+
     def forward(
-        self,
-        features: ImageFeatures,
-        image_pe: Tensor,
-        prompts: EncodedPrompts,
-        image_index: Tensor | None = None,
+        self, image: PreparedImage, prompts: EncodedPrompts, image_index: Tensor | None = None
     ) -> MaskOutput:
         """Predict all masks; the caller picks the single one or those for an ambiguous prompt.
 
         Parameters
         ----------
-        features : ImageFeatures of B images
-        image_pe : Tensor of shape (1, D, h, w)
-            Positional encoding of the embedding's cells.
+        image : PreparedImage
+            B images, from :meth:`prepare`.
         prompts : EncodedPrompts of N prompts
         image_index : Tensor of shape (N,), integer, optional
             To which image each prompt belongs; without it there must be one image.
@@ -111,6 +126,7 @@ class MaskDecoder(nn.Module):
             If there are several images and no ``image_index``.
         """
         count = prompts.tokens.shape[0]
+        features = image.features
         if image_index is None and features.embedding.shape[0] != 1:
             raise ValueError(
                 "image_index must say which image each prompt belongs to, "
@@ -119,18 +135,18 @@ class MaskDecoder(nn.Module):
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(count, -1, -1), prompts.tokens], dim=1)
         appearance = None
-        if self.skips is not None and prompts.regions is not None:
-            appearance = self.appearance(features.skips, prompts.regions, image_index)
+        if self.skips is not None and prompts.drawn is not None:
+            appearance = self.appearance(features.skips, prompts.drawn, image_index)
             tokens = torch.cat([tokens, appearance], dim=1)
-        image = self.fusion(_per_prompt(features.embedding, image_index) + prompts.dense)
-        tokens, pixels = self.transformer(image, image_pe, tokens)
+        asked = self.fusion(_per_prompt(features.embedding, image_index) + prompts.dense)
+        tokens, pixels = self.transformer(asked, image.positions, tokens)
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         if appearance is not None:
             mask_tokens = mask_tokens + appearance
         weights = torch.stack(
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        upscaled = self._upscale(pixels, features, prompts.skip, image_index)
+        upscaled = self._upscale(pixels, image, prompts.drawn, image_index)
         logits = (weights @ upscaled.flatten(2)).unflatten(2, tuple(upscaled.shape[-2:]))
         iou_predictions = self.iou_prediction_head(tokens[:, 0])
         if self.mask_scorer is not None:
@@ -142,31 +158,42 @@ class MaskDecoder(nn.Module):
     def _upscale(
         self,
         pixels: Tensor,
-        features: ImageFeatures,
-        prompt_skip: Tensor | None,
+        prepared: PreparedImage,
+        drawn: DrawnPrompts | None,
         image_index: Tensor | None,
     ) -> Tensor:
         """Map rows of pixels (N, h * w, D) to (N, F, 4 h, 4 w)."""
-        height, width = features.embedding.shape[-2:]
+        height, width = prepared.features.embedding.shape[-2:]
         size_hw = (height, width)
         grow_middle, norm, activation, grow_fine, _ = self.output_upscaling
         assert isinstance(norm, LayerNorm2d)
-        middle = split_cells(pixels, grow_middle)
         if self.skips is None:
+            middle = split_cells(pixels, grow_middle)
             middle = activation(norm.normalise_rows(middle))
             return cells_to_map(activation(split_cells(middle, grow_fine)), size_hw)
-        middle_skip, fine_skip = self.skips.project(features.skips, size_hw)
+        middle_skip, fine_skip = prepared.projected_skips
         # Added in place: for a new map of this size, memory costs more than the sum.
+        middle = split_cells(pixels, grow_middle, with_bias=False)
         middle = middle.add_(_per_prompt(middle_skip, image_index))
         middle = activation(norm.normalise_rows(middle))
-        image = cells_to_map(split_cells(middle, grow_fine), size_hw)
+        image = cells_to_map(split_cells(middle, grow_fine, with_bias=False), size_hw)
         image = image.add_(_per_prompt(fine_skip, image_index))
-        if prompt_skip is not None:
-            image = image.add_(prompt_skip)
-        return self.skips.refine(functional.gelu(image))
+        if drawn is not None:
+            image = _add_drawn(image, drawn)
+        return self.skips.refine(image.relu_())
 
 
-def split_cells(cells: Tensor, layer: nn.Module) -> Tensor:
+def _add_drawn(image: Tensor, drawn: DrawnPrompts) -> Tensor:
+    """Add the skip features of drawn prompts to maps (N, S, H, W), in place."""
+    if drawn.corners_yx is None:
+        return image.add_(drawn.skip)
+    height, width = drawn.skip.shape[-2:]
+    for whole, part, (y, x) in zip(image, drawn.skip, drawn.corners_yx, strict=True):
+        whole[:, y : y + height, x : x + width] += part
+    return image
+
+
+def split_cells(cells: Tensor, layer: nn.Module, *, with_bias: bool = True) -> Tensor:
     """Split every cell into 2 x 2 by a transposed convolution whose stride is its kernel's size.
 
     Such a convolution never mixes neighbours: it is a linear layer with four answers, which CPUs
@@ -177,6 +204,8 @@ def split_cells(cells: Tensor, layer: nn.Module) -> Tensor:
     cells : Tensor of shape (..., D)
     layer : nn.ConvTranspose2d
         With a kernel and a stride of 2.
+    with_bias : bool
+        Add the layer's bias.
 
     Returns
     -------
@@ -185,7 +214,7 @@ def split_cells(cells: Tensor, layer: nn.Module) -> Tensor:
     """
     assert isinstance(layer, nn.ConvTranspose2d)
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # From (D, F, row, column).
-    bias = None if layer.bias is None else layer.bias.repeat(4)
+    bias = layer.bias.repeat(4) if with_bias and layer.bias is not None else None
     split: Tensor = functional.linear(cells, weight, bias).unflatten(-1, (4, -1))
     return split
 
@@ -227,9 +256,16 @@ class SkipFusion(nn.Module):
 
     def refine(self, image: Tensor) -> Tensor:
         """Add what a pixel's neighbours say: (N, D, H, W) to the same."""
-        return functional.gelu(self.refinement(image)).add_(image)
+        found = self.refinement(image).relu_()
+        # In place where no gradient needs it: a new map of this size costs more than the sum.
+        return image + found if torch.is_grad_enabled() else found.add_(image)
 
 
 def _per_prompt(maps: Tensor, image_index: Tensor | None) -> Tensor:
     """Give every prompt its image's map; a single image is broadcast by the caller's addition."""
-    return maps if image_index is None else maps.index_select(0, image_index)
+    if image_index is None:
+        return maps
+    if maps.ndim < 4:
+        return maps.index_select(0, image_index)
+    # Through a view in the order of memory, which is channels last: else the copy would not be.
+    return maps.permute(0, 2, 3, 1).index_select(0, image_index).permute(0, 3, 1, 2)

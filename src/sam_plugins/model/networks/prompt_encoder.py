@@ -9,21 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from sam_plugins.model.networks.layers import LayerNorm2d
-from sam_plugins.model.networks.prompt_map import PromptMap
+from sam_plugins.model.networks.prompt_map import DrawnPrompts, PromptMap
 
 
 class EncodedPrompts(NamedTuple):
     """What the mask decoder needs to know of N prompts.
 
-    ``tokens`` is (N, T, D); ``dense`` (N, D, h, w) is added to the image embedding; ``skip``
-    (N, S, 4 h, 4 w) joins the finest features and ``regions`` (N, R, 4 h, 4 w) says where to look;
-    both are None for networks without a prompt map.
+    ``tokens`` is (N, T, D); ``dense`` (N, D, h, w) is added to the image embedding; ``drawn`` joins
+    the finest features and says where to look, and is None for networks without a prompt map.
     """
 
     tokens: Tensor
     dense: Tensor
-    skip: Tensor | None = None
-    regions: Tensor | None = None
+    drawn: DrawnPrompts | None = None
 
 
 class RandomFourierFeatures(nn.Module):
@@ -196,7 +194,7 @@ class PromptEncoder(nn.Module):
         count = first.shape[0]
         sparse = torch.cat(tokens, dim=1) if tokens else first.new_zeros(count, 0, self.embed_dim)
         if self.prompt_map is not None:
-            dense, skip, regions = self.prompt_map(
+            drawn: DrawnPrompts = self.prompt_map(
                 (4 * size_hw[0], 4 * size_hw[1]),
                 count,
                 points_xy,
@@ -204,7 +202,7 @@ class PromptEncoder(nn.Module):
                 boxes_xyxy,
                 mask_logits,
             )
-            return EncodedPrompts(sparse, dense, skip, regions)
+            return EncodedPrompts(sparse, drawn.dense, drawn)
         if mask_logits is not None:
             return EncodedPrompts(sparse, self.mask_downscaling(mask_logits))
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)

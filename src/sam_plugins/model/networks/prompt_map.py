@@ -7,17 +7,46 @@ network trained from scratch need not learn from Fourier features where a click 
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sam_plugins.model.networks.layers import LayerNorm2d
 
 _CELL = 4  # Input pixels per cell of the map: the grid of the low-res masks.
 _RADII = (1.5, 6.0)  # Cells; the sharp disc says where, the wide one is seen after downsampling.
+_REACH = 32  # Cells around a click beyond which even the wide disc is below 1e-6.
+_MAX_WINDOW_SHARE = 0.5  # Of the map; a larger window saves nothing.
 _LOGIT_RANGE = 10.0  # Earlier logits are squashed into -1..1 with this width.
 
 NUM_REGIONS = 5
 """Regions that :func:`prompt_regions` makes."""
+
+
+class DrawnPrompts(NamedTuple):
+    """N drawn prompts, encoded.
+
+    Shape legend: as that of :class:`PromptMap`; H and W of the window, the whole grid or less.
+
+    Attributes
+    ----------
+    dense : Tensor of shape (N, D, h / 4, w / 4)
+        Of the whole grid.
+    skip : Tensor of shape (N, S, H, W)
+        Of the window of each prompt, 0 where nothing is drawn.
+    regions : Tensor of shape (N, R, H, W)
+        Of the window, from :func:`prompt_regions`; they are 0 outside.
+    corners_yx : sequence of (int, int), optional
+        First row and column of each prompt's window, multiples of 4; None for the whole grid.
+    """
+
+    dense: Tensor
+    skip: Tensor
+    regions: Tensor
+    corners_yx: tuple[tuple[int, int], ...] | None = None
 
 
 class PromptMap(nn.Module):
@@ -30,9 +59,9 @@ class PromptMap(nn.Module):
     def __init__(self, embed_dim: int, skip_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.fine = nn.Sequential(
-            nn.Conv2d(2 * len(_RADII) + 3, hidden_dim, kernel_size=3, padding=1), nn.GELU()
+            nn.Conv2d(2 * len(_RADII) + 3, hidden_dim, kernel_size=3, padding=1), nn.ReLU()
         )
-        self.to_skip = nn.Conv2d(hidden_dim, skip_dim, kernel_size=1)
+        self.to_skip = nn.Conv2d(hidden_dim, skip_dim, kernel_size=1, bias=False)
         self.to_dense = nn.Sequential(
             nn.Conv2d(hidden_dim, embed_dim // 2, kernel_size=4, stride=4),
             LayerNorm2d(embed_dim // 2),
@@ -48,18 +77,104 @@ class PromptMap(nn.Module):
         point_labels: Tensor | None,
         boxes_xyxy: Tensor | None,
         mask_logits: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return dense embedding (N, D, h / 4, w / 4), skip features (N, S, h, w) and regions."""
-        weight = self.to_skip.weight
+    ) -> DrawnPrompts:
+        """Draw and encode N prompts.
+
+        A click on a large picture changes little of the map: without gradients and earlier logits,
+        only a window around each prompt is computed, and what is elsewhere is known.
+
+        Parameters
+        ----------
+        size_hw, count, points_xy, point_labels, boxes_xyxy, mask_logits
+            As those of :func:`draw_prompts`.
+        """
+        device = self.to_skip.weight.device
+        window = None
+        if mask_logits is None and not torch.is_grad_enabled():
+            window = drawn_window(size_hw, count, points_xy, point_labels, boxes_xyxy)
+        if window is None:
+            drawing = draw_prompts(
+                size_hw, count, points_xy, point_labels, boxes_xyxy, mask_logits, device
+            )
+            return DrawnPrompts(*self._encode(drawing), prompt_regions(drawing))
+        window_hw, corners = window
+        shift = _CELL * torch.tensor([corner[::-1] for corner in corners], device=device)
         drawing = draw_prompts(
-            size_hw, count, points_xy, point_labels, boxes_xyxy, mask_logits, weight.device
+            window_hw,
+            count,
+            None if points_xy is None else points_xy - shift[:, None],
+            point_labels,
+            None if boxes_xyxy is None else boxes_xyxy - shift.repeat(1, 2),
+            None,
+            device,
         )
-        fine = self.fine(drawing.contiguous(memory_format=torch.channels_last))
+        windows, skip = self._encode(drawing)
+        outside, _ = self._encode(drawing.new_zeros(1, drawing.shape[1], _CELL, _CELL))
+        dense = outside.repeat(count, 1, size_hw[0] // _CELL, size_hw[1] // _CELL)
+        height, width = windows.shape[-2:]
+        for whole, part, (top, left) in zip(dense, windows, corners, strict=True):
+            y, x = top // _CELL, left // _CELL
+            whole[:, y : y + height, x : x + width] = part
+        return DrawnPrompts(dense, skip, prompt_regions(drawing), corners)
+
+    def _encode(self, drawing: Tensor) -> tuple[Tensor, Tensor]:
+        """Dense embedding (N, D, h / 4, w / 4) and skip features (N, S, h, w) of drawings."""
+        enter, activation = self.fine
+        fine = activation(enter(drawing.contiguous(memory_format=torch.channels_last)))
         reduce, *rest = self.to_dense
         dense = reduce_cells(fine, reduce)
         for layer in rest:
             dense = layer(dense)
-        return dense, self.to_skip(fine), prompt_regions(drawing)
+        # Without a bias and without what an empty drawing would give, so that it adds nothing.
+        weight, empty = self.to_skip.weight, activation(enter.bias)
+        return dense, functional.conv2d(fine, weight, -weight.flatten(1) @ empty)
+
+
+def drawn_window(
+    size_hw: tuple[int, int],
+    count: int,
+    points_xy: Tensor | None,
+    point_labels: Tensor | None,
+    boxes_xyxy: Tensor | None,
+) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]] | None:
+    """Return windows outside of which a drawing is empty, all of one size.
+
+    Parameters
+    ----------
+    size_hw, count, points_xy, point_labels, boxes_xyxy
+        As those of :func:`draw_prompts`.
+
+    Returns
+    -------
+    window_hw : (int, int)
+        Rows and columns, multiples of 4.
+    corners_yx : tuple of (int, int)
+        First row and column of each window, multiples of 4.
+    None
+        If the windows would be most of the grid.
+    """
+    low = torch.full((count, 2), math.inf)
+    high = torch.full((count, 2), -math.inf)
+    if points_xy is not None and point_labels is not None:
+        is_drawn = (point_labels >= 0).cpu()[..., None]
+        cells = points_xy.float().cpu() / _CELL
+        low = torch.minimum(low, torch.where(is_drawn, cells - _REACH, math.inf).amin(1))
+        high = torch.maximum(high, torch.where(is_drawn, cells + _REACH, -math.inf).amax(1))
+    if boxes_xyxy is not None:
+        corners = boxes_xyxy.float().cpu().unflatten(-1, (2, 2)) / _CELL
+        low = torch.minimum(low, corners.amin(1) - 2)
+        high = torch.maximum(high, corners.amax(1) + 2)
+    limits_xy = torch.tensor(size_hw[::-1])
+    first = (low.nan_to_num(posinf=0).floor().clamp(min=0).long() // _CELL) * _CELL
+    first = torch.minimum(first, limits_xy - _CELL)
+    last = torch.minimum(high.nan_to_num(neginf=0).ceil().clamp(min=0).long(), limits_xy - 1)
+    sides = (last - first + 1).clamp(min=1).amax(0)
+    sides = torch.minimum(-(-sides // _CELL) * _CELL, limits_xy)
+    if sides.prod() > _MAX_WINDOW_SHARE * size_hw[0] * size_hw[1]:
+        return None
+    placed: list[list[int]] = torch.minimum(first, limits_xy - sides).tolist()
+    width, height = sides.tolist()
+    return (height, width), tuple((y, x) for x, y in placed)
 
 
 def reduce_cells(x: Tensor, layer: nn.Module) -> Tensor:
@@ -78,7 +193,7 @@ def reduce_cells(x: Tensor, layer: nn.Module) -> Tensor:
     size = layer.kernel_size[0]
     cells = x.unflatten(-1, (-1, size)).unflatten(-3, (-1, size))  # (N, D, h, size, w, size)
     rows = cells.permute(0, 2, 4, 1, 3, 5).flatten(3)
-    reduced = nn.functional.linear(rows, layer.weight.flatten(1), layer.bias)
+    reduced = functional.linear(rows, layer.weight.flatten(1), layer.bias)
     return reduced.permute(0, 3, 1, 2)
 
 

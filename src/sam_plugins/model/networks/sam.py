@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sam_plugins.model.networks.config import SamConfig
-from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.instance_decoder import InstanceDecoder, InstanceMaps
 from sam_plugins.model.networks.mask_decoder import MaskDecoder, MaskOutput
 from sam_plugins.model.networks.prompt_encoder import PromptEncoder
@@ -50,9 +50,17 @@ class Sam(nn.Module):
         features: ImageFeatures = self.image_encoder(images)
         return features
 
+    def prepare(
+        self, features: ImageFeatures, origin_xy: tuple[float, float] = (0.0, 0.0)
+    ) -> PreparedImage:
+        """Do the part of :meth:`decode` that is the same for every prompt about a picture."""
+        height, width = features.embedding.shape[-2:]
+        positions = self.prompt_encoder.positional_encoding((height, width), origin_xy)
+        return self.mask_decoder.prepare(features, positions)
+
     def decode(
         self,
-        features: ImageFeatures,
+        image: ImageFeatures | PreparedImage,
         *,
         points_xy: Tensor | None = None,
         point_labels: Tensor | None = None,
@@ -66,8 +74,9 @@ class Sam(nn.Module):
 
         Parameters
         ----------
-        features : ImageFeatures
-            From :meth:`encode`.
+        image : ImageFeatures or PreparedImage
+            From :meth:`encode`; from :meth:`prepare`, with the same origin, to answer one prompt
+            after the other.
         points_xy, point_labels, boxes_xyxy, mask_logits, text_embeddings : Tensor, optional
             See :meth:`PromptEncoder.forward
             <sam_plugins.model.networks.prompt_encoder.PromptEncoder.forward>`.
@@ -87,7 +96,8 @@ class Sam(nn.Module):
         ValueError
             If there is no prompt, or several images without ``image_index``.
         """
-        height, width = features.embedding.shape[-2:]
+        prepared = image if isinstance(image, PreparedImage) else self.prepare(image, origin_xy)
+        height, width = prepared.features.embedding.shape[-2:]
         prompts = self.prompt_encoder(
             size_hw=(height, width),
             points_xy=points_xy,
@@ -97,8 +107,7 @@ class Sam(nn.Module):
             text_embeddings=text_embeddings,
             origin_xy=origin_xy,
         )
-        image_pe = self.prompt_encoder.positional_encoding((height, width), origin_xy)
-        output: MaskOutput = self.mask_decoder(features, image_pe, prompts, image_index)
+        output: MaskOutput = self.mask_decoder(prepared, prompts, image_index)
         return output
 
     def instances(self, features: ImageFeatures) -> InstanceMaps:

@@ -118,7 +118,8 @@ class TwoWayTransformer(nn.Module):
         image : Tensor of shape (N, h * w, D)
         """
         image = image.flatten(2).transpose(1, 2)
-        image_pe = image_pe.flatten(2).transpose(1, 2)
+        # Of the image's type: in mixed precision, a sum with float32 would make all of it float32.
+        image_pe = image_pe.flatten(2).transpose(1, 2).to(image.dtype)
         token_pe = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)

@@ -9,7 +9,12 @@ from PIL import Image
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.io.rle import decode_mask, encode_mask
-from sam_plugins.model.training.packing import load_pack, pack_folder, pack_sources
+from sam_plugins.model.training.packing import (
+    is_pack_of,
+    load_pack,
+    pack_folder,
+    pack_sources,
+)
 from sam_plugins.model.training.synthetic import synthetic_picture
 
 
@@ -76,6 +81,18 @@ def test_sources_tell_what_was_read(data_dir: Path, tmp_path: Path) -> None:
     assert cells.objects == len(np.unique(load_pack(path)[0].labels)) - 1
     assert len(cells.sha256) == 64
     assert cells.sha256 != street.sha256
+
+
+def test_a_pack_is_of_the_folder_until_a_training_picture_changes(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    path = pack_folder(data_dir, tmp_path / "pack.zip")
+    assert is_pack_of(path, data_dir)
+    for split, expected in (("val", True), ("train", False)):
+        number = "0" if split == "train" else "1"
+        changed = data_dir / "street" / split / "images" / f"{number}.png"
+        Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(changed)
+        assert is_pack_of(path, data_dir) == expected
 
 
 def test_a_file_that_is_no_pack_is_refused(tmp_path: Path) -> None:

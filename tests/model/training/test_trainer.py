@@ -19,6 +19,7 @@ from sam_plugins.model.training.batches import (
 )
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.pictures import TrainingPicture
+from sam_plugins.model.training.recipe import TrainingRecipe
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 
@@ -44,7 +45,7 @@ def test_slices_compute_what_one_run_would_have(
     while not is_complete:
         part = fresh(tiny_config)
         if path.exists():
-            part.load(path, CONFIG)
+            part.load(path, TrainingRecipe.of(tiny_config, CONFIG, batches))
         is_complete = train(part, batches, CONFIG, state_path=path, max_seconds=0, workers=0)
         slices += 1
     assert slices == 6
@@ -88,18 +89,37 @@ def test_bfloat16_trains_too(tiny_config: SamConfig, pictures: list[TrainingPict
     assert all(torch.isfinite(value).all() for value in state.model.state_dict().values())
 
 
-def test_a_state_of_another_run_is_refused(tiny_config: SamConfig, tmp_path: Path) -> None:
+def test_a_state_of_another_run_is_refused(
+    tiny_config: SamConfig, pictures: list[TrainingPicture], tmp_path: Path
+) -> None:
     path = tmp_path / "state.safetensors"
-    fresh(tiny_config).save(path, CONFIG)
-    with pytest.raises(TrainingError, match="different: seed"):
-        fresh(tiny_config).load(path, replace(CONFIG, seed=1))
+    batches = BatchMaker(pictures, OPTIONS, 0)
+    state = fresh(tiny_config)
+    state.save(path, TrainingRecipe.of(tiny_config, CONFIG, batches))
+    decoder = replace(tiny_config.mask_decoder, mlp_dim=24)
+    others = {
+        "training.seed": (tiny_config, replace(CONFIG, seed=1), batches),
+        "network.mask_decoder.mlp_dim": (
+            replace(tiny_config, mask_decoder=decoder),
+            CONFIG,
+            batches,
+        ),
+        "batches.power": (tiny_config, CONFIG, BatchMaker(pictures, replace(OPTIONS, power=1), 0)),
+        "data_digest": (tiny_config, CONFIG, BatchMaker(pictures[1:], OPTIONS, 0)),
+    }
+    for name, parts in others.items():
+        with pytest.raises(TrainingError, match=rf"different: {name}\)"):
+            state.load(path, TrainingRecipe.of(*parts))
 
 
-def test_a_file_that_is_no_state_is_refused(tiny_config: SamConfig, tmp_path: Path) -> None:
+def test_a_file_that_is_no_state_is_refused(
+    tiny_config: SamConfig, pictures: list[TrainingPicture], tmp_path: Path
+) -> None:
     path = tmp_path / "state.safetensors"
     path.write_bytes(b"nothing")
+    recipe = TrainingRecipe.of(tiny_config, CONFIG, BatchMaker(pictures, OPTIONS, 0))
     with pytest.raises(TrainingError, match="not the state of a training run"):
-        fresh(tiny_config).load(path, CONFIG)
+        fresh(tiny_config).load(path, recipe)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,12 +23,16 @@ _MAX_TRIES = 8
 
 @dataclass(frozen=True)
 class CropSize:
-    """One size of crops: pixels of a side, images in a batch, objects asked for in each image."""
+    """One size of crops: pixels of a side, images in a batch, objects asked for in each image.
+
+    ``is_dense`` batches train the image encoder alone, which is fast: no prompt is decoded.
+    """
 
     pixels: int
     images: int
     objects: int
     probability: float
+    is_dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class BatchOptions:
     ----------
     crop_sizes : tuple of CropSize
         A network that was trained on one size falters on another: every size that is used must be
-        trained. All cost about the same time: decoding dominates, so large crops hold few objects.
+        trained. Decoding dominates where it happens, so large crops hold few objects.
     synthetic_share : float
         Share of pictures that are drawn and not photographed.
     set_shares : mapping of str to float
@@ -47,10 +53,14 @@ class BatchOptions:
     """
 
     crop_sizes: tuple[CropSize, ...] = (
-        CropSize(256, 10, 4, 0.25),
-        CropSize(384, 5, 4, 0.35),
-        CropSize(512, 3, 5, 0.28),
-        CropSize(768, 1, 8, 0.12),
+        CropSize(256, 12, 3, 0.18),
+        CropSize(384, 6, 3, 0.20),
+        CropSize(512, 4, 4, 0.14),
+        CropSize(768, 2, 4, 0.08),
+        CropSize(256, 16, 5, 0.15, is_dense=True),
+        CropSize(384, 8, 6, 0.12, is_dense=True),
+        CropSize(512, 5, 8, 0.09, is_dense=True),
+        CropSize(768, 2, 10, 0.04, is_dense=True),
     )
     synthetic_share: float = 0.08
     set_shares: Mapping[str, float] = field(
@@ -74,6 +84,8 @@ class TrainingBatch:
         False where the truth is not known.
     instance_targets : Tensor of shape (B, 4, H / 4, W / 4), float32
         From :func:`~sam_plugins.model.training.targets.instance_targets`.
+    is_dense : bool
+        Whether the image encoder is trained alone.
     """
 
     images: Tensor
@@ -81,10 +93,12 @@ class TrainingBatch:
     image_index: Tensor
     mask_known: Tensor
     instance_targets: Tensor
+    is_dense: bool = False
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Return the batch on another device."""
-        return TrainingBatch(*(value.to(device) for value in vars(self).values()))
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 class BatchMaker:
@@ -109,11 +123,22 @@ class BatchMaker:
             raise ValueError("there must be at least one picture to train on, got none")
         self.options = options
         self.seed = seed
+        self._pictures = pictures
         self._by_set: dict[str, list[TrainingPicture]] = {}
         for picture in pictures:
             self._by_set.setdefault(picture.set_name, []).append(picture)
         self._names = sorted(self._by_set)
         self.shares = set_shares({k: len(v) for k, v in self._by_set.items()}, options)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Digest of all pictures and labels, in their order."""
+        digest = hashlib.blake2b(digest_size=32)
+        for picture in self._pictures:
+            digest.update(f"{picture.set_name}/{picture.id} {picture.rgb.shape}".encode())
+            digest.update(np.ascontiguousarray(picture.rgb))
+            digest.update(np.ascontiguousarray(picture.labels))
+        return digest.hexdigest()
 
     def batch(self, step: int) -> TrainingBatch:
         """Return the batch of a step; the same whenever and wherever it is asked for."""
@@ -124,7 +149,7 @@ class BatchMaker:
         crops: list[tuple[TrainingPicture, Crop]] = []
         while len(crops) < size.images:
             crops.append(self._crop(size, rng))
-        return _collate(crops, rng)
+        return replace(_collate(crops, rng), is_dense=size.is_dense)
 
     def _crop(self, size: CropSize, rng: np.random.Generator) -> tuple[TrainingPicture, Crop]:
         """Draw a crop with at least one object."""

@@ -19,7 +19,14 @@ from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import SHIPPED
 from sam_plugins.model.training.batches import BatchMaker, BatchOptions
 from sam_plugins.model.training.config import TrainingConfig
-from sam_plugins.model.training.packing import load_pack, pack_folder, pack_sources
+from sam_plugins.model.training.packing import (
+    MAX_BYTES,
+    is_pack_of,
+    load_pack,
+    pack_folder,
+    pack_sources,
+)
+from sam_plugins.model.training.recipe import TrainingRecipe
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 from sam_plugins.model.weights.checkpoints import save_model_file
@@ -36,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pack = options.data
     if pack.is_dir():
         pack = folder / "pack.zip"
-        if not pack.exists():
+        if not (pack.exists() and is_pack_of(pack, options.data)):
             pack_folder(options.data, pack)
+        if pack.stat().st_size > MAX_BYTES:
+            _say(f"{pack} has {pack.stat().st_size / 2**20:.0f} MiB, more than can be carried")
     config = TrainingConfig(
         steps=options.steps,
         seed=options.seed,
@@ -52,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parent = _start_from(model, options.start_from)
     state = TrainingState.fresh(model, config)
+    batches = BatchMaker(load_pack(pack), BatchOptions(), config.seed)
     state_path = folder / "state.safetensors"
     if state_path.exists():
-        state.load(state_path, config)
-    batches = BatchMaker(load_pack(pack), BatchOptions(), config.seed)
+        state.load(state_path, TrainingRecipe.of(SHIPPED, config, batches))
     stop_at = min(config.steps, options.stop_at or config.steps)
     with (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1) as log:
         is_complete = train(
@@ -79,8 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra={"training": {**config.to_dict(), "steps_done": state.step}},
     )
     written = save_model_file(folder / "default.safetensors", state.average, passport)
-    print(f"{state.step} of {config.steps} steps, wrote {written}", file=sys.stderr)  # noqa: T201
+    _say(f"{state.step} of {config.steps} steps, wrote {written}")
     return 0 if is_complete or state.step >= stop_at or options.seconds < math.inf else 1
+
+
+def _say(message: str) -> None:
+    """Tell whoever watches."""
+    print(message, file=sys.stderr)  # noqa: T201
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

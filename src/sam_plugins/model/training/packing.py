@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam_plugins.errors import DatasetError
-from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw, to_rgb
+from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw
+from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.io.labelled import (
     MANIFEST_NAME,
@@ -40,7 +41,7 @@ PHOTOGRAPH_QUALITY = 60
 """Photographs have many pixels and few objects: they bear more compression."""
 
 MAX_BYTES = 55 * 2**20
-"""What can be carried to another machine."""
+"""What the training pictures of the shipped model may take, so that they can be carried."""
 
 VOLUME_STEP = 3
 UPRIGHT_MODALITIES = ("natural", "field_photo", "photo_street", "endoscopy")
@@ -114,6 +115,24 @@ def pack_sources(path: Path) -> list[DataSource]:
     """
     with _open(path) as archive:
         return [DataSource(**source) for source in _read_index(archive, path)["sources"]]
+
+
+def is_pack_of(path: Path, data_dir: Path) -> bool:
+    """Whether a packed file was made of the training splits of a folder as they are now.
+
+    Raises
+    ------
+    DatasetError
+        If the file is no packed data.
+    """
+    files = list_manifest_files(data_dir, split="train", volume_step=VOLUME_STEP)
+    packed = {source.name: source.sha256 for source in pack_sources(path)}
+    names = {file.set_name for file in files}
+    # A set of which no picture has an object is in the folder, and not in the pack.
+    now = {f"{name}/train": _digest(files, name) for name in names}
+    return packed.items() <= now.items() and not any(
+        _has_objects(files, name) for name in names if f"{name}/train" not in packed
+    )
 
 
 def load_pack(path: Path) -> list[TrainingPicture]:
@@ -237,17 +256,27 @@ def _upright_pictures(data_dir: Path) -> set[tuple[str, str]]:
 def _source(
     data_dir: Path, name: str, files: Iterable[LabelledFile], pictures: int, objects: int
 ) -> dict[str, Any]:
-    """Describe one set: the digest is over the bytes of all files that were read."""
+    """Describe one set."""
+    manifest = json.loads((data_dir / name / MANIFEST_NAME).read_text(encoding="utf-8"))
+    return {
+        "name": f"{name}/train",
+        "sha256": _digest(files, name),
+        "pictures": pictures,
+        "objects": objects,
+        "licence": str(manifest.get("licence", "")),
+    }
+
+
+def _digest(files: Iterable[LabelledFile], name: str) -> str:
+    """Return the digest of the bytes of all files of a set."""
     digest = hashlib.sha256()
     for file in files:
         if file.set_name == name:
             for path in (file.image_path, file.label_path):
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
-    manifest = json.loads((data_dir / name / MANIFEST_NAME).read_text(encoding="utf-8"))
-    return {
-        "name": f"{name}/train",
-        "sha256": digest.hexdigest(),
-        "pictures": pictures,
-        "objects": objects,
-        "licence": str(manifest.get("licence", "")),
-    }
+    return digest.hexdigest()
+
+
+def _has_objects(files: Iterable[LabelledFile], name: str) -> bool:
+    """Whether any picture of a set has an object."""
+    return any(bool(file.read().labels.any()) for file in files if file.set_name == name)

@@ -43,7 +43,7 @@ class PromptOptions:
     box_noise: float = 0.08
     max_box_noise: float = 20.0
     exact_box_share: float = 0.4
-    rounds: tuple[float, ...] = (0.5, 0.35, 0.15)
+    rounds: tuple[float, ...] = (0.65, 0.25, 0.1)
 
 
 def first_points_xy(

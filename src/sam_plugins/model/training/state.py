@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from sam_plugins.errors import TrainingError
 from sam_plugins.model.io.atomic import atomic_path
+from sam_plugins.model.networks.config import PyramidConfig
 from sam_plugins.model.networks.sam import Sam
+from sam_plugins.model.training.auxiliary import ClickHead
 from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.recipe import TrainingRecipe
 
 _METADATA_KEY = "sam_plugins_training"
 
@@ -29,6 +32,8 @@ class TrainingState:
     ----------
     model : Sam
         Weights as the optimiser moves them.
+    click_head : ClickHead, optional
+        Trained beside a pyramid encoder, and no part of the result.
     average : dict of str to Tensor
         Exponential average of the state dict, which is what a run yields.
     optimizer : AdamW
@@ -37,6 +42,7 @@ class TrainingState:
     """
 
     model: Sam
+    click_head: ClickHead | None
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
@@ -45,7 +51,15 @@ class TrainingState:
     def fresh(cls, model: Sam, config: TrainingConfig) -> TrainingState:
         """Start at step 0 with the weights as they are."""
         average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        return cls(model, average, make_optimizer(model, config))
+        encoder = model.config.image_encoder
+        head = None
+        if isinstance(encoder, PyramidConfig):
+            head = ClickHead(encoder).to(next(model.parameters()).device)
+        return cls(model, head, average, make_optimizer(trained_parameters(model, head), config))
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Return all that is trained, by the names that a state file uses."""
+        return trained_parameters(self.model, self.click_head)
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -59,8 +73,14 @@ class TrainingState:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(floats, targets, 1 - decay)
 
-    def save(self, path: Path, config: TrainingConfig) -> None:
+    def save(self, path: Path, recipe: TrainingRecipe) -> None:
         """Write the state, complete or not at all.
+
+        Parameters
+        ----------
+        path : Path
+        recipe : TrainingRecipe
+            Of the run, kept beside the tensors.
 
         Raises
         ------
@@ -69,38 +89,47 @@ class TrainingState:
         """
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for name, parameter in self.model.named_parameters():
+        if self.click_head is not None:
+            tensors |= {f"click_head.{k}": v for k, v in self.click_head.state_dict().items()}
+        for name, parameter in self.parameters().items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
         # Copies in plain layout: safetensors refuses shared memory and channels-last strides.
         plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
                  for k, v in tensors.items()}  # fmt: skip
-        document = json.dumps({"step": self.step, "config": config.to_dict()}, sort_keys=True)
+        document = json.dumps({"step": self.step, "recipe": recipe.to_dict()}, sort_keys=True)
         with atomic_path(path) as temporary:
             safetensors.torch.save_file(plain, temporary, {_METADATA_KEY: document})
 
-    def load(self, path: Path, config: TrainingConfig) -> None:
+    def load(self, path: Path, recipe: TrainingRecipe) -> None:
         """Go on from a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : Path
+        recipe : TrainingRecipe
+            Of this run.
 
         Raises
         ------
         TrainingError
-            If the file is no state of a run, or one with another configuration: going on would be a
-            third run that nobody asked for.
+            If the file is no state of a run, or one with another recipe: going on would be a third
+            run that nobody asked for.
         """
         document, tensors = _read(path)
-        wanted = json.loads(json.dumps(config.to_dict()))
-        if document["config"] != wanted:
-            different = sorted(k for k in wanted if document["config"].get(k) != wanted[k])
+        different = recipe.differences(document["recipe"])
+        if different:
             raise TrainingError(
-                f"{path} belongs to a run with another configuration (different: "
+                f"{path} belongs to a run with another recipe (different: "
                 f"{', '.join(different)}); use the same one or another state folder"
             )
         with torch.no_grad():
             self.model.load_state_dict(_under("model.", tensors))
             for name, value in _under("average.", tensors).items():
                 self.average[name].copy_(value)
-            for name, parameter in self.model.named_parameters():
+            if self.click_head is not None:
+                self.click_head.load_state_dict(_under("click_head.", tensors))
+            for name, parameter in self.parameters().items():
                 moments = _under(f"optimizer.{name}.", tensors)
                 if not moments:
                     continue
@@ -111,11 +140,21 @@ class TrainingState:
         self.step = document["step"]
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def trained_parameters(model: Sam, click_head: ClickHead | None) -> dict[str, nn.Parameter]:
+    """Return the parameters of a network and of the head beside it."""
+    named = {f"model.{name}": value for name, value in model.named_parameters()}
+    if click_head is not None:
+        named |= {f"click_head.{name}": value for name, value in click_head.named_parameters()}
+    return named
+
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], config: TrainingConfig
+) -> torch.optim.AdamW:
     """Make AdamW, with decay for matrices and kernels only."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
         is_table = "embed" in name or name.endswith(("token.weight", "tokens.weight"))
         (decayed if is_matrix and not is_table else free).append(parameter)
@@ -133,6 +172,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         document: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+        if not {"recipe", "step"} <= document.keys():
+            raise ValueError("it was written by an older version")
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise TrainingError(
             f"{path} is not the state of a training run ({error}); remove it to start again"

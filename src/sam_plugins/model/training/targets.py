@@ -42,11 +42,13 @@ def instance_targets(
     if not complete:
         near = ndimage.binary_dilation(foreground > 0, iterations=_RIM)
         trusted &= near
-    distance = border_distance(labels)
     if labels.any():
-        objects = _Objects.of(labels)
-        border = _cells(distance / objects.largest(distance)[labels])
-        centre = _bumps(labels, distance, objects)
+        # Every other pixel tells where the middle is, at a quarter of the time.
+        half = np.ascontiguousarray(labels[::2, ::2])
+        distance = border_distance(half)
+        objects = _Objects.of(half)
+        border = _cells(distance / objects.largest(distance)[half], CELL // 2)
+        centre = _bumps(half, distance, objects, CELL // 2)
     else:
         border = centre = np.zeros_like(foreground)
     return np.stack([foreground, centre, border, trusted]).astype(np.float32)
@@ -76,10 +78,10 @@ def border_distance(labels: NDArray[Any]) -> NDArray[np.float64]:
     return distance * inside
 
 
-def _cells(pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Average over cells."""
+def _cells(pixels: NDArray[Any], cell: int = CELL) -> NDArray[np.float64]:
+    """Average over cells of so many pixels a side."""
     height, width = pixels.shape
-    cells: NDArray[np.float64] = pixels.reshape(height // CELL, CELL, width // CELL, CELL).mean(
+    cells: NDArray[np.float64] = pixels.reshape(height // cell, cell, width // cell, cell).mean(
         axis=(1, 3), dtype=np.float64
     )
     return cells
@@ -133,10 +135,10 @@ class _Objects:
 
 
 def _bumps(
-    labels: NDArray[Any], distance: NDArray[np.float64], objects: _Objects
+    labels: NDArray[Any], distance: NDArray[np.float64], objects: _Objects, cell: int
 ) -> NDArray[np.float64]:
     """Draw a Gaussian at the innermost point of every object, the highest wins."""
-    height, width = labels.shape[0] // CELL, labels.shape[1] // CELL
+    height, width = labels.shape[0] // cell, labels.shape[1] // cell
     drawn = np.zeros((height, width))
     areas, middles = objects.areas, objects.middles_yx(labels.shape)
     rows, columns = np.ogrid[: labels.shape[0], : labels.shape[1]]
@@ -148,8 +150,8 @@ def _bumps(
         if label == 0:
             continue
         y, x = divmod(int(position), labels.shape[1])
-        cell_y, cell_x = (y + 0.5) / CELL - 0.5, (x + 0.5) / CELL - 0.5
-        sigma = max(0.8, 0.1 * float(np.sqrt(areas[label])) / CELL)
+        cell_y, cell_x = (y + 0.5) / cell - 0.5, (x + 0.5) / cell - 0.5
+        sigma = max(0.8, 0.1 * float(np.sqrt(areas[label])) / cell)
         reach = int(3 * sigma) + 1
         top, bottom = max(0, int(cell_y) - reach), min(height, int(cell_y) + reach + 2)
         left, right = max(0, int(cell_x) - reach), min(width, int(cell_x) + reach + 2)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from sam_plugins.errors import TrainingError
 from sam_plugins.model.training.batches import BatchMaker, StepDataset, TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.recipe import TrainingRecipe
 from sam_plugins.model.training.simulated_session import simulate_session
 from sam_plugins.model.training.state import TrainingState
 
@@ -67,6 +68,7 @@ def train(
         If the loss is no longer a number; the state saved last is still good.
     """
     start = saved = time.monotonic()
+    recipe = TrainingRecipe.of(state.model.config, config, batches)
     device = next(state.model.parameters()).device
     state.model.train()
     last = config.steps if stop_at is None else min(stop_at, config.steps)
@@ -77,12 +79,12 @@ def train(
         now = time.monotonic()
         is_over = now - start >= max_seconds
         if state_path is not None and not is_over and now - saved >= save_every_seconds:
-            state.save(state_path, config)
+            state.save(state_path, recipe)
             saved = now
         if is_over:
             break
     if state_path is not None:
-        state.save(state_path, config)
+        state.save(state_path, recipe)
     return state.step >= config.steps
 
 
@@ -99,7 +101,7 @@ def train_step(
     rate = config.learning_rate_at(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    result = simulate_session(state.model, batch, config, state.step)
+    result = simulate_session(state.model, batch, config, state.step, state.click_head)
     if not torch.isfinite(result.loss):
         raise TrainingError(
             f"the loss of step {state.step} is not a number; go on from the last state with a "
@@ -107,7 +109,7 @@ def train_step(
         )
     state.optimizer.zero_grad(set_to_none=True)
     result.loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
+    norm = nn.utils.clip_grad_norm_(state.parameters().values(), config.max_gradient_norm)
     state.optimizer.step()
     state.update_average(config.ema_decay_at(state.step))
     state.step += 1

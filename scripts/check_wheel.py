@@ -9,13 +9,17 @@ import sys
 import zipfile
 from pathlib import Path
 
+SHIPPED_MODEL = "sam_plugins/model/weights/default/default.safetensors"
 REQUIRED = (
     "sam_plugins/__init__.py",
     "sam_plugins/py.typed",
     "sam_plugins/napari_plugin/__init__.py",
     "sam_plugins/labelstudio_backend/__init__.py",
+    "sam_plugins/data/ihc_colon.png",  # the picture of `sam-plugins demo`
+    "sam_plugins/data/README.md",  # where it comes from
+    SHIPPED_MODEL,
 )
-WEIGHTS_FOLDER = "sam_plugins/model/weights/default/"
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 MAX_WEIGHTS_MIB = 25.0
 
 
@@ -26,13 +30,8 @@ def complaints(path: Path) -> list[str]:
     found = [f"{name} is missing" for name in REQUIRED if name not in sizes]
     if not any(name.endswith("/licenses/LICENSE") for name in sizes):
         found.append("the licence is missing")
-    weights = {
-        n: s
-        for n, s in sizes.items()
-        if n.startswith(WEIGHTS_FOLDER) and n.endswith(".safetensors")
-    }
-    if not weights:
-        found.append(f"no .safetensors file in {WEIGHTS_FOLDER}: the shipped model is missing")
+    weights = {name: size for name, size in sizes.items() if name.endswith(WEIGHT_SUFFIXES)}
+    found += [f"{name} is no model that we ship" for name in weights if name != SHIPPED_MODEL]
     mib = sum(weights.values()) / 2**20
     if mib > MAX_WEIGHTS_MIB:
         found.append(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import sam_plugins
+from sam_plugins.model.weights.registry import model_entries
 
 MAX_WEIGHTS_MIB = 25.0
 FRONT_END_PACKAGES = ("napari", "qtpy", "pyqt", "pyside", "magicgui", "flask", "label-studio")
@@ -74,7 +78,88 @@ def test_every_dependency_has_its_reason(repository: Path, project: dict[str, An
     assert not sorted(name for name in names - {"sam-plugins"} if f"`{name}`" not in reasons)
 
 
-def test_shipped_weights_fit_the_promised_size(repository: Path) -> None:
-    folder = repository / "src" / "sam_plugins" / "model" / "weights" / "default"
-    mib = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20
-    assert mib <= MAX_WEIGHTS_MIB
+@pytest.fixture(scope="module")
+def check_wheel(repository: Path) -> ModuleType:
+    """Return the script that ``make wheel`` runs."""
+    path = repository / "scripts" / "check_wheel.py"
+    spec = importlib.util.spec_from_file_location("check_wheel", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_shipped_weights_are_there_and_fit_the_promised_size() -> None:
+    shipped = [entry for entry in model_entries() if entry.is_shipped]
+    assert len(shipped) == 1
+    mib = shipped[0].path.stat().st_size / 2**20
+    assert 1 < mib <= MAX_WEIGHTS_MIB
+
+
+def test_every_weight_file_in_the_package_has_a_name(check_wheel: ModuleType) -> None:
+    package = Path(sam_plugins.__file__).parent
+    found = {path for path in package.rglob("*") if path.suffix in check_wheel.WEIGHT_SUFFIXES}
+    named = {entry.path for entry in model_entries() if entry.is_shipped}
+    assert {path.resolve() for path in found} == {path.resolve() for path in named}
+    assert {f"sam_plugins/{path.relative_to(package).as_posix()}" for path in found} == {
+        check_wheel.SHIPPED_MODEL
+    }
+
+
+def write_wheel(path: Path, names: dict[str, int]) -> Path:
+    """Write an archive of zeros."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, size in names.items():
+            wheel.writestr(name, bytes(size))
+    return path
+
+
+def test_what_a_wheel_lacks_or_should_not_have_is_said(
+    tmp_path: Path, check_wheel: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = dict.fromkeys(check_wheel.REQUIRED, 10) | {"a.dist-info/licenses/LICENSE": 1}
+    good = write_wheel(tmp_path / "good.whl", whole)
+    assert check_wheel.complaints(good) == []
+    assert check_wheel.main([str(good)]) == 0
+    assert "good.whl: 0.0 MiB, complete" in capsys.readouterr().out
+
+    picture = "sam_plugins/data/ihc_colon.png"
+    others = {name: size for name, size in whole.items() if name != picture}
+    others |= {check_wheel.SHIPPED_MODEL: 26 * 2**20, "sam_plugins/old.pth": 5, "tests/a.py": 1}
+    del others["a.dist-info/licenses/LICENSE"]
+    bad = write_wheel(tmp_path / "bad.whl", others)
+    assert check_wheel.complaints(bad) == [
+        f"{picture} is missing",
+        "the licence is missing",
+        "sam_plugins/old.pth is no model that we ship",
+        "the shipped weights take 26.0 MiB, at most 25 MiB are promised",
+        "tests/a.py does not belong into a wheel",
+    ]
+    assert check_wheel.main([str(good), str(bad)]) == 1
+    assert check_wheel.main([]) == 2
+
+
+def test_a_wheel_without_the_shipped_model_is_not_complete(
+    tmp_path: Path, check_wheel: ModuleType
+) -> None:
+    names = dict.fromkeys(check_wheel.REQUIRED, 10) | {"a.dist-info/licenses/LICENSE": 1}
+    del names[check_wheel.SHIPPED_MODEL]
+    path = write_wheel(tmp_path / "empty.whl", names)
+    assert check_wheel.complaints(path) == [f"{check_wheel.SHIPPED_MODEL} is missing"]
+
+
+def test_the_source_distribution_has_what_its_docs_include(repository: Path) -> None:
+    table = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))
+    packed = table["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    docs = repository / "docs"
+    included = {
+        (page.parent / name).resolve().relative_to(repository).as_posix()
+        for page in docs.rglob("*.md")
+        if "_build" not in page.parts
+        for name in re.findall(r"^```\{include\} (\S+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert "CHANGELOG.md" in included
+    assert not [
+        name for name in included if not any(f"/{name}".startswith(part) for part in packed)
+    ]

@@ -21,7 +21,6 @@ message says what was expected, what was found and what to do::
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
-    ├── MissingExtraError            an optional dependency is not installed
     └── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
 """
 
@@ -98,10 +97,6 @@ class DeviceError(SamPluginsError, ValueError):
 
 class MemoryLimitError(SamPluginsError, MemoryError):
     """The work does not fit into the memory of this machine."""
-
-
-class MissingExtraError(SamPluginsError, ImportError):
-    """A feature needs an optional dependency that is not installed."""
 
 
 class TrainingError(SamPluginsError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_plugins.errors import CacheError, OutputError
+from sam_plugins.errors import CacheError
 from sam_plugins.model.inference import cache as cache_module
 from sam_plugins.model.inference.cache import CacheWarning, EmbeddingCache, embedding_key
 from sam_plugins.model.inference.types import ImageEmbedding
@@ -43,7 +44,11 @@ def equal(first: ImageEmbedding, second: ImageEmbedding) -> bool:
         and first.features.dtype == second.features.dtype
         and len(first.skips) == len(second.skips)
         and all(torch.equal(a, b) for a, b in zip(first.skips, second.skips, strict=True))
-        and replace(first, features=0, skips=()) == replace(second, features=0, skips=())
+        and all(
+            getattr(first, part.name) == getattr(second, part.name)
+            for part in fields(ImageEmbedding)
+            if part.name not in {"features", "skips"}
+        )
     )
 
 
@@ -254,20 +259,85 @@ def test_a_disk_that_cannot_be_written_warns_once(tmp_path: Path) -> None:
         cache.get_or_compute(KEYS[1], never)
 
 
-def test_a_full_disk_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts = []
+def break_writing(monkeypatch: pytest.MonkeyPatch, error: OSError) -> list[Path]:
+    """Make every file fail when it gets its name; return the names that were tried."""
+    attempts: list[Path] = []
 
-    def full(path: Path, **_: Any) -> None:
-        attempts.append(path)
-        raise OutputError(f"cannot write {path}: the disk is full; free some space")
+    def fail(_: Path, target: Path) -> None:
+        attempts.append(target)
+        raise error
 
-    monkeypatch.setattr(cache_module, "atomic_path", full)
+    monkeypatch.setattr(Path, "replace", fail)
+    return attempts
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "the disk is full; free some"),
+        (errno.EDQUOT, "your disk quota is used up"),
+        (errno.EROFS, "the disk is read-only"),
+        (errno.EACCES, "you may not write there"),
+    ],
+)
+def test_a_full_or_forbidden_disk_warns_once_and_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    attempts = break_writing(monkeypatch, OSError(number, "some words"))
     cache = EmbeddingCache(tmp_path)
-    with pytest.warns(CacheWarning, match="kept in memory only: .* the disk is full; free some"):
+    with pytest.warns(CacheWarning, match=f"kept in memory only: .* {reason}") as caught:
         cache.get_or_compute(KEYS[0], embedding)
+    assert caught[0].filename == __file__  # The caller's line, not one of the cache.
     cache.get_or_compute(KEYS[1], embedding)
     cache.get_or_compute(KEYS[0], never)
     assert len(attempts) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_that_may_pass_is_logged_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = EmbeddingCache(tmp_path)
+    with monkeypatch.context() as patched:
+        break_writing(patched, OSError(errno.EMFILE, "Too many open files"))
+        cache.get_or_compute(KEYS[0], embedding)
+    assert "an embedding is kept in memory only: cannot write" in caplog.text
+    assert cache.disk_bytes == 0
+    cache.get_or_compute(KEYS[1], embedding)
+    assert EmbeddingCache(tmp_path).get(KEYS[1]) is not None
+
+
+def test_a_file_that_another_process_reads_stays_and_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to replace an open file; what another process wrote has the same content."""
+    cache = EmbeddingCache(tmp_path)
+    with monkeypatch.context() as patched, warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        def compute() -> ImageEmbedding:
+            EmbeddingCache(tmp_path).get_or_compute(KEYS[0], embedding)  # Another one is faster.
+            break_writing(patched, PermissionError(errno.EACCES, "Access is denied"))
+            return embedding()
+
+        cache.get_or_compute(KEYS[0], compute)
+    assert EmbeddingCache(tmp_path).get(KEYS[0]) is not None
+    cache.get_or_compute(KEYS[1], embedding)
+    assert EmbeddingCache(tmp_path).get(KEYS[1]) is not None
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_disk_without_locks_is_kept_within_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    cache = EmbeddingCache(tmp_path, max_memory_bytes=0, max_disk_bytes=NBYTES + 1000)
+    for i in range(3):
+        cache.get_or_compute(KEYS[i], lambda i=i: embedding(i))
+    assert 0 < cache.disk_bytes <= cache.max_disk_bytes
 
 
 def test_a_read_only_cache_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

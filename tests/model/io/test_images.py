@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import zarr
 from PIL import Image
 
 from sam_plugins.errors import MemoryLimitError, UnreadableImageError, UnusableImageError
-from sam_plugins.model.io import images, opened
-from sam_plugins.model.io.images import is_image_folder, open_image, read_image
+from sam_plugins.model.io import opened
+from sam_plugins.model.io.images import IMAGE_SUFFIXES, is_image_folder, open_image, read_image
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 60), dtype=np.uint8)
@@ -178,6 +179,8 @@ def test_a_stack_is_not_read_to_get_a_plane(
         assert image.axes == "ZYX"
         assert image.stack_axes == {"Z": 5}
         assert decoded == []
+        np.testing.assert_array_equal(image.plane(3).pixels, STACK[3])
+        assert len(decoded) == 1
 
 
 def test_ome_tiff_with_channels(tmp_path: Path) -> None:
@@ -264,12 +267,17 @@ def test_named_dimensions_count(tmp_path: Path) -> None:
         assert image.axes == "TYX"
 
 
+def add_array(group: zarr.Group, name: str, data: npt.NDArray[Any]) -> None:
+    """Add an array, also where ``create_array`` of a group takes no data (Zarr 3.0)."""
+    group.create_array(name, shape=data.shape, dtype=data.dtype)[...] = data
+
+
 def write_ome_zarr(path: Path, version: str) -> npt.NDArray[np.uint16]:
     data = RNG.integers(0, 60000, (1, 2, 3, 40, 60), dtype=np.uint16)
     group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
     for level in range(2):
         step = 2**level
-        group.create_array(str(level), data=np.ascontiguousarray(data[..., ::step, ::step]))
+        add_array(group, str(level), data[..., ::step, ::step])
     multiscales = [
         {
             "version": version,
@@ -306,7 +314,7 @@ def test_bioformats2raw_layout(tmp_path: Path) -> None:
 
 
 def test_a_group_with_one_array(tmp_path: Path) -> None:
-    zarr.open_group(tmp_path / "a.zarr", mode="w").create_array("image", data=GREY16)
+    add_array(zarr.open_group(tmp_path / "a.zarr", mode="w"), "image", GREY16)
     check(tmp_path / "a.zarr", GREY16)
 
 
@@ -315,8 +323,8 @@ def test_groups_that_are_no_image(tmp_path: Path) -> None:
     message = r"expected one array or OME-Zarr metadata, got the arrays: none; name one"
     with pytest.raises(UnreadableImageError, match=message):
         read_image(tmp_path / "a.zarr")
-    group.create_array("one", data=GREY)
-    group.create_array("two", data=GREY)
+    add_array(group, "one", GREY)
+    add_array(group, "two", GREY)
     with pytest.raises(UnreadableImageError, match=r"got the arrays: .*; name one, such as .*"):
         read_image(tmp_path / "a.zarr")
     group.attrs["plate"] = {"wells": []}
@@ -478,8 +486,27 @@ def test_pictures_have_one_level(tmp_path: Path) -> None:
             read_image(tmp_path / name, level=1)
 
 
-def test_the_endings_are_those_that_are_read() -> None:
-    assert {".tif", ".png", ".jpg", ".zarr"} <= set(images.IMAGE_SUFFIXES)
+def with_pillow(path: Path) -> None:
+    Image.fromarray(GREY).save(path)
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    ".tif": lambda path: tifffile.imwrite(path, GREY),
+    ".tiff": lambda path: tifffile.imwrite(path, GREY),
+    ".png": with_pillow,
+    ".jpg": with_pillow,
+    ".jpeg": with_pillow,
+    ".webp": with_pillow,
+    ".bmp": with_pillow,
+    ".zarr": lambda path: zarr.create_array(path, data=GREY),
+}
+
+
+def test_the_endings_are_those_that_are_read(tmp_path: Path) -> None:
+    assert set(IMAGE_SUFFIXES) == set(WRITERS)
+    for suffix, write in WRITERS.items():
+        write(tmp_path / f"a{suffix}")
+        assert read_image(tmp_path / f"a{suffix}").shape[:2] == GREY.shape
 
 
 def test_real_pictures(test_data: Path) -> None:

@@ -24,9 +24,10 @@ from sam_plugins.model.weights.registry import ModelEntry
 
 @dataclass
 class FileServer:
-    """Serves one file; how, its fields say."""
+    """Serves one file, and other content at addresses ``elsewhere``; how, its fields say."""
 
     content: bytes
+    elsewhere: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
     claimed_start: int | None = None
     cut_after: list[int] = field(default_factory=list)
@@ -66,22 +67,23 @@ def server() -> Iterator[FileServer]:
                 if status != 200:
                     self.send_error(status)
                     return
+            content = state.elsewhere.get(self.path, state.content)
             start = 0
             if wanted and state.ranges:
                 start = int(wanted.removeprefix("bytes=").rstrip("-"))
-                if start >= len(state.content):
+                if start >= len(content):
                     self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(state.content)}")
+                    self.send_header("Content-Range", f"bytes */{len(content)}")
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
                 shown = start if state.claimed_start is None else state.claimed_start
                 self.send_response(206)
-                size = len(state.content)
+                size = len(content)
                 self.send_header("Content-Range", f"bytes {shown}-{size - 1}/{size}")
             else:
                 self.send_response(200)
-            body = state.content[start:]
+            body = content[start:]
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if state.cut_after:

@@ -19,6 +19,7 @@ import torch
 from sam_plugins.errors import (
     CheckpointError,
     ForeignCheckpointError,
+    MemoryLimitError,
     OutputError,
     UnsafeCheckpointError,
 )
@@ -224,6 +225,65 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         read_weight_file(tmp_path)
 
 
+OUT_OF_MEMORY = [
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 240000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    RuntimeError("unable to mmap 240001343 bytes from file <a.pth>: Cannot allocate memory (12)"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 240000000 bytes."),
+    OSError(errno.ENOMEM, "some words"),
+    MemoryError("Cannot allocate memory (os error 12)"),
+    safetensors.SafetensorError("The paging file is too small for this operation (os error 1455)"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=repr)
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_memory_that_runs_out_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / "whole.pth"
+    if form == "safetensors":
+        safetensors.torch.save_file(STATE, path)
+    else:
+        torch.save(STATE, path, _use_new_zipfile_serialization=form == "zip")
+    monkeypatch.setattr(torch, "load", fail)
+    monkeypatch.setattr(safetensors, "safe_open", fail)
+    with pytest.raises(
+        MemoryLimitError,
+        match=r"reading the weights .*whole\.pth \(0 MB\) ran out of memory; .*'mobile_sam' need",
+    ):
+        read_weight_file(path)
+
+
+def test_memory_for_single_precision_may_be_missing_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OUT_OF_MEMORY[0]
+
+    torch.save(STATE, tmp_path / "a.pth")
+    monkeypatch.setattr(torch.Tensor, "float", fail)
+    with pytest.raises(MemoryLimitError, match="reading the weights"):
+        read_weight_file(tmp_path / "a.pth")
+
+
+def test_memory_for_a_copy_to_write_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OUT_OF_MEMORY[0]
+
+    monkeypatch.setattr(torch.Tensor, "clone", fail)
+    with pytest.raises(MemoryLimitError, match=r"preparing the model file .*ran out of memory"):
+        save_model_file(tmp_path / "a.safetensors", STATE, PASSPORT)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_file_of_ours_comes_back(tmp_path: Path) -> None:
     path = save_model_file(tmp_path / "new" / "tiny.safetensors", STATE, PASSPORT)
     file = read_weight_file(path)
@@ -278,15 +338,37 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(OutputError, match=r"cannot write the model file .*No space left on device"):
+    with pytest.raises(OutputError, match=r"cannot write .*a\.safetensors: the disk is full; free"):
         save_model_file(path, {}, PASSPORT)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_safetensors_cannot_write_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise safetensors.SafetensorError("I/O error: broken")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(OutputError, match=r"cannot write .*: I/O error: broken; free some space"):
+        save_model_file(tmp_path / "a.safetensors", STATE, PASSPORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+def test_a_model_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = save_model_file(tmp_path / "a.safetensors", STATE, PASSPORT)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_folder_that_is_a_file_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot write the model file"):
+    with pytest.raises(OutputError, match=r"cannot create the folder .* a file of that name"):
         save_model_file(tmp_path / "file" / "a.safetensors", STATE, PASSPORT)
 
 

@@ -125,6 +125,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     state["pos_embed"] = torch.rand(1, 16, 8)
     with pytest.raises(ForeignCheckpointError, match="a square grid of positions, got 16"):
         mae_start(state, TINY)
+    for name, shape, count in (("pos_embed", (17,), 3), ("patch_embed.proj.weight", (8, 192), 4)):
+        with pytest.raises(
+            ForeignCheckpointError, match=rf"{name} of an MAE checkpoint has {count} axes, got the"
+        ):
+            mae_start({**mae_state(), name: torch.rand(shape)}, TINY)
     torch.save({"fc.weight": torch.ones(1)}, tmp_path / "other.pth")
     with pytest.raises(
         ForeignCheckpointError, match=r"other.pth: expected an MAE checkpoint.*cls_token is missing"

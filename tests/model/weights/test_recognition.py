@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -15,12 +16,22 @@ from sam_plugins.model.networks.config import (
     SAM_VIT_B,
     SAM_VIT_H,
     SAM_VIT_L,
+    MaskDecoderConfig,
     PromptEncoderConfig,
     SamConfig,
     TinyVitConfig,
     VitConfig,
 )
 from sam_plugins.model.weights.recognition import matching_state, recognise
+
+TINY_VIT = TinyVitConfig(
+    embed_dims=(8, 16, 24, 32),
+    depths=(1, 2, 1, 3),
+    num_heads=(2, 2, 3, 4),
+    window_sizes=(7, 3, 5, 4),
+    mlp_ratio=2.0,
+    out_dim=32,
+)
 
 
 def meta_state(config: SamConfig) -> dict[str, Tensor]:
@@ -57,15 +68,7 @@ def test_a_vit_with_one_kind_of_attention(
 
 
 def test_every_number_of_a_tiny_vit_is_read(tiny_config: SamConfig) -> None:
-    encoder = TinyVitConfig(
-        embed_dims=(8, 16, 24, 32),
-        depths=(1, 2, 1, 3),
-        num_heads=(2, 2, 3, 4),
-        window_sizes=(7, 3, 5, 4),
-        mlp_ratio=2.0,
-        out_dim=32,
-    )
-    config = SamConfig(encoder, tiny_config.prompt_encoder, tiny_config.mask_decoder)
+    config = SamConfig(TINY_VIT, tiny_config.prompt_encoder, tiny_config.mask_decoder)
     assert recognise(meta_state(config)) == config
 
 
@@ -108,6 +111,56 @@ def test_an_incomplete_sam_is_not_called_foreign(tiny_state: dict[str, Tensor]) 
     state = {n: t for n, t in tiny_state.items() if n.startswith("image_encoder")}
     with pytest.raises(CheckpointError, match=r"begin like a SAM but prompt_encoder\S+ is missing"):
         recognise(state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "shape", "reason"),
+    [
+        ("vit", "patch_embed.proj.weight", (7,), r"should have 4 axes, not the shape \(7,\)"),
+        ("vit", "pos_embed", (), "tuple index out of range"),
+        ("vit", "blocks.1.attn.rel_pos_h", (5,), r"should have 2 axes, not the shape \(5,\)"),
+        ("vit", "blocks.0.attn.rel_pos_h", (5, 0), "by zero"),
+        ("vit", "patch_embed.proj.weight", (0, 3, 16, 16), "by zero"),
+        ("vit", "neck.0.weight", (), "tuple index out of range"),
+        ("tiny_vit", "layers.1.blocks.0.attn.attention_biases", (4,), "should have 2 axes"),
+        ("tiny_vit", "layers.1.blocks.0.attn.proj.weight", (0, 0), "by zero"),
+    ],
+)
+def test_shapes_that_no_sam_has_are_foreign(
+    tiny_config: SamConfig, kind: str, name: str, shape: tuple[int, ...], reason: str
+) -> None:
+    config = tiny_config
+    if kind == "tiny_vit":
+        config = dataclasses.replace(config, image_encoder=TINY_VIT)
+    state = meta_state(config)
+    assert f"image_encoder.{name}" in state
+    state[f"image_encoder.{name}"] = torch.empty(shape, device="meta")
+    with pytest.raises(
+        ForeignCheckpointError, match=rf"names of a SAM, but shapes that none has \(.*{reason}"
+    ):
+        recognise(state)
+
+
+def test_a_vit_without_blocks_is_foreign(tiny_state: dict[str, Tensor]) -> None:
+    state = {n: t for n, t in tiny_state.items() if not n.startswith("image_encoder.blocks.")}
+    with pytest.raises(ForeignCheckpointError, match=r"\(image_encoder has no blocks\)"):
+        recognise(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mask_decoder": MaskDecoderConfig(num_heads=5)},
+        {"mask_decoder": MaskDecoderConfig(num_heads=0)},
+        {"mask_decoder": MaskDecoderConfig(mlp_dim=-1)},
+        {"prompt_encoder": PromptEncoderConfig(mask_in_dim="many")},  # type: ignore[arg-type]
+    ],
+)
+def test_numbers_that_make_no_network_are_foreign(
+    tiny_config: SamConfig, tiny_state: dict[str, Tensor], change: dict[str, Any]
+) -> None:
+    with pytest.raises(ForeignCheckpointError, match="shapes that none has"):
+        matching_state(dataclasses.replace(tiny_config, **change), tiny_state)
 
 
 def test_an_instance_decoder_needs_its_passport(tiny_state: dict[str, Tensor]) -> None:

@@ -13,8 +13,10 @@ they are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import threading
@@ -37,6 +39,8 @@ from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.io.atomic import TEMPORARY_SUFFIX, atomic_path
 from sam_plugins.model.networks.config import Preprocessing
 
+_LOG = logging.getLogger(__name__)
+
 DEFAULT_MEMORY_BYTES = 512 * 2**20
 DEFAULT_DISK_BYTES = 4 * 2**30
 
@@ -45,6 +49,17 @@ _SUFFIX = ".embedding"  # safetensors behind a digest
 _LOCK_NAME = ".eviction.lock"
 _KEY = re.compile(r"[0-9a-f]{16,128}")
 _ABANDONED_SECONDS = 3600
+# What will not pass by itself; anything else costs one embedding its place on the disk.
+_LASTING_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EFBIG,
+)
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -102,7 +117,10 @@ class EmbeddingCache:
     Files are written under a temporary name and carry a digest of their content: half files and
     damaged ones are computed again. Threads that ask for the same key at the same time wait for one
     computation. Processes may compute the same key twice; whoever finishes last writes the same
-    content. Only the eviction takes a lock between processes, and skips its turn when it is taken.
+    content, or leaves what is there where the system does not let a file be replaced while another
+    process reads it (Windows). A disk that is full or may not be written to is not tried again; of
+    other failures to write, which may pass, only the log tells. Only the eviction takes a lock
+    between processes, and skips its turn when it is taken.
     """
 
     def __init__(
@@ -272,7 +290,7 @@ class EmbeddingCache:
         return packed
 
     def _keep_on_disk(self, key: str, packed: _Packed) -> None:
-        """Write an embedding to disk; when that fails, warn once and use memory from then on."""
+        """Write an embedding to disk; where that is of no use, warn once and stop trying."""
         path = self._path(key)
         if path is None or not self._is_disk_writable:
             return
@@ -280,37 +298,55 @@ class EmbeddingCache:
         if len(content) > self.max_disk_bytes:
             return
         try:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"cannot create {path.parent}: {error.strerror}") from error
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path, flush=False) as temporary:
                 temporary.write_bytes(content)
-        except OutputError as error:
-            with self._lock:
-                is_first, self._is_disk_writable = self._is_disk_writable, False
-            if is_first:
-                warnings.warn(
-                    f"embeddings are kept in memory only: {error}", CacheWarning, stacklevel=4
-                )
+        except OSError as error:
+            self._stop_writing(f"cannot create {path.parent}: {error.strerror}")
             return
+        except OutputError as error:
+            # What is there has the same content: Windows keeps it while another process reads it.
+            if not path.is_file():
+                if getattr(error.__cause__, "errno", None) in _LASTING_ERRORS:
+                    self._stop_writing(str(error))
+                else:
+                    _LOG.warning("an embedding is kept in memory only: %s", error)
+                return
         self._evict()
 
+    def _stop_writing(self, reason: str) -> None:
+        """Use memory only from now on, and say so once."""
+        with self._lock:
+            is_first, self._is_disk_writable = self._is_disk_writable, False
+        if is_first:
+            warnings.warn(
+                f"embeddings are kept in memory only: {reason}", CacheWarning, stacklevel=5
+            )
+
     def _evict(self) -> None:
-        """Remove the least recently used files while there are too many, and abandoned ones."""
+        """Make room, unless another process is just doing that."""
         if self.directory is None:
             return
         lock = filelock.FileLock(self.directory / _LOCK_NAME, timeout=0)
-        with contextlib.suppress(OSError, filelock.Timeout), lock:
-            self._sweep()
-            files = sorted(self._files(), key=lambda file: file[2])
-            total = sum(size for _, size, _ in files)
-            for path, size, _ in files:
-                if total <= self.max_disk_bytes:
-                    break
-                with contextlib.suppress(OSError):  # open elsewhere (Windows): next time
-                    path.unlink()
-                    total -= size
+        try:
+            with lock:
+                self._make_room()
+        except NotImplementedError:  # older filelock, on a disk that knows no locks
+            self._make_room()
+        except OSError:  # taken (filelock.Timeout is one), or a disk that may only be read
+            return
+
+    def _make_room(self) -> None:
+        """Remove the least recently used files while there are too many, and abandoned ones."""
+        self._sweep()
+        files = sorted(self._files(), key=lambda file: file[2])
+        total = sum(size for _, size, _ in files)
+        for path, size, _ in files:
+            if total <= self.max_disk_bytes:
+                break
+            with contextlib.suppress(OSError):  # open elsewhere (Windows): next time
+                path.unlink()
+                total -= size
 
     def _sweep(self) -> None:
         """Remove temporary files that a crash left behind."""

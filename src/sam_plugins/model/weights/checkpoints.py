@@ -6,13 +6,14 @@ unpickler only, which builds tensors and runs nothing else.
 
 from __future__ import annotations
 
-import os
+import contextlib
+import errno
 import pickle
 import re
+import stat
 import struct
-import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,9 +26,11 @@ from torch import Tensor
 from sam_plugins.errors import (
     CheckpointError,
     ForeignCheckpointError,
+    MemoryLimitError,
     OutputError,
     UnsafeCheckpointError,
 )
+from sam_plugins.model.io.atomic import atomic_path, make_folder
 from sam_plugins.model.weights.passport import METADATA_KEY, Passport
 
 # Where training programs put the weights among other things, the likeliest first.
@@ -35,6 +38,10 @@ _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "sam", "n
 _ENCODER = "image_encoder."
 # How PyTorch's restricted unpickler names what it will not build.
 _CODE = re.compile(r"(?:GLOBAL|unrecognized function|allowlisted via \S+ but got) (\S+)")
+# How PyTorch and safetensors say that memory ran out: allocators, mapping, Windows.
+_NO_MEMORY = re.compile(
+    r"can(?:'t|not) allocate memory|(?:not enough|out of) memory|paging file is too small", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,8 @@ def read_weight_file(path: Path) -> WeightFile:
         If the file holds no dictionary of tensors.
     CheckpointError
         If the file is missing, empty, cut short, or no weight file at all.
+    MemoryLimitError
+        If the weights do not fit into memory.
     """
     kind = _kind_of(path)
     if kind == "safetensors":
@@ -84,10 +93,7 @@ def read_weight_file(path: Path) -> WeightFile:
     content = _read_torch(path, is_zip=kind == "zip")
     state_dict, left_aside = _find_state_dict(content, path)
     state_dict, beside = _strip_prefix(state_dict, path)
-    return WeightFile(
-        {name: _as_float32(tensor) for name, tensor in state_dict.items()},
-        left_aside=(*left_aside, *beside),
-    )
+    return WeightFile(_as_float32(state_dict, path), left_aside=(*left_aside, *beside))
 
 
 def save_model_file(
@@ -124,31 +130,24 @@ def save_model_file(
         If the suffix is another one, or a weight is not finite or does not fit ``dtype``.
     OutputError
         If the file cannot be written.
+    MemoryLimitError
+        If there is no memory for a copy of the weights in ``dtype``.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"a model file must end in .safetensors, got {path.name!r}")
-    tensors = {name: _for_disk(name, tensor, dtype) for name, tensor in state_dict.items()}
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-        temporary = Path(name)
-        safetensors.torch.save_file(tensors, temporary, {METADATA_KEY: passport.to_json()})
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # On the disk before it gets its name.
-        temporary.chmod(0o644)  # A temporary file is private; a model is not.
-        temporary.replace(path)
-        temporary = None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise OutputError(
-            f"cannot write the model file {path} ({getattr(error, 'strerror', None) or error}): "
-            "free some space or choose another folder"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with _enough_memory(f"preparing the model file {path}"):
+        tensors = {name: _for_disk(name, tensor, dtype) for name, tensor in state_dict.items()}
+    make_folder(path.parent)
+    with atomic_path(path) as temporary:
+        permissions = stat.S_IMODE(temporary.stat().st_mode)
+        try:
+            safetensors.torch.save_file(tensors, temporary, {METADATA_KEY: passport.to_json()})
+            temporary.chmod(permissions)  # safetensors 0.8 puts a private file in its place.
+        except safetensors.SafetensorError as error:
+            raise OutputError(
+                f"cannot write {path}: {error}; free some space or choose another folder"
+            ) from error
     return path
 
 
@@ -206,13 +205,16 @@ def _kind_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
 def _read_safetensors(path: Path) -> WeightFile:
     """Read a safetensors file, ours or another's."""
     try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        with (
+            _enough_memory_to_read(path),
+            safetensors.safe_open(path, framework="pt", device="cpu") as file,
+        ):
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     document = metadata.get(METADATA_KEY)
-    state_dict = {name: _as_float32(tensor) for name, tensor in tensors.items()}
+    state_dict = _as_float32(tensors, path)
     if document is None:
         state_dict, left_aside = _strip_prefix(state_dict, path)
         return WeightFile(state_dict, left_aside=left_aside)
@@ -229,10 +231,11 @@ def _read_torch(path: Path, *, is_zip: bool) -> object:
     # Mapping needs a path, and for a path PyTorch believes the suffix ".safetensors".
     can_map = is_zip and path.suffix != ".safetensors"
     try:
-        if can_map:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with _enough_memory_to_read(path):
+            if can_map:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = _CODE.search(str(error))
         if wanted is None:
@@ -359,6 +362,30 @@ def _strip_common(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     return state_dict
 
 
-def _as_float32(tensor: Tensor) -> Tensor:
+def _as_float32(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return floating tensors in float32, others as they are."""
-    return tensor.float() if tensor.is_floating_point() else tensor
+    with _enough_memory_to_read(path):
+        return {
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in state_dict.items()
+        }
+
+
+def _enough_memory_to_read(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Return :func:`_enough_memory` for a file of weights."""
+    return _enough_memory(f"reading the weights {path} ({path.stat().st_size / 1e6:.0f} MB)")
+
+
+@contextlib.contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    """Tell memory that ran out from files that are damaged: both come as the same exceptions."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError, safetensors.SafetensorError) as error:
+        is_memory = isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
+        if not is_memory and _NO_MEMORY.search(str(error)) is None:
+            raise
+        raise MemoryLimitError(
+            f"{what} ran out of memory; close other programs, or take a smaller model: 'default' "
+            "and 'mobile_sam' need the least"
+        ) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -101,7 +103,7 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _require_room(entry, target)
-        with filelock.FileLock(f"{target}.lock"):
+        with _alone(target):
             if not target.is_file():  # Another process may have finished while we waited.
                 _download(entry, target, transfer)
     except OSError as error:
@@ -185,6 +187,20 @@ def _require_room(entry: ModelEntry, target: Path) -> None:
             f"where {free / 1e6:.0f} MB are free. Free some space or choose another folder with "
             f"the environment variable {HOME_VARIABLE}."
         )
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Hold the lock beside a file; on a disk that knows none the digest must show a clash."""
+    lock = filelock.FileLock(f"{target}.lock")
+    try:
+        lock.acquire()
+    except NotImplementedError:  # Newer releases of filelock lock in another way there.
+        _LOG.warning("the disk of %s knows no locks: do not download twice at once", target.parent)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _part_of(target: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from sam_plugins.errors import MissingExtraError
+import xxhash
 
 _CHUNK_BYTES = 1 << 20
 
@@ -42,7 +42,7 @@ def file_digests(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
     path : Path
         An existing file.
     algorithms : iterable of str
-        Names that :mod:`hashlib` or the package ``xxhash`` know: ``"sha256"``, ``"xxh128"``.
+        Names that :mod:`hashlib` or ``xxhash`` know: ``"sha256"``, ``"xxh128"``.
 
     Returns
     -------
@@ -51,8 +51,6 @@ def file_digests(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
 
     Raises
     ------
-    MissingExtraError
-        If an xxHash is asked for and the package ``xxhash`` is not installed.
     ValueError
         If an algorithm is unknown.
     """
@@ -66,19 +64,9 @@ def file_digests(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
 
 def _new_hasher(algorithm: str) -> _Hasher:
     """Return a fresh hasher."""
-    if algorithm.startswith("xxh"):
-        try:
-            import xxhash
-        except ImportError as error:
-            raise MissingExtraError(
-                f"this file is published with a checksum of kind {algorithm}, and the package "
-                "xxhash, which computes it, is not installed: pip install xxhash"
-            ) from error
-        factory: Callable[[], _Hasher] | None = getattr(xxhash, algorithm, None)
-    elif algorithm in hashlib.algorithms_available:
+    if algorithm in hashlib.algorithms_available:
         return hashlib.new(algorithm, usedforsecurity=False)
-    else:
-        factory = None
-    if factory is None:
-        raise ValueError(f"unknown hash algorithm {algorithm!r}; use sha256, md5 or xxh128")
-    return factory()
+    if algorithm in xxhash.algorithms_available:
+        factory: Callable[[], _Hasher] = getattr(xxhash, algorithm)
+        return factory()
+    raise ValueError(f"unknown hash algorithm {algorithm!r}; use sha256, md5 or xxh128")

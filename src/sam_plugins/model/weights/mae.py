@@ -94,6 +94,12 @@ def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None)
             "expected an MAE checkpoint (patch_embed.proj, pos_embed, cls_token, blocks.N), but "
             f"{', '.join(missing)} is missing; found {', '.join(sorted(state_dict)[:4])}, ..."
         )
+    for name, count in (("patch_embed.proj.weight", 4), ("pos_embed", 3)):
+        if state_dict[name].ndim != count:
+            raise ForeignCheckpointError(
+                f"{name} of an MAE checkpoint has {count} axes, got the shape "
+                f"{tuple(state_dict[name].shape)}: the file belongs to another program"
+            )
     embed_dim = state_dict["patch_embed.proj.weight"].shape[0]
     config = config or _config_of_width(embed_dim)
     blocks = {name: match for name in state_dict if (match := _BLOCK.match(name))}

@@ -92,6 +92,16 @@ def recognise(state_dict: Mapping[str, Tensor]) -> SamConfig:
         raise CheckpointError(
             f"the weights begin like a SAM but {error.args[0]} is missing: the file is not complete"
         ) from error
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise _misshapen(error) from error
+
+
+def _misshapen(error: Exception) -> ForeignCheckpointError:
+    """Return the error for the names of a SAM with shapes that no SAM has."""
+    return ForeignCheckpointError(
+        f"the weights have the names of a SAM, but shapes that none has ({error}): the file "
+        "belongs to another program, or to another version of the model"
+    )
 
 
 def matching_state(
@@ -116,12 +126,16 @@ def matching_state(
     Raises
     ------
     CheckpointError
-        If names are missing or left over, or a shape differs; the first few are named.
+        If names are missing or left over, or a shape differs; the first few are named. A
+        :class:`~sam_plugins.errors.ForeignCheckpointError` if no network has such numbers.
     """
     from sam_plugins.model.networks.builders import build_sam
 
-    with torch.device("meta"):  # Shapes without memory or random numbers.
-        expected = {name: tuple(t.shape) for name, t in build_sam(config).state_dict().items()}
+    try:
+        with torch.device("meta"):  # Shapes without memory or random numbers.
+            expected = {name: tuple(t.shape) for name, t in build_sam(config).state_dict().items()}
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+        raise _misshapen(error) from error
     left_aside = [name for name in state_dict if name not in expected and _DISPENSABLE.match(name)]
     found = {name: t for name, t in state_dict.items() if name not in left_aside}
     problems = [
@@ -182,12 +196,21 @@ def _count(names: Iterable[str], pattern: str) -> int:
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
+def _axes(shapes: Mapping[str, tuple[int, ...]], name: str, count: int) -> tuple[int, ...]:
+    """Return the shape of a tensor that must have ``count`` axes."""
+    if len(shapes[name]) != count:
+        raise ValueError(f"{name} should have {count} axes, not the shape {shapes[name]}")
+    return shapes[name]
+
+
 def _vit(shapes: Mapping[str, tuple[int, ...]]) -> VitConfig:
     """Read the numbers of a plain ViT; relative positions tell windows and heads."""
-    embed_dim, _, patch_size, _ = shapes["image_encoder.patch_embed.proj.weight"]
+    embed_dim, _, patch_size, _ = _axes(shapes, "image_encoder.patch_embed.proj.weight", 4)
     grid = shapes["image_encoder.pos_embed"][1]
     depth = _count(shapes, r"image_encoder\.blocks\.(\d+)\.")
-    tables = [shapes[f"image_encoder.blocks.{i}.attn.rel_pos_h"] for i in range(depth)]
+    if depth == 0:
+        raise ValueError("image_encoder has no blocks")
+    tables = [_axes(shapes, f"image_encoder.blocks.{i}.attn.rel_pos_h", 2) for i in range(depth)]
     spans = [(rows + 1) // 2 for rows, _ in tables]  # A span of s has 2 s - 1 relative positions.
     head_dim = tables[0][1]
     is_global = [span == grid for span in spans]
@@ -213,7 +236,7 @@ def _tiny_vit(shapes: Mapping[str, tuple[int, ...]]) -> TinyVitConfig:
     for stage in range(1, stages):
         attention = f"image_encoder.layers.{stage}.blocks.0.attn"
         dims.append(shapes[f"{attention}.proj.weight"][0])
-        head_count, offsets = shapes[f"{attention}.attention_biases"]
+        head_count, offsets = _axes(shapes, f"{attention}.attention_biases", 2)
         heads.append(head_count)
         windows.append(math.isqrt(offsets))  # One bias for each absolute offset in the window.
     return TinyVitConfig(

@@ -28,16 +28,19 @@ from sam_plugins.model.weights.loading import load_checkpoint
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "src/sam_plugins/model/weights/default/default.safetensors"
 FIGURES = REPOSITORY / "docs/explanation/shipped-model-figures.md"
-MEAN = "mean over sets"
 
 
 def metrics_of(report: Report) -> dict[str, dict[str, float]]:
-    """Return the means of a report by set, and over sets."""
+    """Return the means of a report by task and set, and over the sets of each task."""
+    summaries = [("prompts", report.prompts)] if report.prompts else []
+    summaries += [
+        ("automatic", one) for name, one in report.automatic.items() if name != FLOOR_NAME
+    ]
     metrics: dict[str, dict[str, float]] = {}
-    own = [summary for name, summary in report.automatic.items() if name != FLOOR_NAME]
-    for summary in [*([report.prompts] if report.prompts else []), *own]:
-        for name, figures in {**summary.sets, MEAN: summary.over_sets}.items():
-            metrics.setdefault(name, {}).update(_rounded(figures))
+    for task, summary in summaries:
+        mean = f"mean over {len(summary.sets)} sets"
+        for name, figures in {**summary.sets, mean: summary.over_sets}.items():
+            metrics[f"{task}, {name}"] = _rounded(figures)
     return metrics
 
 
@@ -84,10 +87,16 @@ def main() -> int:
     write_report(options.report, report)
     loaded = load_checkpoint(options.model)
     assert loaded.passport is not None
-    passport = replace(loaded.passport, metrics=metrics_of(report))
+    how = {"split": "val", "prompted_objects_of_a_picture": options.max_objects or "all"}
+    passport = replace(
+        loaded.passport,
+        metrics=metrics_of(report),
+        extra={**loaded.passport.extra, "measured": how},
+    )
     save_model_file(SHIPPED, loaded.state_dict, passport)
     FIGURES.write_text(to_markdown(report).replace("## default\n\n", ""), encoding="utf-8")
-    print(f"\n{SHIPPED.stat().st_size / 2**20:.1f} MiB, {passport.metrics[MEAN]}", file=sys.stderr)
+    means = {name: values for name, values in passport.metrics.items() if "mean over" in name}
+    print(f"\n{SHIPPED.stat().st_size / 2**20:.1f} MiB, {means}", file=sys.stderr)
     return 0
 
 

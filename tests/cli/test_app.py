@@ -7,14 +7,17 @@ import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sam_plugins import __version__
 from sam_plugins.cli import app, main
+from sam_plugins.cli.arguments import joined_negatives
 from sam_plugins.cli.console import in_bytes, say, table
 
+MODEL_ACTIONS = ("list", "download", "show", "convert")
 HEAVY = ("torch", "numpy", "scipy", "PIL", "tifffile", "zarr", "tqdm", "skimage")
 
 
@@ -64,11 +67,54 @@ def test_wrong_usage_leaves_with_2(
 
 
 def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("segment", "models", "info", "demo"):
+    for command in ("segment", "models", "evaluate", "info", "demo"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0
         assert "usage: sam-plugins" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["segment", "demo", "evaluate", "info", *(f"models {action}" for action in MODEL_ACTIONS)],
+)
+def test_every_option_is_in_the_reference(
+    command: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    options = set(re.findall(r"(?<!\w)--[a-z]+(?:-[a-z]+)*", capsys.readouterr().out))
+    page = (repository / "docs" / "reference" / "command-line.md").read_text("utf-8")
+    group, _, _ = command.partition(" ")
+    section = page.partition(f"## `{group}`")[2].partition("\n## ")[0] or page
+    named_by_letter = {"--help", "--output"}
+    assert not [option for option in options - named_by_letter if option not in section]
+
+
+def test_every_command_with_a_model_says_which_device_it_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("segment", "evaluate", "demo"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "(the first CUDA GPU, or the CPU where there is none)" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["--limits", "-160,240"], ["--limits=-160,240"]),
+        (["--limits", "-.5,1", "--point", "-1,-2"], ["--limits=-.5,1", "--point=-1,-2"]),
+        (["--limits=-1,2", "-3,4"], ["--limits=-1,2", "-3,4"]),
+        (["--max-objects", "-3"], ["--max-objects", "-3"]),
+        (["--json", "-o", "a,b"], ["--json", "-o", "a,b"]),
+        (["a.png", "-1,2"], ["a.png", "-1,2"]),
+        (["--", "--limits", "-1,2"], ["--", "--limits", "-1,2"]),
+    ],
+)
+def test_lists_that_begin_with_a_minus(typed: list[str], expected: list[str]) -> None:
+    assert joined_negatives(typed) == expected
 
 
 def replace_info(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:

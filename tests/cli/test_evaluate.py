@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from tests.labelled_sets import write_sets
 
 from sam_plugins.cli.app import main
+from sam_plugins.model.io.atomic import output_error
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import (
     InstanceDecoderConfig,
@@ -102,6 +108,116 @@ def test_wrong_usage(
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(data), *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_one_unreadable_picture_does_not_stop_the_others(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = data / "cells" / "val" / "images" / "a.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    report = tmp_path / "report.json"
+    arguments = [str(data), "--model", str(weights), "--max-objects", "1", "-o", str(report)]
+    assert main(["evaluate", *arguments]) == 1
+    printed, err = capsys.readouterr()
+    assert "| cells | 1 | 1 |" in printed
+    assert "| **mean over 2 sets** | 3 | 3 |" in printed
+    assert f"error: cannot read {broken}: " in err
+    assert f"3 of 4 measured, 1 failed: {broken}" in err
+    written = json.loads(report.read_text())
+    assert [failed["image"] for failed in written["data"]["failed"]] == [str(broken)]
+    assert set(written["seconds"]) == {"prompts", "automatic"}
+
+
+def test_a_picture_that_the_model_cannot_use_is_named(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, array in (
+        ("pictures", np.full((20, 30), np.nan, np.float32)),
+        ("labels", np.ones((20, 30), np.uint16)),
+    ):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", array)
+    arguments = [str(tmp_path / "pictures"), "--labels", str(tmp_path / "labels")]
+    assert main(["evaluate", *arguments, "--model", str(weights)]) == 1
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert re.search(r"error: .*a\.tif: .*finite", err)
+
+
+def test_a_model_that_cannot_do_everything_is_refused_first(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(SMALL, instance_decoder=None)
+    passport = Passport(name="mute", config=config, version="1", licence="Apache-2.0")
+    state = build_sam(config).state_dict()
+    weights = save_model_file(tmp_path / "mute.safetensors", state, passport)
+
+    def measured(*_: object, **__: object) -> None:
+        pytest.fail("something was measured before the model was refused")
+
+    command = ["evaluate", str(data), "--model", str(weights), "--max-objects", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr("sam_plugins.model.evaluation.measure.measure", measured)
+        for task in ("all", "automatic"):
+            assert main([*command, "--task", task]) == 1
+            message = (
+                "needs a model with an instance decoder, which mute-[0-9a-f]+ has not; measure"
+            )
+            assert re.search(message, capsys.readouterr().err)
+    assert main([*command, "--task", "prompts"]) == 0
+    assert "One prompt per object" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("missing/dir/r.json", "the folder does not exist; create it first"),
+        ("data", "a folder of that name exists; choose another name"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_first(
+    data: Path,
+    tmp_path: Path,
+    output: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--model", "no-such-model", "-o", str(tmp_path / output)]
+    assert main(["evaluate", str(data), *arguments]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert "no-such-model" not in err
+
+
+def test_a_disk_that_fills_up_does_not_cost_the_tables(
+    weights: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(path: str, content: bytes) -> None:
+        raise output_error(Path(path), OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr("sam_plugins.model.evaluation.report.write_bytes", full)
+    command = ["evaluate", str(data), "--model", str(weights), "--task", "prompts"]
+    assert main([*command, "--max-objects", "1", "-o", str(tmp_path / "r.json")]) == 1
+    printed, err = capsys.readouterr()
+    assert "| **mean over 2 sets** | 4 | 4 |" in printed
+    assert "the disk is full; free some space" in err
+
+
+def test_the_report_says_which_data(
+    weights: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--model", str(weights), "--task", "prompts", "--max-objects", "1", "--json"]
+    assert main(["evaluate", str(data), "--sets", "cells", "--split", "train", *options]) == 0
+    described = json.loads(capsys.readouterr().out)["data"]
+    assert described == {"folder": "data", "sets": ["cells"], "split": "train"}
+    monkeypatch.chdir(data / "cells" / "train" / "images")
+    assert main(["evaluate", ".", "--labels", "../labels", *options]) == 0
+    described = json.loads(capsys.readouterr().out)["data"]
+    assert described == {"folder": "images", "labels": "labels"}
 
 
 def test_an_unknown_set_is_one_line(

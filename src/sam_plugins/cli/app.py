@@ -20,10 +20,10 @@ from typing import TextIO
 
 from sam_plugins import __version__
 from sam_plugins.cli import demo, evaluate, info, models, segment
+from sam_plugins.cli.arguments import joined_negatives
 from sam_plugins.cli.console import complain
 from sam_plugins.errors import SamPluginsError
 
-EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code. Wrong usage leaves with ``SystemExit(2)``, as argparse does.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(joined_negatives(sys.argv[1:] if argv is None else argv))
     try:
         with _warnings_in_one_line():
             code: int = args.run(args)

@@ -4,9 +4,43 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Iterable
 
 _XY = 2
 _XYXY = 4
+_NEGATIVE_LIST = re.compile(r"-[\d.].*,.*")
+
+
+def joined_negatives(argv: Iterable[str]) -> list[str]:
+    """Return arguments with lists that begin with a minus tied to the option before them.
+
+    argparse takes ``-160,240`` for an option, but not ``--limits=-160,240``.
+
+    Examples
+    --------
+    >>> joined_negatives(["--limits", "-160,240", "ct.tif"])
+    ['--limits=-160,240', 'ct.tif']
+    """
+    joined: list[str] = []
+    for argument in argv:
+        is_tied = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]
+        if is_tied and "--" not in joined and _NEGATIVE_LIST.fullmatch(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command with a model has."""
+    parser.add_argument(
+        "--model", default="default", metavar="NAME", help="name or file of a model (%(default)s)"
+    )
+    parser.add_argument(
+        "--device", metavar="NAME",
+        help="cpu, cuda, cuda:1, mps (the first CUDA GPU, or the CPU where there is none)",
+    )  # fmt: skip
 
 
 def point(text: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import argparse
 import importlib.resources
 from pathlib import Path
 
+from sam_plugins.cli.arguments import add_model_options
 from sam_plugins.cli.console import say
 
 PICTURE = "ihc_colon.png"
@@ -22,23 +23,23 @@ def add_parser(
         description=__doc__,
     )
     parser.add_argument("-o", "--output", default="demo-output", metavar="DIR", help="%(default)s")
-    parser.add_argument("--model", default="default", help="name or file of a model (default)")
-    parser.add_argument("--device", default=None, help="cpu, cuda, mps (the best there is)")
+    add_model_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Segment the picture that comes with the package; return the exit code."""
     from sam_plugins.cli.core import PromptChoice
+    from sam_plugins.cli.failures import Failures
     from sam_plugins.cli.inputs import Job
     from sam_plugins.cli.segment import Summary, View, segment_jobs
 
-    summary = Summary()
+    summary = Summary(failures=Failures(args.debug))
     package = importlib.resources.files("sam_plugins")
     with importlib.resources.as_file(package / "data" / PICTURE) as picture:
         job = Job(picture, picture.stem, Path(args.output))
         segment_jobs([job], args.model, args.device, "auto", PromptChoice(), View(), summary)
-    if summary.failed:
+    if summary.failures:
         return 1
     done = summary.results[0]
     say(f"{done['objects']} objects in {done['seconds']:.1f} s with {summary.model_id}")

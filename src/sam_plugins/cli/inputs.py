@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_plugins.errors import OutputError, UnreadableImageError
+from sam_plugins.model.io.atomic import output_error
 from sam_plugins.model.io.images import IMAGE_SUFFIXES, is_image_folder
 
 RESULT_ENDINGS = {"labels": "_labels.tif", "overlay": "_overlay.png", "objects": "_objects.json"}
@@ -34,9 +35,13 @@ class Job:
         Raises
         ------
         OutputError
-            If a file exists that may hold somebody's work.
+            If a file exists that may hold somebody's work, or the names cannot be.
         """
-        existing = [path for path in self.results.values() if path.exists()]
+        results = self.results
+        try:
+            existing = [path for path in results.values() if path.exists()]
+        except OSError as error:
+            raise output_error(results["labels"], error) from error
         if existing and not self._is_untouched():
             raise OutputError(
                 f"{existing[0]} exists and was changed since it was written, or is not ours; "
@@ -44,11 +49,16 @@ class Job:
             )
 
     def _is_untouched(self) -> bool:
-        """Return whether the label image is still the one that the table was written for."""
+        """Return whether there is a table of ours, and no label image but the one that it names.
+
+        A machine that stopped while results got their names can have left a table alone.
+        """
+        digest = _digest_in(self.results["objects"])
         try:
-            table = json.loads(self.results["objects"].read_bytes())
-            return bool(table["labels_digest"] == file_digest(self.results["labels"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return digest is not None and digest == file_digest(self.results["labels"])
+        except FileNotFoundError:
+            return True
+        except OSError:
             return False
 
 
@@ -69,25 +79,39 @@ def find_images(named: str) -> list[Path]:
     Raises
     ------
     UnreadableImageError
-        If there is nothing of that name, or no image in the folder.
+        If a pattern matches nothing, a folder holds no image, or we may not look.
     """
     path = Path(named)
-    if path.is_dir() and not is_image_folder(path):
-        found = sorted(p for p in path.iterdir() if _looks_like_image(p))
-        if not found:
-            raise UnreadableImageError(
-                f"no image in the folder {path}; expected names ending in "
-                f"{', '.join(IMAGE_SUFFIXES)}"
-            )
-        return found
-    if not path.exists() and glob.has_magic(named):
+    if not _exists(path) and glob.has_magic(named):
         # Path.glob takes no absolute pattern
         matches = [Path(p) for p in glob.glob(named, recursive=True)]  # noqa: PTH207
-        found = sorted(p for p in matches if not _is_result(p))
+        found = sorted(p for p in matches if _result_ending(p) is None)
         if not found:
             raise UnreadableImageError(f"no file matches {named}; check the pattern")
         return found
-    return [path]
+    try:
+        if not path.is_dir() or is_image_folder(path):
+            return [path]
+        found = sorted(p for p in path.iterdir() if _looks_like_image(p))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not found:
+        raise UnreadableImageError(
+            f"no image in the folder {path}; expected names ending in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    return found
+
+
+def is_own_result(path: Path) -> bool:
+    """Return whether a file is a result of ours: a table beside it says so.
+
+    A shell that expands ``*.tif`` names the label images of an earlier run, too.
+    """
+    ending = _result_ending(path)
+    if ending is None:
+        return False
+    name = path.name.removesuffix(ending)
+    return _digest_in(path.with_name(f"{name}{RESULT_ENDINGS['objects']}")) is not None
 
 
 def plan_jobs(images: Sequence[Path], folder: Path) -> list[Job]:
@@ -127,15 +151,47 @@ def result_name(image: Path) -> str:
     return image.stem or name
 
 
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file or folder, as far as we may look."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if glob.has_magic(str(path)):
+            return False
+        raise _unreadable(path, error) from error
+    return True
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableImageError:
+    """Return the error for what cannot even be looked at."""
+    remedy = "check the name"
+    if isinstance(error, PermissionError):
+        remedy = "ask its owner for permission, or name pictures elsewhere"
+    return UnreadableImageError(f"cannot read {path}: {error.strerror or error}; {remedy}")
+
+
 def _looks_like_image(path: Path) -> bool:
     """Return whether something in a folder is to be segmented."""
-    if path.name.startswith(".") or _is_result(path):
+    if path.name.startswith(".") or _result_ending(path) is not None:
         return False
-    if path.is_dir():
-        return is_image_folder(path)
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    is_named_so = path.suffix.lower() in IMAGE_SUFFIXES
+    try:
+        return is_image_folder(path) if path.is_dir() else is_named_so
+    except OSError:  # we may not look into it: what is named like an image fails by its own name
+        return is_named_so
 
 
-def _is_result(path: Path) -> bool:
-    """Return whether a file is a result of ours."""
-    return path.name.endswith(tuple(RESULT_ENDINGS.values()))
+def _result_ending(path: Path) -> str | None:
+    """Return the ending by which a file is named like a result of ours."""
+    return next((end for end in RESULT_ENDINGS.values() if path.name.endswith(end)), None)
+
+
+def _digest_in(table_path: Path) -> str | None:
+    """Return the digest of the label image that a table of ours was written for."""
+    try:
+        digest = json.loads(table_path.read_bytes())["labels_digest"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return digest if isinstance(digest, str) else None

@@ -6,20 +6,15 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import (
-    complain,
-    is_terminal,
-    mention,
-    say_json,
-    step_progress,
-    with_progress,
-)
-from sam_plugins.errors import MemoryLimitError, SamPluginsError, UnusableImageError
+from sam_plugins.cli.console import mention, say_json, step_progress, with_progress
+from sam_plugins.cli.failures import SMALLER_COPY, Failures
+from sam_plugins.errors import SamPluginsError, UnreadableImageError, UnusableImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,12 +43,7 @@ class Summary:
 
     model_id: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-
-    def add_failure(self, image: object, error: SamPluginsError) -> None:
-        """Report a failure and go on."""
-        complain(f"error: {error}")
-        self.failed.append({"image": str(image), "error": str(error)})
+    failures: Failures = field(default_factory=Failures)
 
 
 def add_parser(
@@ -76,14 +66,13 @@ def add_parser(
     parser.add_argument(
         "-o", "--output", required=True, metavar="DIR", help="folder of the results"
     )
-    parser.add_argument("--model", default="default", help="name or file of a model (default)")
+    arguments.add_model_options(parser)
     parser.add_argument(
         "--mode",
         choices=MODES,
         default="auto",
         help="without prompts: points from the model's own instance decoder (auto), or a grid",
     )
-    parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, mps (the best there is)")
     _add_prompts(parser)
     _add_view(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
@@ -138,14 +127,15 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box)
-    summary = Summary()
+    summary = Summary(failures=Failures(args.debug))
     jobs = _plan(args.images, Path(args.output), summary, overwrite=args.overwrite)
     if jobs:
         segment_jobs(jobs, args.model, args.device, args.mode, prompts, view, summary)
     if args.json:
-        say_json({"model": summary.model_id, "results": summary.results, "failed": summary.failed})
-    _summarise(summary)
-    return 1 if summary.failed else 0
+        failed = summary.failures.entries
+        say_json({"model": summary.model_id, "results": summary.results, "failed": failed})
+    summary.failures.summarise(len(summary.results), "segmented")
+    return 1 if summary.failures else 0
 
 
 def segment_jobs(
@@ -164,13 +154,8 @@ def segment_jobs(
     core = load_core(model, device)
     summary.model_id = core.model_id
     for job in with_progress(jobs, "image"):
-        try:
+        with summary.failures.caught(job.image, partial(_smaller, job.image, view)):
             summary.results.append(_segment_one(job, core, mode, prompts, view))
-        except SamPluginsError as error:
-            summary.add_failure(job.image, error)
-        except MemoryError as error:
-            reason = f"not enough memory for {job.image}; try --level 1, a crop or a smaller model"
-            summary.add_failure(job.image, MemoryLimitError(f"{reason} ({error})"))
 
 
 def load_core(model: str, device: str | None) -> Core:
@@ -182,14 +167,20 @@ def load_core(model: str, device: str | None) -> Core:
 
 def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bool) -> list[Job]:
     """Return the jobs that can be tried; report what cannot."""
-    from sam_plugins.cli.inputs import find_images, plan_jobs
+    from sam_plugins.cli.inputs import find_images, is_own_result, plan_jobs
 
-    images: list[Path] = []
+    found: list[Path] = []
     for name in named:
         try:
-            images += find_images(name)
+            found += find_images(name)
         except SamPluginsError as error:
-            summary.add_failure(name, error)
+            summary.failures.add(name, error)
+    images = [image for image in found if not is_own_result(image)]
+    if len(images) < len(found):
+        mention(f"left out {len(found) - len(images)} results of earlier runs")
+    if found and not images:
+        reason = "it is a result of an earlier run; name the pictures themselves"
+        summary.failures.add(found[0], UnreadableImageError(f"cannot segment {found[0]}: {reason}"))
     jobs = []
     for job in plan_jobs(images, folder):
         try:
@@ -197,7 +188,7 @@ def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bo
                 job.refuse_to_overwrite()
             jobs.append(job)
         except SamPluginsError as error:
-            summary.add_failure(job.image, error)
+            summary.failures.add(job.image, error)
     return jobs
 
 
@@ -208,10 +199,7 @@ def _segment_one(
     start = time.perf_counter()
     rgb = _read_rgb(job.image, view)
     if prompts:
-        try:
-            found = core.prompted(rgb, prompts)
-        except ValueError as error:
-            raise SamPluginsError(f"{job.image}: {error}") from error
+        found = core.prompted(rgb, prompts)
     else:
         with step_progress(job.name) as progress:
             found = core.automatic(rgb, mode, progress)
@@ -226,6 +214,18 @@ def _segment_one(
     }
 
 
+def _smaller(path: Path, view: View) -> str:
+    """Say how a file could be segmented with less memory."""
+    from sam_plugins.model.io.images import open_image
+
+    coarser = view.level + 1
+    try:
+        with open_image(path, level=coarser, axes=view.axes):
+            return f"take a coarser level of its pyramid with --level {coarser}"
+    except SamPluginsError:
+        return SMALLER_COPY
+
+
 def _read_rgb(path: Path, view: View) -> npt.NDArray[np.uint8]:
     """Return what the model sees of a file."""
     from sam_plugins.model.inference.rgb import channel_indices, to_rgb
@@ -233,7 +233,7 @@ def _read_rgb(path: Path, view: View) -> npt.NDArray[np.uint8]:
 
     with open_image(path, level=view.level, axes=view.axes) as image:
         picture = image.plane(view.plane)
-    limits = None if view.limits is None else view.limits
+    limits = view.limits
     try:
         channels = (
             picture.default_channels
@@ -272,9 +272,10 @@ def _describe(job: Job, core: Core, prompts: PromptChoice, mode: str, view: View
 
 
 def _write(job: Job, rgb: npt.NDArray[np.uint8], found: Found, described: dict[str, Any]) -> int:
-    """Write the results, the table last: where it is, everything is. Return how many objects."""
+    """Write the results, all of them or none; return how many objects there are."""
     from sam_plugins.cli.inputs import file_digest
     from sam_plugins.model.inference.overlay import draw_overlay
+    from sam_plugins.model.io.atomic import files_together
     from sam_plugins.model.io.labels import (
         describe_objects,
         write_labels,
@@ -282,19 +283,15 @@ def _write(job: Job, rgb: npt.NDArray[np.uint8], found: Found, described: dict[s
         write_picture,
     )
 
-    results = job.results
     objects = describe_objects(found.labels, found.scores, found.points_xy)
-    write_labels(results["labels"], found.labels)
-    write_picture(results["overlay"], draw_overlay(rgb, found.labels))
-    described = {**described, "labels_digest": file_digest(results["labels"])}
+    overlay = draw_overlay(rgb, found.labels)
     height, width = found.labels.shape
-    write_objects(results["objects"], objects, size_hw=(height, width), source=described)
+    # the table first: where the labels are, it says whose they are
+    kinds = ("objects", "overlay", "labels")
+    with files_together([job.results[kind] for kind in kinds]) as paths:
+        staged = dict(zip(kinds, paths, strict=True))
+        write_labels(staged["labels"], found.labels)
+        write_picture(staged["overlay"], overlay)
+        described = {**described, "labels_digest": file_digest(staged["labels"])}
+        write_objects(staged["objects"], objects, size_hw=(height, width), source=described)
     return len(objects)
-
-
-def _summarise(summary: Summary) -> None:
-    """Say how many worked, where it matters."""
-    done, failed = len(summary.results), len(summary.failed)
-    if failed and (done or failed > 1 or is_terminal()):
-        names = ", ".join(failure["image"] for failure in summary.failed)
-        complain(f"{done} of {done + failed} segmented, {failed} failed: {names}")

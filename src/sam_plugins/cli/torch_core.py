@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.cli.core import Found, Progress, PromptChoice
-from sam_plugins.model.inference.automatic import segment
+from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
-from sam_plugins.model.inference.predict import Model, encode_image, load_model, predict_masks
-from sam_plugins.model.inference.types import Prompts
+from sam_plugins.model.inference.predict import Model, encode_rgb, load_model, predict_masks
+from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.weights.paths import embeddings_directory
-
-AS_IT_IS = (0, 255)
-"""Limits that change nothing: contrast was decided when the file was read."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +24,8 @@ class TorchCore:
 
     @classmethod
     def load(cls, name_or_path: str, device: str | None) -> TorchCore:
-        """Load a model by name or file onto a device (the best one by default)."""
-        model = (
-            load_model(name_or_path) if device is None else load_model(name_or_path, device=device)
-        )
-        return cls(model, EmbeddingCache(embeddings_directory()))
+        """Load a model by name or file onto a device; by default the first CUDA GPU or the CPU."""
+        return cls(load_model(name_or_path, device=device), EmbeddingCache(embeddings_directory()))
 
     @property
     def model_id(self) -> str:
@@ -40,21 +34,23 @@ class TorchCore:
 
     def automatic(self, rgb: npt.NDArray[np.uint8], mode: str, progress: Progress | None) -> Found:
         """Return all objects of a picture."""
-        found = segment(rgb, self.model, mode=mode, limits=AS_IT_IS, progress=progress)
+        if mode == "auto":
+            require_instance_decoder(self.model)  # before the slow part
+        found = segment_embedding(self.model, self._encoded(rgb), mode=mode, progress=progress)
         return Found(found.labels, found.scores, found.points_xy)
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture, each by its most confident mask."""
-        key = embedding_key(rgb, self.model.preprocessing, self.model_id)
-        embedding = self.cache.get_or_compute(
-            key,
-            lambda: encode_image(self.model, rgb, limits=AS_IT_IS),
+        answer = predict_masks(self.model, self._encoded(rgb), as_prompts(prompts))
+        return painted(answer.best())
+
+    def _encoded(self, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
+        """Return the embedding of what the model sees, which was decided when the file was read."""
+        return self.cache.get_or_compute(
+            embedding_key(rgb, self.model.preprocessing, self.model_id),
+            lambda: encode_rgb(self.model, rgb),
             device=self.model.device,
         )
-        prediction = predict_masks(self.model, embedding, as_prompts(prompts))
-        best = prediction.iou_predictions.argmax(axis=1)
-        each = np.arange(len(best))
-        return painted(prediction.masks[each, best], prediction.iou_predictions[each, best])
 
 
 def as_prompts(choice: PromptChoice) -> Prompts:
@@ -68,9 +64,11 @@ def as_prompts(choice: PromptChoice) -> Prompts:
     )
 
 
-def painted(masks: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32]) -> Found:
-    """Return masks of shape (N, H, W) as one label image, where the more confident one wins."""
-    labels = np.zeros(masks.shape[1:], np.int32)
+def painted(answer: MaskPrediction) -> Found:
+    """Return the one mask of each object as a label image, where the more confident one wins."""
+    scores = answer.iou_predictions[:, 0]
+    labels = np.zeros(answer.original_size_hw, np.int32)
     for index in np.argsort(scores, kind="stable"):
-        labels[masks[index]] = index + 1
+        window, mask = answer.window_mask(index)
+        labels[window][mask] = index + 1
     return Found(labels, scores)

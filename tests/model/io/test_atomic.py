@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.io import atomic
-from sam_plugins.model.io.atomic import atomic_path, make_folder, write_bytes
+from sam_plugins.model.io.atomic import (
+    atomic_path,
+    files_together,
+    make_folder,
+    output_error,
+    require_writable,
+    write_bytes,
+)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -100,6 +108,45 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
         write_bytes(tmp_path / ("a" * 300), b"")
 
 
+# The numbers by which Windows reports the same three, and a file that a viewer holds open.
+ENTRY_NOT_FOUND, ACCESS_DENIED, SHARING_VIOLATION, INVALID_NAME = 3, 5, 32, 123
+
+
+def from_windows(number: int, winerror: int) -> OSError:
+    error = OSError(number, "as Windows says it")
+    error.winerror = winerror
+    return error
+
+
+def test_what_windows_says(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for name, error, message in (
+        ("file/a", from_windows(errno.ENOENT, ENTRY_NOT_FOUND), "part of the path is a file, not"),
+        ("no/a", from_windows(errno.ENOENT, ENTRY_NOT_FOUND), "the folder does not exist; create"),
+        ("folder", from_windows(errno.EACCES, ACCESS_DENIED), "a folder of that name exists"),
+        ("n" * 300, from_windows(errno.EINVAL, INVALID_NAME), "the name is too long; choose a sh"),
+        ("file", from_windows(errno.EACCES, SHARING_VIOLATION), "has it open, .*; close it there"),
+        ("file", from_windows(errno.EACCES, ACCESS_DENIED), "has it open, .*; close it there"),
+        ("new", from_windows(errno.EACCES, ACCESS_DENIED), "you may not write there; choose anot"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            raise output_error(tmp_path / name, error)
+
+
+def test_a_parent_that_windows_finds_to_be_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+
+    def refuse(self: Path, **_: object) -> None:
+        raise FileExistsError(errno.EEXIST, "as Windows says it")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match="part of the path is a file, not a folder"):
+        make_folder(tmp_path / "file" / "b")
+
+
 def test_folders_are_made_with_their_parents(tmp_path: Path) -> None:
     assert make_folder(tmp_path / "a" / "b").is_dir()
     assert make_folder(tmp_path / "a" / "b").is_dir()
@@ -119,3 +166,188 @@ def test_the_content_reaches_the_disk_before_the_name(
     monkeypatch.setattr(Path, "replace", recorded)
     write_bytes(tmp_path / "a", b"x")
     assert order == ["fsync", "replace"]
+
+
+# ------------------------------------------------------------------------------ files together
+
+NAMES = ("first", "second", "third")
+
+
+def write_together(folder: Path, content: bytes, error: BaseException | None = None) -> None:
+    with files_together([folder / name for name in NAMES]) as staged:
+        for path in staged:
+            path.write_bytes(content)
+        assert [path.name for path in staged] == list(NAMES)
+        if error is not None:
+            raise error
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(params=[(), NAMES, ("second",)], ids=["new", "again", "one of them"])
+def older(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, bytes]:
+    """What is in the folder already."""
+    for name in request.param:
+        (tmp_path / name).write_bytes(b"old")
+    return contents(tmp_path)
+
+
+def test_files_appear_together(tmp_path: Path, older: dict[str, bytes]) -> None:
+    write_together(tmp_path, b"new")
+    assert contents(tmp_path) == dict.fromkeys(NAMES, b"new")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_files_that_are_not_complete_change_nothing(
+    tmp_path: Path, older: dict[str, bytes], error: type[BaseException]
+) -> None:
+    with pytest.raises(error):
+        write_together(tmp_path, b"new", error())
+    assert contents(tmp_path) == older
+
+
+def test_a_file_that_was_not_written_changes_nothing(
+    tmp_path: Path, older: dict[str, bytes]
+) -> None:
+    def forget_the_second() -> None:
+        with files_together([tmp_path / name for name in NAMES]) as staged:
+            staged[0].write_bytes(b"new")
+            staged[2].write_bytes(b"new")
+
+    with pytest.raises(OutputError, match=r"cannot write .*second: .*; create it first"):
+        forget_the_second()
+    assert contents(tmp_path) == older
+
+
+@pytest.mark.parametrize("is_moved", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("which", range(6))
+def test_every_moment_of_getting_names_has_a_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int, is_moved: bool
+) -> None:
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"old")
+    real = Path.replace
+    count = iter(range(100))
+
+    def interrupted(self: Path, target: Path) -> Path:
+        is_now = next(count) == which
+        moved = real(self, target) if is_moved or not is_now else target
+        if is_now:
+            raise KeyboardInterrupt
+        return moved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_together(tmp_path, b"new")
+    assert contents(tmp_path) == dict.fromkeys(NAMES, b"old")
+
+
+def test_what_a_machine_that_stops_leaves_has_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+    left: list[set[str]] = []
+
+    def recorded(self: Path, target: Path) -> Path:
+        moved = real(self, target)
+        left.append({path.name for path in tmp_path.iterdir() if path.is_file()})
+        return moved
+
+    monkeypatch.setattr(Path, "replace", recorded)
+    write_together(tmp_path, b"old")
+    write_together(tmp_path, b"new")
+    assert len(left) == 9
+    assert all("first" in names for names in left if names)
+
+
+def test_a_file_that_cannot_be_replaced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"old")
+    real = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self == tmp_path / "second":
+            raise from_windows(errno.EACCES, SHARING_VIOLATION)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    message = r"cannot write .*second: another program has it open, .*; close it there"
+    with pytest.raises(OutputError, match=message):
+        write_together(tmp_path, b"new")
+    assert contents(tmp_path) == dict.fromkeys(NAMES, b"old")
+
+
+def test_an_older_file_that_cannot_be_put_back_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "third").write_bytes(b"old")
+    real = Path.replace
+
+    def once(self: Path, target: Path) -> Path:
+        if self != tmp_path / "third":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", once)
+    with pytest.raises(OutputError, match=r"cannot write .*first: "):
+        write_together(tmp_path, b"new")
+    (kept,) = tmp_path.rglob("third")
+    assert kept.read_bytes() == b"old"
+    assert not list(tmp_path.rglob("first"))
+
+
+def test_a_folder_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "work").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*second: a folder of that name exists"):
+        write_together(tmp_path, b"new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["second", "work"]
+
+
+def test_errors_name_the_file_and_not_where_it_is_prepared(tmp_path: Path) -> None:
+    named = tmp_path / "a.txt"
+    message = rf"^cannot write {re.escape(str(named))}: the disk is full"
+    with (
+        pytest.raises(OutputError, match=message),
+        files_together([named]) as (staged,),
+    ):
+        write_half(staged, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def test_files_together_need_a_folder_that_exists(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"first: the folder does not exist; create it first"):
+        write_together(tmp_path / "no", b"")
+    for paths in ([], [tmp_path / "a", tmp_path / "b" / "a"]):
+        with (
+            pytest.raises(ValueError, match="paths must be files of one folder, got"),
+            files_together(paths),
+        ):
+            pass
+
+
+# ------------------------------------------------------------------------------ asking first
+
+
+def test_what_can_be_written_later(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    require_writable(tmp_path / "a")
+    require_writable(tmp_path / "b")
+    assert contents(tmp_path) == {"a": b"old"}
+
+
+def test_what_can_never_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for named, message in (
+        ("no/a", "the folder does not exist; create it first"),
+        ("file/a", "part of the path is a file, not a folder"),
+        (".", "a folder of that name exists; choose another name"),
+        ("n" * 300, "the name is too long; choose a shorter one"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            require_writable(tmp_path / named)
+    assert files_in(tmp_path) == ["file"]

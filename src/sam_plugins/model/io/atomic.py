@@ -6,13 +6,15 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sam_plugins.errors import OutputError
 
 TEMPORARY_SUFFIX = ".part"
-"""Ending of the hidden files that are being written; whoever finds an old one may delete it."""
+"""Ending of the hidden files and folders of what is being written; an old one may be deleted."""
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -24,7 +26,11 @@ _REMEDIES = {
     errno.ENOTDIR: "part of the path is a file, not a folder; choose another folder",
     errno.EISDIR: "a folder of that name exists; choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.EBUSY: "another program has it open, or it is write-protected; close it there, or "
+    "choose another folder",
 }
+_LONGEST_NAME = 255
+_WINDOWS_REFUSALS = (5, 32)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
 
 
 @contextlib.contextmanager
@@ -58,9 +64,9 @@ def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator
     out).
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    temporary = _temporary_name(target)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        _create(temporary)
         yield temporary
         if flush:
             _flush(temporary)
@@ -71,6 +77,80 @@ def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator
     except BaseException:
         _remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def files_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]]:
+    """Write files that belong together; they get their names when all of them are complete.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Files of one folder, in the order in which they appear. Older files of these names stay
+        untouched until all new ones are complete.
+
+    Yields
+    ------
+    list of Path
+        Where to write them: the same names, in the same order, in a hidden folder beside.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written; the older ones are as they were then.
+    ValueError
+        If there are no paths, or of more than one folder.
+
+    Notes
+    -----
+    No file system renames several files in one step. The older ones are set aside, the last of
+    ``paths`` first, then the new ones take their places, the first of ``paths`` first; an
+    exception in between, Ctrl-C included, is followed by the way back. Only a machine that stops in
+    this moment can leave a part of them, and the first of ``paths`` is in every such part.
+    """
+    targets = [Path(path) for path in paths]
+    if len({target.parent for target in targets}) != 1:
+        raise ValueError(f"paths must be files of one folder, got {[str(t) for t in targets]}")
+    folder = targets[0].parent
+    staging = folder / f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+    new, old = staging / "new", staging / "old"
+    try:
+        for made in (staging, new, old):
+            made.mkdir()
+        yield [new / target.name for target in targets]
+        _exchange(targets, new, old)
+        shutil.rmtree(old, ignore_errors=True)
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(new), str(folder))) from error
+    except OSError as error:
+        raise output_error(targets[0], error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        for made in (old, staging):
+            # not empty only where an older file could not be put back: it is kept
+            with contextlib.suppress(OSError):
+                made.rmdir()
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
+
+    Raises
+    ------
+    OutputError
+        As :func:`atomic_path` would raise it in the end. Nothing is left behind.
+    """
+    target = Path(path)
+    temporary = _temporary_name(target)
+    try:
+        _refuse_folder(target)
+        if len(target.name) > _LONGEST_NAME:  # the temporary one is shorter
+            raise output_error(target, OSError(errno.ENAMETOOLONG, ""))
+        _create(temporary)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        _remove(temporary)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -97,6 +177,8 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
+        if not folder.exists():  # Windows says so of a file among the parents
+            raise output_error(folder, NotADirectoryError(errno.ENOTDIR, "")) from error
         raise OutputError(
             f"cannot create the folder {folder}: a file of that name exists; choose another name"
         ) from error
@@ -107,9 +189,68 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """Return the error that tells the user why ``path`` cannot be written and what to do."""
-    remedy = _REMEDIES.get(error.errno or 0)
+    remedy = _REMEDIES.get(_cause(path, error))
     reason = remedy or f"{error.strerror or error}; try another folder"
     return OutputError(f"cannot write {path}: {reason}")
+
+
+def _cause(path: Path, error: OSError) -> int:
+    """Return the error number that POSIX has for what Windows may report under another one."""
+    number = error.errno or 0
+    if number in {errno.ENOENT, errno.EINVAL} and len(path.name) > _LONGEST_NAME:
+        return errno.ENAMETOOLONG
+    with contextlib.suppress(OSError):
+        if number == errno.ENOENT and any(parent.is_file() for parent in path.parents):
+            return errno.ENOTDIR
+        if getattr(error, "winerror", None) in _WINDOWS_REFUSALS:
+            if path.is_dir():
+                return errno.EISDIR
+            if path.is_file():
+                return errno.EBUSY
+    return number
+
+
+def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
+    """Set the older files aside and name the new ones, or leave everything as it was."""
+    moves: list[tuple[Path, Path]] = []
+
+    def move(source: Path, destination: Path, named: Path) -> None:
+        moves.append((source, destination))  # noted first: Ctrl-C may come right after the move
+        try:
+            source.replace(destination)
+        except OSError as error:
+            raise output_error(named, error) from error
+
+    try:
+        for target in reversed(targets):
+            _refuse_folder(target)
+            if target.exists():
+                move(target, old / target.name, target)
+        for target in targets:
+            move(new / target.name, target, target)
+    except BaseException:
+        for source, destination in reversed(moves):
+            with contextlib.suppress(OSError):
+                if not source.exists():
+                    destination.replace(source)
+        raise
+
+
+def _refuse_folder(path: Path) -> None:
+    """Refuse to replace a folder by a file."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise output_error(path, IsADirectoryError(errno.EISDIR, ""))
+
+
+def _temporary_name(target: Path) -> Path:
+    """Return the hidden name beside a file under which it is written."""
+    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+
+
+def _create(path: Path) -> None:
+    """Create an empty file with the permissions that any new file gets."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 def _flush(path: Path) -> None:

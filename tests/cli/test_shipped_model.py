@@ -1,0 +1,118 @@
+"""The commands with the model that ships with the package, from files to files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import tifffile
+from PIL import Image
+
+from sam_plugins.cli import main, torch_core
+
+
+@pytest.fixture
+def coin(tmp_path: Path) -> Path:
+    """One coin, about 50 pixels wide, with what lies around it."""
+    path = tmp_path / "coin.png"
+    Image.fromarray(skimage.data.coins()[10:90, 60:160]).save(path)
+    return path
+
+
+def labels_of(out: Path, name: str) -> Any:
+    return tifffile.imread(out / f"{name}_labels.tif")
+
+
+def test_the_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = re.match(r"(\d+) objects in \d+\.\d s with default-[0-9a-f]{12}\n", out)
+    assert found is not None, out
+    assert int(found[1]) >= 10
+    labels = labels_of(tmp_path / "demo-output", "ihc_colon")
+    assert labels.max() == int(found[1])
+    table = json.loads((tmp_path / "demo-output" / "ihc_colon_objects.json").read_text())
+    assert [one["label"] for one in table["objects"]] == list(range(1, labels.max() + 1))
+    assert all(0 <= one["score"] <= 1 for one in table["objects"])
+
+
+def test_a_box_becomes_the_object_in_it(coin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["segment", str(coin), "-o", str(out), "--box", "17,5,77,65"]) == 0
+    labels = labels_of(out, "coin")
+    assert labels.shape == (80, 100)
+    rows, columns = np.mgrid[:80, :100]
+    expected = np.hypot(rows - 34, columns - 46) < 27
+    overlap = (expected & (labels == 1)).sum() / (expected | (labels == 1)).sum()
+    assert overlap > 0.5
+    (described,) = json.loads((out / "coin_objects.json").read_text())["objects"]
+    assert described["area"] == (labels == 1).sum()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "masks_each"),
+    [
+        (["--box", "17,5,77,65"], 1),
+        (["--box", "17,5,77,65", "--box", "0,0,20,20"], 1),
+        (["--point", "46,34", "--negative", "2,2"], 1),
+        (["--point", "46,34"], 3),
+    ],
+)
+def test_only_a_lone_point_may_mean_several_things(
+    coin: Path,
+    tmp_path: Path,
+    prompts: list[str],
+    masks_each: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[Any] = []
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        answers.append(predict(*arguments, **options))
+        return answers[-1]
+
+    predict = torch_core.predict_masks
+    monkeypatch.setattr(torch_core, "predict_masks", recorded)
+    assert main(["segment", str(coin), "-o", str(tmp_path / "out"), *prompts]) == 0
+    (answer,) = answers
+    assert answer.iou_predictions.shape[1] == masks_each
+    (described, *_) = json.loads((tmp_path / "out" / "coin_objects.json").read_text())["objects"]
+    assert described["score"] == pytest.approx(float(answer.iou_predictions[0].max()), abs=1e-6)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 100), (2, 100), (100, 2), (3, 3)])
+@pytest.mark.parametrize("prompts", [[], ["--mode", "grid"], ["--point", "1,0"]])
+def test_pictures_that_look_like_a_row_of_channels(
+    tmp_path: Path, size_hw: tuple[int, int], prompts: list[str]
+) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "thin.png")
+    out = tmp_path / "out"
+    assert main(["segment", str(tmp_path / "thin.png"), "-o", str(out), *prompts]) == 0
+    assert labels_of(out, "thin").shape == size_hw
+
+
+def test_a_picture_is_encoded_once(
+    coin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def counted(model: Any, rgb: Any) -> Any:
+        seen.append(rgb.shape)
+        return encode(model, rgb)
+
+    encode = torch_core.encode_rgb
+    monkeypatch.setattr(torch_core, "encode_rgb", counted)
+    command = ["segment", str(coin), "-o", str(tmp_path / "out")]
+    for prompts in ([], ["--point", "46,34"], ["--box", "17,5,77,65"], []):
+        assert main([*command, *prompts]) == 0
+    assert seen == [(80, 100, 3)]

@@ -99,6 +99,8 @@ class MaskDecoder(nn.Module):
         middle, fine = self.skips.project(features.skips, (height, width))
         # With the biases of the layers whose output they are added to, which then need none.
         grow_middle, _, _, grow_fine, _ = self.output_upscaling
+        assert isinstance(grow_middle.bias, Tensor)
+        assert isinstance(grow_fine.bias, Tensor)
         middle = middle + grow_middle.bias.to(middle.dtype)
         fine = fine + grow_fine.bias[:, None, None].to(fine.dtype)
         return PreparedImage(features, positions, (middle, fine))
@@ -256,7 +258,7 @@ class SkipFusion(nn.Module):
 
     def refine(self, image: Tensor) -> Tensor:
         """Add what a pixel's neighbours say: (N, D, H, W) to the same."""
-        found = self.refinement(image).relu_()
+        found: Tensor = self.refinement(image).relu_()
         # In place where no gradient needs it: a new map of this size costs more than the sum.
         return image + found if torch.is_grad_enabled() else found.add_(image)
 

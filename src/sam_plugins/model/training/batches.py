@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -23,16 +23,12 @@ _MAX_TRIES = 8
 
 @dataclass(frozen=True)
 class CropSize:
-    """One size of crops: pixels of a side, images in a batch, objects asked for in each image.
-
-    ``is_dense`` batches train the image encoder alone, which is fast: no prompt is decoded.
-    """
+    """One size of crops: pixels of a side, images in a batch, objects asked for in each image."""
 
     pixels: int
     images: int
     objects: int
     probability: float
-    is_dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class BatchOptions:
     ----------
     crop_sizes : tuple of CropSize
         A network that was trained on one size falters on another: every size that is used must be
-        trained. Decoding dominates where it happens, so large crops hold few objects.
+        trained. All cost about the same time.
     synthetic_share : float
         Share of pictures that are drawn and not photographed.
     set_shares : mapping of str to float
@@ -53,14 +49,10 @@ class BatchOptions:
     """
 
     crop_sizes: tuple[CropSize, ...] = (
-        CropSize(256, 12, 3, 0.18),
-        CropSize(384, 6, 3, 0.20),
-        CropSize(512, 4, 4, 0.14),
-        CropSize(768, 2, 4, 0.08),
-        CropSize(256, 16, 5, 0.15, is_dense=True),
-        CropSize(384, 8, 6, 0.12, is_dense=True),
-        CropSize(512, 5, 8, 0.09, is_dense=True),
-        CropSize(768, 2, 10, 0.04, is_dense=True),
+        CropSize(256, 10, 4, 0.38),
+        CropSize(384, 6, 3, 0.30),
+        CropSize(512, 4, 4, 0.20),
+        CropSize(768, 2, 4, 0.12),
     )
     synthetic_share: float = 0.08
     set_shares: Mapping[str, float] = field(
@@ -84,8 +76,6 @@ class TrainingBatch:
         False where the truth is not known.
     instance_targets : Tensor of shape (B, 4, H / 4, W / 4), float32
         From :func:`~sam_plugins.model.training.targets.instance_targets`.
-    is_dense : bool
-        Whether the image encoder is trained alone.
     """
 
     images: Tensor
@@ -93,12 +83,10 @@ class TrainingBatch:
     image_index: Tensor
     mask_known: Tensor
     instance_targets: Tensor
-    is_dense: bool = False
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Return the batch on another device."""
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        return TrainingBatch(*(value.to(device) for value in vars(self).values()))
 
 
 class BatchMaker:
@@ -136,8 +124,8 @@ class BatchMaker:
         digest = hashlib.blake2b(digest_size=32)
         for picture in self._pictures:
             digest.update(f"{picture.set_name}/{picture.id} {picture.rgb.shape}".encode())
-            digest.update(np.ascontiguousarray(picture.rgb))
-            digest.update(np.ascontiguousarray(picture.labels))
+            digest.update(picture.rgb.tobytes())
+            digest.update(picture.labels.tobytes())
         return digest.hexdigest()
 
     def batch(self, step: int) -> TrainingBatch:
@@ -149,7 +137,7 @@ class BatchMaker:
         crops: list[tuple[TrainingPicture, Crop]] = []
         while len(crops) < size.images:
             crops.append(self._crop(size, rng))
-        return replace(_collate(crops, rng), is_dense=size.is_dense)
+        return _collate(crops, rng)
 
     def _crop(self, size: CropSize, rng: np.random.Generator) -> tuple[TrainingPicture, Crop]:
         """Draw a crop with at least one object."""

@@ -23,8 +23,6 @@ class TrainingConfig:
     dense_steps : int
         First steps in which the image encoder learns from the instance decoder alone. What a fresh
         mask decoder asks of it is noise, from which it learns to ignore the picture.
-    click_head_steps : int
-        First steps in which the auxiliary head learns alone.
     warmup_steps : int
         Steps in which the learning rate rises from zero.
     final_share : float
@@ -42,7 +40,6 @@ class TrainingConfig:
     learning_rate: float = 3e-4
     weight_decay: float = 0.05
     dense_steps: int = 300
-    click_head_steps: int = 200
     warmup_steps: int = 200
     final_share: float = 0.02
     ema_decay: float = 0.998

@@ -24,8 +24,8 @@ class LossWeights:
 
     Parameters
     ----------
-    focal, dice, iou, instances, click : float
-        Terms of the sum; the last one is that of the auxiliary head.
+    focal, dice, iou, instances : float
+        Terms of the sum.
     focal_power : float
         How little the focal term cares about pixels that are nearly right. With SAM's 2, masks
         trained from scratch stay grey for thousands of steps.
@@ -43,7 +43,6 @@ class LossWeights:
     dice: float = 1.0
     iou: float = 4.0
     instances: float = 3.0
-    click: float = 1.0
     others: float = 0.05
     single: float = 0.3
     ambiguous: float = 0.3

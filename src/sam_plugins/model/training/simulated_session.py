@@ -11,14 +11,11 @@ from torch import Tensor
 from sam_plugins.model.networks.config import Preprocessing
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.auxiliary import ClickHead, draw_cells
 from sam_plugins.model.training.batches import TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.losses import (
     MaskLosses,
     instance_loss,
-    low_res_iou,
-    mask_losses,
     prompt_loss,
     reduce_masks,
 )
@@ -61,11 +58,7 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def simulate_session(
-    model: Sam,
-    batch: TrainingBatch,
-    config: TrainingConfig,
-    step: int,
-    click_head: ClickHead | None = None,
+    model: Sam, batch: TrainingBatch, config: TrainingConfig, step: int
 ) -> StepResult:
     """Run a simulated annotation session on a batch.
 
@@ -77,8 +70,6 @@ def simulate_session(
     config : TrainingConfig
     step : int
         Together with the seed, decides every prompt.
-    click_head : ClickHead, optional
-        Learns beside the network.
 
     Returns
     -------
@@ -91,9 +82,10 @@ def simulate_session(
     with autocast:
         features = model.encode(normalise(batch.images, model.config.preprocessing))
         maps = None if model.instance_decoder is None else model.instances(features)
-    encoded = features
     if maps is not None and step < config.dense_steps:
-        features = _detached(features)
+        features = ImageFeatures(
+            features.embedding.detach(), tuple(skip.detach() for skip in features.skips)
+        )
     values: dict[str, float] = {}
     loss = batch.images.new_zeros((), dtype=torch.float32)
     if maps is not None:
@@ -105,17 +97,6 @@ def simulate_session(
         batch.masks, reduce_masks(batch.masks), known[batch.image_index], batch.image_index
     )
     count = len(batch.masks)
-    if click_head is not None:
-        cells = draw_cells(objects.target, generator)
-        with autocast:
-            # What a fresh head asks of the encoder is noise.
-            seen = _detached(encoded) if step < config.click_head_steps else encoded
-            clicked = click_head(seen, cells, objects.image_index)
-        of_clicks = mask_losses(clicked, objects.target, objects.known, config.losses).mean()
-        values["click"] = float(low_res_iou(clicked, objects.target, objects.known).mean())
-        loss = loss + config.losses.click * of_clicks
-    if batch.is_dense:
-        return StepResult(loss, values | {"dense_loss": float(loss.detach())})
     rounds = 1 + int(rng.choice(len(config.prompts.rounds), p=config.prompts.rounds))
     # A crop stands for any part of a larger input.
     reach = np.maximum(0, model.prompt_encoder.image_size - np.array(batch.images.shape[:1:-1]))
@@ -131,13 +112,6 @@ def simulate_session(
         loss = loss + share * torch.stack([answer.total for answer in answers]).sum()
         values |= _named(name, answers)
     return StepResult(loss, values | {"loss": float(loss.detach()), "objects": float(count)})
-
-
-def _detached(features: ImageFeatures) -> ImageFeatures:
-    """Return features that pass no gradient on."""
-    return ImageFeatures(
-        features.embedding.detach(), tuple(skip.detach() for skip in features.skips)
-    )
 
 
 def _named(name: str, answers: list[MaskLosses]) -> dict[str, float]:

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from sam_plugins.errors import TrainingError
 from sam_plugins.model.io.atomic import atomic_path
-from sam_plugins.model.networks.config import PyramidConfig
 from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.auxiliary import ClickHead
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.recipe import TrainingRecipe
 
@@ -32,8 +30,6 @@ class TrainingState:
     ----------
     model : Sam
         Weights as the optimiser moves them.
-    click_head : ClickHead, optional
-        Trained beside a pyramid encoder, and no part of the result.
     average : dict of str to Tensor
         Exponential average of the state dict, which is what a run yields.
     optimizer : AdamW
@@ -42,7 +38,6 @@ class TrainingState:
     """
 
     model: Sam
-    click_head: ClickHead | None
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
@@ -51,15 +46,7 @@ class TrainingState:
     def fresh(cls, model: Sam, config: TrainingConfig) -> TrainingState:
         """Start at step 0 with the weights as they are."""
         average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        encoder = model.config.image_encoder
-        head = None
-        if isinstance(encoder, PyramidConfig):
-            head = ClickHead(encoder).to(next(model.parameters()).device)
-        return cls(model, head, average, make_optimizer(trained_parameters(model, head), config))
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Return all that is trained, by the names that a state file uses."""
-        return trained_parameters(self.model, self.click_head)
+        return cls(model, average, make_optimizer(model, config))
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -89,9 +76,7 @@ class TrainingState:
         """
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        if self.click_head is not None:
-            tensors |= {f"click_head.{k}": v for k, v in self.click_head.state_dict().items()}
-        for name, parameter in self.parameters().items():
+        for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
         # Copies in plain layout: safetensors refuses shared memory and channels-last strides.
@@ -127,9 +112,7 @@ class TrainingState:
             self.model.load_state_dict(_under("model.", tensors))
             for name, value in _under("average.", tensors).items():
                 self.average[name].copy_(value)
-            if self.click_head is not None:
-                self.click_head.load_state_dict(_under("click_head.", tensors))
-            for name, parameter in self.parameters().items():
+            for name, parameter in self.model.named_parameters():
                 moments = _under(f"optimizer.{name}.", tensors)
                 if not moments:
                     continue
@@ -140,21 +123,11 @@ class TrainingState:
         self.step = document["step"]
 
 
-def trained_parameters(model: Sam, click_head: ClickHead | None) -> dict[str, nn.Parameter]:
-    """Return the parameters of a network and of the head beside it."""
-    named = {f"model.{name}": value for name, value in model.named_parameters()}
-    if click_head is not None:
-        named |= {f"click_head.{name}": value for name, value in click_head.named_parameters()}
-    return named
-
-
-def make_optimizer(
-    parameters: Mapping[str, nn.Parameter], config: TrainingConfig
-) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Make AdamW, with decay for matrices and kernels only."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for name, parameter in parameters.items():
+    for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
         is_table = "embed" in name or name.endswith(("token.weight", "tokens.weight"))
         (decayed if is_matrix and not is_table else free).append(parameter)

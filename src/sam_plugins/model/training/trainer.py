@@ -101,7 +101,7 @@ def train_step(
     rate = config.learning_rate_at(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    result = simulate_session(state.model, batch, config, state.step, state.click_head)
+    result = simulate_session(state.model, batch, config, state.step)
     if not torch.isfinite(result.loss):
         raise TrainingError(
             f"the loss of step {state.step} is not a number; go on from the last state with a "
@@ -109,7 +109,7 @@ def train_step(
         )
     state.optimizer.zero_grad(set_to_none=True)
     result.loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.parameters().values(), config.max_gradient_norm)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
     state.optimizer.step()
     state.update_average(config.ema_decay_at(state.step))
     state.step += 1

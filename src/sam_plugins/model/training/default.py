@@ -19,6 +19,7 @@ from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import SHIPPED
 from sam_plugins.model.training.batches import BatchMaker, BatchOptions
 from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.packing import (
     MAX_BYTES,
     is_pack_of,
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A parent's mask decoder knows what it asks for.
         dense_steps=0 if options.start_from else TrainingConfig.dense_steps,
         warmup_steps=50 if options.start_from else TrainingConfig.warmup_steps,
+        # Masks that stand need no help against collapse, only a fair edge.
+        losses=LossWeights(background_areas=1.5) if options.start_from else LossWeights(),
     )
     torch.manual_seed(config.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())

@@ -67,10 +67,10 @@ class SeedOptions:
         Whether a piece of foreground without any maximum gets one point nevertheless.
     """
 
-    min_foreground: float = 0.5
+    min_foreground: float = 0.6
     min_strength: float = 0.2
-    min_prominence: float = 0.05
-    smoothing: float = 0.5
+    min_prominence: float = 0.15
+    smoothing: float = 1.0
     seed_every_component: bool = True
 
     def __post_init__(self) -> None:

@@ -220,6 +220,6 @@ SHIPPED = SamConfig(
     ),
     instance_decoder=InstanceDecoderConfig(hidden_dim=48),
     preprocessing=Preprocessing(
-        min_long_side=768, max_long_side=1024, max_enlargement=2.0, pad_to=32
+        min_long_side=768, max_long_side=1024, max_enlargement=3.0, pad_to=32
     ),
 )

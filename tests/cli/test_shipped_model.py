@@ -12,6 +12,7 @@ import pytest
 import skimage.data
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from sam_plugins.cli import main, torch_core
 
@@ -21,6 +22,19 @@ def coin(tmp_path: Path) -> Path:
     """One coin, about 50 pixels wide, with what lies around it."""
     path = tmp_path / "coin.png"
     Image.fromarray(skimage.data.coins()[10:90, 60:160]).save(path)
+    return path
+
+
+@pytest.fixture
+def nuclei(tmp_path: Path) -> Path:
+    """Bright discs on dark ground, the first around (46, 34) with a radius of 14 pixels."""
+    rows, columns = np.mgrid[:160, :200]
+    discs = [(46, 34, 14), (110, 50, 12), (70, 110, 15), (150, 120, 13)]
+    bright = np.max([np.hypot(columns - x, rows - y) < radius for x, y, radius in discs], axis=0)
+    noise = np.random.default_rng(0).normal(0, 4, bright.shape)
+    picture = ndimage.gaussian_filter(20 + 120.0 * bright, 1) + noise
+    path = tmp_path / "nuclei.png"
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
     return path
 
 
@@ -45,16 +59,16 @@ def test_the_demo(
     assert all(0 <= one["score"] <= 1 for one in table["objects"])
 
 
-def test_a_box_becomes_the_object_in_it(coin: Path, tmp_path: Path) -> None:
+def test_a_box_becomes_the_object_in_it(nuclei: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main(["segment", str(coin), "-o", str(out), "--box", "17,5,77,65"]) == 0
-    labels = labels_of(out, "coin")
-    assert labels.shape == (80, 100)
-    rows, columns = np.mgrid[:80, :100]
-    expected = np.hypot(rows - 34, columns - 46) < 27
+    assert main(["segment", str(nuclei), "-o", str(out), "--box", "30,18,62,50"]) == 0
+    labels = labels_of(out, "nuclei")
+    assert labels.shape == (160, 200)
+    rows, columns = np.mgrid[:160, :200]
+    expected = np.hypot(rows - 34, columns - 46) < 14
     overlap = (expected & (labels == 1)).sum() / (expected | (labels == 1)).sum()
-    assert overlap > 0.5
-    (described,) = json.loads((out / "coin_objects.json").read_text())["objects"]
+    assert overlap > 0.7
+    (described,) = json.loads((out / "nuclei_objects.json").read_text())["objects"]
     assert described["area"] == (labels == 1).sum()
 
 

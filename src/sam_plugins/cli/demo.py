@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
+import shutil
+import sys
 from pathlib import Path
 
 from sam_plugins.cli.arguments import add_model_options
@@ -49,5 +51,16 @@ def run(args: argparse.Namespace) -> int:
         ("objects", "score, area, box and mask of each object"),
     ):
         say(f"  {done['files'][kind]}  ({meaning})")
-    say("Now yours:  sam-plugins segment PICTURE -o results")
+    say(f"Now yours:  {_command()} segment PICTURE -o results")
     return 0
+
+
+def _command() -> str:
+    """Return how to call this program: by its path where the shell would not find it."""
+    if shutil.which("sam-plugins"):
+        return "sam-plugins"
+    beside = Path(sys.executable).with_name("sam-plugins")
+    try:
+        return str(beside.relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -21,8 +23,8 @@ from sam_plugins.model.training.targets import instance_targets
 
 Floats = npt.NDArray[np.float32]
 
-SHARP = SeedOptions(smoothing=0)
-ONLY_MAXIMA = SeedOptions(smoothing=0, seed_every_component=False)
+SHARP = SeedOptions(min_foreground=0.5, min_prominence=0.05, smoothing=0)
+ONLY_MAXIMA = replace(SHARP, seed_every_component=False)
 
 
 def line(values: list[float], foreground: list[float] | None = None) -> InstanceProbabilities:
@@ -79,7 +81,7 @@ def test_weak_maxima_are_none_unless_a_piece_has_no_other() -> None:
     maps = line([0.1, 0.15, 0.1, 0, 0.5, 0.9, 0.5], [1, 1, 1, 0, 1, 1, 1])
     assert columns_of(maps, ONLY_MAXIMA) == [5]
     assert columns_of(maps, SHARP) == [1, 5]
-    low = SeedOptions(smoothing=0, seed_every_component=False, min_strength=0.1)
+    low = replace(ONLY_MAXIMA, min_strength=0.1)
     assert columns_of(maps, low) == [1, 5]
 
 
@@ -94,7 +96,7 @@ def test_a_map_of_one_height_is_one_object() -> None:
 def test_smoothing_joins_what_noise_parted() -> None:
     noisy = line([0.2, 0.6, 0.8, 0.7, 0.8, 0.6, 0.2])
     assert columns_of(noisy, SHARP) == [2, 4]
-    assert columns_of(noisy, SeedOptions(smoothing=1)) == [3]
+    assert columns_of(noisy, replace(SHARP, smoothing=1)) == [3]
 
 
 def test_the_strongest_comes_first() -> None:
@@ -149,7 +151,7 @@ def test_regions_divide_the_foreground_among_the_points() -> None:
     maps = maps_of(labels)
     found = find_seeds(maps)
     regions = seed_regions(maps, found)
-    assert ((regions > 0) == (maps.foreground >= 0.5)).all()
+    assert ((regions > 0) == (maps.foreground >= SeedOptions().min_foreground)).all()
     for index, (row, column) in enumerate(found.cells_yx):
         assert regions[row, column] == index + 1
         true = labels[4 * row + 2, 4 * column + 2]

@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_plugins.model.networks.prompt_encoder import PromptEncoder, RandomFourierFeatures
+from sam_plugins.model.networks.prompt_encoder import (
+    EncodedPrompts,
+    PromptEncoder,
+    RandomFourierFeatures,
+)
 
 SIZE_HW = (6, 8)
 
@@ -25,6 +29,12 @@ def drawing_encoder() -> PromptEncoder:
     """The shipped model's."""
     torch.manual_seed(0)
     return PromptEncoder(16, 128, prompt_map_dims=(6, 4)).eval()
+
+
+def parts_of(encoded: EncodedPrompts) -> list[Tensor]:
+    """Return the tensors: tokens, dense embedding, and those of the drawing."""
+    drawn = encoded.drawn
+    return [encoded.tokens, encoded.dense, *([] if drawn is None else [drawn.skip, drawn.regions])]
 
 
 def encoding_of(encoder: PromptEncoder, x: float, y: float) -> Tensor:
@@ -120,8 +130,7 @@ def test_masks_are_dense_and_have_no_token(encoder: PromptEncoder) -> None:
     point = encoder(size_hw=SIZE_HW, points_xy=torch.zeros(2, 1, 2), point_labels=torch.ones(2, 1))
     empty = encoder.no_mask_embed.weight[0]
     torch.testing.assert_close(point.dense[1, :, 3, 4], empty)
-    assert point.skip is None
-    assert point.regions is None
+    assert point.drawn is None
 
 
 @pytest.mark.parametrize("which", ["encoder", "drawing_encoder"])
@@ -137,9 +146,8 @@ def test_a_batch_equals_the_loop(which: str, request: pytest.FixtureRequest) -> 
     batch = model(size_hw=SIZE_HW, **given)
     for i in range(3):
         one = model(size_hw=SIZE_HW, **{k: v[i : i + 1] for k, v in given.items()})
-        for together, alone in zip(batch, one, strict=True):
-            if together is not None:
-                torch.testing.assert_close(together[i : i + 1], alone)
+        for together, alone in zip(parts_of(batch), parts_of(one), strict=True):
+            torch.testing.assert_close(together[i : i + 1], alone)
 
 
 def test_a_drawing_encoder_has_no_use_for_padding(drawing_encoder: PromptEncoder) -> None:
@@ -150,13 +158,12 @@ def test_a_drawing_encoder_has_no_use_for_padding(drawing_encoder: PromptEncoder
         points_xy=torch.cat([points, torch.tensor([[[70.0, 10.0]]])], dim=1),
         point_labels=torch.tensor([[1, -1]]),
     )
-    for drawn in ("dense", "skip", "regions"):
-        torch.testing.assert_close(getattr(padded, drawn), getattr(plain, drawn))
+    for one, other in zip(parts_of(padded)[1:], parts_of(plain)[1:], strict=True):
+        torch.testing.assert_close(one, other)
     torch.testing.assert_close(padded.tokens[:, :2], plain.tokens)
-    assert plain.skip is not None
-    assert plain.skip.shape == (1, 6, 24, 32)
-    assert plain.regions is not None
-    assert plain.regions.shape == (1, 5, 24, 32)
+    assert plain.drawn is not None
+    assert plain.drawn.skip.shape == (1, 6, 24, 32)
+    assert plain.drawn.regions.shape == (1, 5, 24, 32)
 
 
 def test_frequencies_are_spread_when_asked() -> None:

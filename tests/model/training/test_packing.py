@@ -64,7 +64,7 @@ def test_what_is_packed_comes_back(data_dir: Path, tmp_path: Path) -> None:
     assert max(cells.rgb.shape) == 1024  # larger than the network sees: reduced
     assert cells.network_scale == 1
     assert street.rgb.shape == (200, 200, 3)
-    assert street.network_scale == 2  # enlarged, by no more than two
+    assert street.network_scale == 3  # enlarged, by no more than three
     assert (cells.is_upright, street.is_upright) == (False, True)
     truth = synthetic_picture(np.random.default_rng(0), 200)
     np.testing.assert_array_equal(street.labels, truth.labels)

@@ -130,11 +130,11 @@ class ContextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, H, W) to the same."""
         # In float32 on a CPU: PyTorch's depthwise convolution is twice as slow in bfloat16 there.
-        exact = x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.requires_grad
-        with torch.autocast(
-            x.device.type, enabled=not exact and torch.is_autocast_enabled(x.device.type)
-        ):
-            seen = self.depthwise(x.float() if exact else x)
+        if x.device.type == "cpu" and x.dtype == torch.bfloat16 and x.requires_grad:
+            with torch.autocast("cpu", enabled=False):
+                seen = self.depthwise(x.float())
+        else:
+            seen = self.depthwise(x)
         hidden = functional.gelu(self.expand(self.norm(seen)))
         added: Tensor = x + self.drop_path(scaled_convolution(hidden, self.reduce, self.scale))
         return added

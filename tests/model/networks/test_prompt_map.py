@@ -165,6 +165,17 @@ def test_a_window_says_what_the_whole_map_says(layer: PromptMap, kind: str) -> N
         torch.testing.assert_close(pasted, getattr(whole, name), rtol=1e-4, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_no_objects_and_no_points_are_drawn_too(layer: PromptMap) -> None:
+    labels = torch.zeros(0, 1, dtype=torch.int64)
+    drawn = layer(LARGE_HW, 0, torch.zeros(0, 1, 2), labels, None, None)
+    assert drawn.dense.shape == (0, 10, 40, 60)
+    box = torch.tensor([[1.0, 1.0, 9.0, 9.0]])
+    none = torch.zeros(1, 0, dtype=torch.int64)
+    beside = layer(LARGE_HW, 1, torch.zeros(1, 0, 2), none, box, None)
+    torch.testing.assert_close(beside.dense, layer(LARGE_HW, 1, None, None, box, None).dense)
+
+
 def test_a_window_over_most_of_the_map_is_not_worth_it(layer: PromptMap) -> None:
     box = torch.tensor([[10.0, 10.0, 900.0, 600.0]])
     assert drawn_window(LARGE_HW, 1, None, None, box) is None

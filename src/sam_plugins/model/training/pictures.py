@@ -55,11 +55,8 @@ class TrainingPicture:
         return counted
 
     @cached_property
-    def centres_xy(self) -> NDArray[np.float32]:
-        """Middle of the bounding box of every object there is, shape (n, 2)."""
+    def boxes_xyxy(self) -> NDArray[np.float32]:
+        """Bounding box of every object there is, shape (n, 4), edges of pixels."""
         windows = [window for window in ndimage.find_objects(self.labels) if window is not None]
-        middles = [
-            ((columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2)
-            for rows, columns in windows
-        ]
-        return np.array(middles, np.float32).reshape(-1, 2)
+        edges = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in windows]
+        return np.array(edges, np.float32).reshape(-1, 4)

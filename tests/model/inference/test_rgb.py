@@ -12,8 +12,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
-from sam_plugins.errors import UnusableImageError
+from sam_plugins.errors import UnreadableImageError, UnusableImageError
 from sam_plugins.model.inference import rgb as rgb_module
 from sam_plugins.model.inference.rgb import channel_indices, to_rgb
 
@@ -53,6 +54,87 @@ def test_alpha_is_dropped(photograph: npt.NDArray[np.uint8]) -> None:
 
 def test_channels_may_come_first(photograph: npt.NDArray[np.uint8]) -> None:
     np.testing.assert_array_equal(to_rgb(np.moveaxis(photograph, 2, 0)), photograph)
+
+
+@pytest.mark.parametrize("shape", [(2, 300, 3), (1, 70, 3), (3, 70, 4), (3, 70, 3), (1, 5, 4)])
+def test_a_last_axis_of_colours_wins(shape: tuple[int, ...]) -> None:
+    flat = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
+    np.testing.assert_array_equal(to_rgb(flat, limits=(0, 255)), flat[..., :3])
+
+
+def test_the_first_axis_counts_where_the_last_is_too_long(
+    photograph: npt.NDArray[np.uint8],
+) -> None:
+    strip = photograph[:, :5]
+    np.testing.assert_array_equal(to_rgb(np.moveaxis(strip, 2, 0)), strip)
+    narrow = np.moveaxis(photograph[:, :4], 2, 0)
+    expected = to_rgb(photograph[:, :4])
+    np.testing.assert_array_equal(to_rgb(narrow, channel_axis=0), expected)
+
+
+def picture_of(mode: str, colour: Any) -> Image.Image:
+    picture = Image.new(mode, (5, 4), colour)
+    if mode in {"P", "PA"}:
+        picture.putpalette([10, 200, 30] * 256)
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "rgb"),
+    [
+        ("P", 7, (10, 200, 30)),
+        ("PA", (7, 9), (10, 200, 30)),
+        ("LA", (90, 3), (90, 90, 90)),
+        ("CMYK", (255, 0, 255, 0), (0, 255, 0)),
+        ("HSV", (0, 0, 80), (80, 80, 80)),
+        ("1", 1, (255, 255, 255)),
+        ("L", 60, (60, 60, 60)),
+        ("I;16", 60, (60, 60, 60)),
+        ("I", 60, (60, 60, 60)),
+        ("F", 60.0, (60, 60, 60)),
+        ("RGBA", (1, 2, 3, 0), (1, 2, 3)),
+        ("RGBX", (1, 2, 3, 0), (1, 2, 3)),
+    ],
+)
+def test_pictures_of_pillow(mode: str, colour: Any, rgb: tuple[int, ...]) -> None:
+    limits = (0, 1) if mode == "1" else (0, 255)
+    result = to_rgb(picture_of(mode, colour), limits=limits)
+    assert result.shape == (4, 5, 3)
+    assert {tuple(pixel) for pixel in result.reshape(-1, 3).tolist()} == {rgb}
+
+
+def test_a_damaged_picture_of_pillow_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with (
+        Image.open(path) as picture,
+        pytest.raises(UnreadableImageError, match=r"cannot read .*a\.png: .*truncated.*copy it"),
+    ):
+        to_rgb(picture)
+
+
+def test_a_mask_that_hides_nothing_is_dropped() -> None:
+    grey = ramp(np.uint8)
+    np.testing.assert_array_equal(
+        to_rgb(np.ma.masked_array(grey, np.zeros(grey.shape, bool))), to_rgb(grey)
+    )
+
+
+def test_masked_pixels_are_no_values() -> None:
+    image = np.ma.masked_greater(ramp(np.uint16, 0, 1000), 500)
+    with pytest.raises(UnusableImageError, match=r"masked array with \d+ masked; .*filled\(np.nan"):
+        to_rgb(image)
+    # the remedy works
+    result = to_rgb(image.astype(float).filled(np.nan))
+    assert result.max() == 255
+    assert result[-1, -1, 0] == 0
+
+
+@pytest.mark.parametrize("start", [2**63 - 2**40, 2**63, 2**64 - 2**41])
+def test_integers_beyond_the_signed_range(start: int) -> None:
+    image = np.array([[start, start + 2**39, start + 2**40]], np.uint64)
+    assert to_rgb(image, percentiles=(0, 100))[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_the_8_bit_rule_is_a_span_of_64_levels() -> None:
@@ -320,10 +402,25 @@ def test_nothing_finite(value: float, limits: tuple[float, float] | None) -> Non
         to_rgb(np.full((5, 5), value), limits=limits)
 
 
-@pytest.mark.parametrize("image", [np.zeros((3, 3), complex), np.full((3, 3), "a")])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((3, 3), complex),
+        np.full((3, 3), "a"),
+        np.full((3, 3), 1, object),
+        np.zeros((3, 3), "M8[s]"),
+        np.zeros((3, 3), [("r", "u1"), ("g", "u1")]),
+    ],
+    ids=["complex", "text", "object", "time", "record"],
+)
 def test_values_that_are_no_intensities(image: npt.NDArray[Any]) -> None:
     with pytest.raises(UnusableImageError, match="boolean, integer or floating-point pixels, got"):
         to_rgb(image)
+
+
+def test_rows_of_unequal_length() -> None:
+    with pytest.raises(UnusableImageError, match="rows of equal length, got a list that NumPy ref"):
+        to_rgb([[1, 2], [3]])
 
 
 def test_many_channels_need_a_mapping() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,28 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: Any
     exif[0x0112] = orientation
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
     check(tmp_path / "a.png", turn(RGB))
+
+
+def test_exif_orientation_of_jpeg(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", exif=exif, quality=98)
+    result = read_image(tmp_path / "a.jpg").astype(int)
+    assert np.abs(result - np.rot90(smooth, -1)).max() <= 3
+
+
+def test_exif_orientation_of_a_16_bit_colour_png(tmp_path: Path) -> None:
+    import imagecodecs
+
+    deep = RNG.integers(0, 65536, (30, 20, 3), dtype=np.uint16)
+    content = imagecodecs.png_encode(deep)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])  # after the header
+    check(tmp_path / "a.png", np.rot90(deep, -1))
 
 
 @pytest.mark.parametrize("array", [GREY, GREY16, GREY > 100], ids=["8", "16", "1"])
@@ -422,6 +446,52 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("This is no picture.")
     with pytest.raises(UnreadableImageError, match=r"content is of no image format that we know"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["eps", "pdf", "ppm", "tga", "ico"])
+def test_formats_that_only_pillow_knows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RGB).save(path)
+    message = rf"a\.{suffix}: its content is of no image format that we know; .*; save it as one"
+    with pytest.raises(UnreadableImageError, match=message):
+        read_image(path)
+
+
+def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/was_run\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    Image.fromarray(RGB).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError, match="no image format that we know"):
+        read_image(tmp_path / "a.png")
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_gif_of_one_frame(tmp_path: Path) -> None:
+    Image.fromarray(RGB).quantize(16).save(tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as picture:
+        check(tmp_path / "a.gif", np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    for name in ("a.png", "b.png"):
+        with pytest.raises(
+            UnreadableImageError, match=rf"{name}: it is a pipe or a device and no f"
+        ):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["~nouser/x.png", "~/no such file.png"])
+def test_the_home_of_somebody_who_does_not_exist(name: str) -> None:
+    with pytest.raises(
+        UnreadableImageError, match=rf"cannot read {name}: no such file; check the n"
+    ):
+        read_image(name)
 
 
 def test_a_folder_that_is_no_image(tmp_path: Path) -> None:

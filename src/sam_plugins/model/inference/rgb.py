@@ -23,9 +23,11 @@ from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.io.modes import picture_pixels
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Limits: TypeAlias = tuple[float, float]
@@ -69,7 +71,9 @@ def to_rgb(
         slicing works (Zarr, Dask, memory maps) and is read in blocks. One channel is grey. Two
         channels become red and green. Three channels are RGB; four, channel axis last, are RGBA,
         whose alpha is dropped (as ``PIL.Image.convert("RGB")`` does). Any other number needs
-        ``channels``.
+        ``channels``. A ``PIL.Image`` of any mode is taken, too: palettes and CMYK become RGB, and
+        its pixels stay where they are (no EXIF orientation is applied). Of a masked array no pixel
+        may be masked.
     channels : int, sequence or array of int, or mapping of colour name to int, optional
         Which channels to show: one index (grey), up to three indices (red, green, blue), or a
         mapping such as ``{"red": 0, "cyan": 3}`` whose colours are added up. Colours are in
@@ -80,8 +84,10 @@ def to_rgb(
     percentiles : (float, float)
         Percent, 0 to 100: where the limits come from when none are given.
     channel_axis : int, optional
-        Axis of the channels. Guessed when not given: the shorter one of the first and the last
-        axis.
+        Axis of the channels. Guessed when not given: the last axis where it holds 4 or fewer, as
+        colour pictures have it, whatever the first axis holds; else the shorter one of the first
+        and the last axis. (3, 300, 4) is therefore RGBA of 3 rows; give the axis where that is
+        wrong.
 
     Returns
     -------
@@ -92,8 +98,10 @@ def to_rgb(
     Raises
     ------
     UnusableImageError
-        If the array is empty, holds no finite value, is not a picture, or has a number of channels
-        that nobody said how to show.
+        If the array is empty, masked, holds no finite value, is not a picture, or has a number of
+        channels that nobody said how to show.
+    UnreadableImageError
+        If a ``PIL.Image`` reads its pixels only now, from a damaged file.
     ValueError
         If ``channels``, ``limits``, ``percentiles`` or ``channel_axis`` do not fit the image.
     TypeError
@@ -161,8 +169,10 @@ def _as_sliceable(image: npt.ArrayLike | SliceableArray) -> SliceableArray:
             f"expected the pixels of a picture, got the name of a file, {name!r}; read the file "
             f"first: sam_plugins.read_image({name!r})"
         )
+    if isinstance(image, Image.Image):
+        image = picture_pixels(image)
     is_sliceable = hasattr(image, "shape") and isinstance(getattr(image, "dtype", None), np.dtype)
-    array = cast("SliceableArray", image if is_sliceable else np.asarray(image))
+    array = _without_mask(cast("SliceableArray", image if is_sliceable else _as_array(image)))
     shape = tuple(int(n) for n in array.shape)
     if len(shape) not in (2, 3):
         raise UnusableImageError(
@@ -179,6 +189,31 @@ def _as_sliceable(image: npt.ArrayLike | SliceableArray) -> SliceableArray:
             "convert it first (of complex values take the magnitude or the phase)"
         )
     return array
+
+
+def _as_array(image: npt.ArrayLike | SliceableArray) -> npt.NDArray[Any]:
+    """Return nested lists, or whatever else NumPy understands, as an array."""
+    try:
+        return np.asarray(image)
+    except ValueError as error:
+        raise UnusableImageError(
+            f"expected an array, or rows of equal length, got a {type(image).__name__} that NumPy "
+            f"refuses: {error}"
+        ) from error
+
+
+def _without_mask(image: SliceableArray) -> SliceableArray:
+    """Return a masked array without its mask, which must hide nothing."""
+    if not isinstance(image, np.ma.MaskedArray):
+        return image
+    hidden = int(np.ma.getmaskarray(image).sum())
+    if hidden:
+        raise UnusableImageError(
+            f"expected pixels that all have a value, got a masked array with {hidden} masked; give "
+            "them one, such as image.filled(0), or leave them out of the contrast with "
+            "image.astype(float).filled(np.nan)"
+        )
+    return image.data
 
 
 def _check_percentiles(percentiles: tuple[float, float]) -> None:
@@ -202,7 +237,7 @@ def _channel_axis(
         return channel_axis % ndim
     if ndim == 2:
         return None
-    axis = 0 if image.shape[0] < image.shape[2] else 2
+    axis = 0 if image.shape[2] > 4 and image.shape[0] < image.shape[2] else 2
     if channels is None and image.shape[axis] > 4:
         raise UnusableImageError(
             f"expected at most 4 channels, first or last, got shape {tuple(image.shape)}; "

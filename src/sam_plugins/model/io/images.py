@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ from PIL import UnidentifiedImageError
 
 from sam_plugins.errors import UnreadableImageError
 from sam_plugins.model.io.omezarr import is_zarr, open_zarr
-from sam_plugins.model.io.opened import OpenImage, Picture, decoding
+from sam_plugins.model.io.opened import ImageWarning, OpenImage, Picture, decoding
 from sam_plugins.model.io.pictures import open_picture
 from sam_plugins.model.io.tiff import is_tiff, open_tiff
 
-__all__ = ["IMAGE_SUFFIXES", "OpenImage", "Picture", "is_image_folder", "open_image", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageWarning",
+    "OpenImage",
+    "Picture",
+    "is_image_folder",
+    "open_image",
+    "read_image",
+]
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".zarr")
 """Endings by which images are found in a folder; a named file may have any ending."""
@@ -30,8 +39,8 @@ def open_image(
     Parameters
     ----------
     path : path-like
-        A TIFF (also OME, ImageJ, BigTIFF, pyramids), PNG, JPEG, WebP or BMP file, or the folder of
-        a Zarr array or OME-Zarr image. The format is recognised by content, not by name.
+        A TIFF (also OME, ImageJ, BigTIFF, pyramids), PNG, JPEG, WebP, BMP or GIF file, or the
+        folder of a Zarr array or OME-Zarr image. The format is recognised by content, not by name.
     level : int
         Level of a pyramid, 0 is the finest.
     axes : str, optional
@@ -47,7 +56,13 @@ def open_image(
     UnreadableImageError
         If there is no such file, or it cannot be decoded; names the file and the cause.
     UnusableImageError
-        If it has no such level, or its axes are not those of a picture.
+        If it has no such level, its axes are not those of a picture, or its colours are of a kind
+        that cannot be converted to RGB.
+
+    Warns
+    -----
+    ImageWarning
+        If a TIFF holds other pictures beside the one that is read.
     """
     path = Path(path)
     if path.is_dir():
@@ -56,8 +71,7 @@ def open_image(
                 f"cannot read {path}: it is a folder, but no Zarr image; name the files in it"
             )
         return open_zarr(path, level=level, axes=axes)
-    with decoding(path), path.open("rb") as file:
-        start = file.read(16)
+    start = _start(path)
     if not start:
         raise UnreadableImageError(
             f"cannot read {path}: the file is empty (0 bytes); copy or export it again"
@@ -70,7 +84,7 @@ def open_image(
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise UnreadableImageError(
                 f"cannot read {path}: its content is of no image format that we know; "
-                "expected TIFF, PNG, JPEG, WebP, BMP or Zarr"
+                "expected TIFF, PNG, JPEG, WebP, BMP, GIF or Zarr; save it as one of them"
             ) from error
         raise
 
@@ -96,7 +110,7 @@ def read_image(
     Returns
     -------
     ndarray of shape (H, W), (H, W, S) or (C, H, W)
-        Values as in the file; JPEG and PNG turned upright by their EXIF orientation.
+        Values as in the file, but upright where it names an orientation, and colours as RGB.
 
     Raises
     ------
@@ -107,6 +121,18 @@ def read_image(
     """
     with open_image(path, level=level, axes=axes) as image:
         return image.plane(plane).pixels
+
+
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file; of a pipe, they might never come."""
+    with decoding(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableImageError(
+                f"cannot read {path}: it is a pipe or a device and no file; "
+                "save the picture as a file, and name that"
+            )
+        with path.open("rb") as file:
+            return file.read(16)
 
 
 def is_image_folder(path: str | os.PathLike[str]) -> bool:

@@ -25,8 +25,9 @@ def write_labels(path: str | os.PathLike[str], labels: npt.NDArray[np.integer[An
     path : path-like
         File to write, usually ``NAME_labels.tif``.
     labels : ndarray of shape (H, W) or (Z, H, W), integer
-        0 is background. Written as 16-bit up to label 65,535 and as 32-bit above; never as 8-bit,
-        which viewers take for a grey picture.
+        0 is background. Written as 16-bit up to label 65,535, which Fiji and its kind read as they
+        are, and as 32-bit above, which Fiji turns into floats; never as 8-bit, which viewers take
+        for a grey picture. (napari takes 16-bit for one, too, until it is told.)
 
     Raises
     ------

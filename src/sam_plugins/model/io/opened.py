@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 
 from sam_plugins.errors import MemoryLimitError, UnreadableImageError, UnusableImageError
 from sam_plugins.model.io.arrays import SliceableArray
+
+Finish: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 DECODING_ERRORS = (
     OSError,
@@ -31,8 +35,13 @@ DECODING_ERRORS = (
     NotImplementedError,
     struct.error,
     zlib.error,
+    tifffile.TiffFileError,  # no ValueError in tifffile of 2025
 )
 """What decoders raise on broken files (Pillow, for one, raises ``SyntaxError``)."""
+
+
+class ImageWarning(UserWarning):
+    """A file holds more than what is read of it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class OpenImage:
     pixels: SliceableArray
     axes: str
     channel_names: tuple[str, ...] = ()
-    finish: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = field(default=lambda plane: plane)
+    finish: Finish = field(default=lambda plane: plane)
     close: Callable[[], None] = field(default=lambda: None)
 
     def __enter__(self) -> Self:
@@ -137,11 +146,10 @@ class OpenImage:
         """
         indices = self._indices(where)
         index = tuple(indices.get(axis, slice(None)) for axis in self.axes)
-        with decoding(self.path):
-            plane = np.asarray(self.pixels[index])
         kept = [axis for axis in self.axes if axis not in indices]
         order = [kept.index(axis) for axis in ("C", "Y", "X", "S") if axis in kept]
-        plane = self.finish(plane.transpose(order))
+        with decoding(self.path):
+            plane = self.finish(np.asarray(self.pixels[index]).transpose(order))
         if "C" in kept:
             names = self.channel_names if len(self.channel_names) == plane.shape[0] else ()
             return Picture(plane[0]) if plane.shape[0] == 1 else Picture(plane, 0, names)
@@ -213,9 +221,13 @@ def checked_axes(axes: str, shape: tuple[int, ...], path: Path) -> str:
 
 @contextlib.contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Translate whatever a decoder raises into an error that names the file and the remedy."""
+    """Translate whatever a decoder raises into an error that names the file and the remedy.
+
+    What tifffile logs meanwhile is not shown: the error says what is wrong.
+    """
     try:
-        yield
+        with _quiet_tifffile():
+            yield
     except (UnreadableImageError, UnusableImageError, KeyboardInterrupt):
         raise
     except FileNotFoundError as error:
@@ -234,3 +246,18 @@ def decoding(path: Path) -> Iterator[None]:
         raise UnreadableImageError(
             f"cannot read {path}: {reason}; the file may be cut short or damaged, copy it again"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_tifffile() -> Iterator[None]:
+    """Drop tifffile's log records, which come from threads of its own and of Zarr, too."""
+    logger = logging.getLogger("tifffile")
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)

@@ -1,4 +1,4 @@
-"""PNG, JPEG, WebP, BMP and what else Pillow reads: one picture in one file."""
+"""PNG, JPEG, WebP, BMP and GIF: one picture in one file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sam_plugins.errors import UnreadableImageError, UnusableImageError
+from sam_plugins.model.io.modes import picture_pixels
 from sam_plugins.model.io.opened import OpenImage, checked_axes, decoding
+from sam_plugins.model.io.orientation import ORIENTATION_TAG, upright
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_AS_THEY_ARE = ("1", "L", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""Pillow tries no other: for some (EPS) it runs programs that are not ours."""
+
 _SINGLE_FORMATS = ("MPO",)  # telephones add a preview or a second view to a JPEG
 
 
 def open_picture(path: Path, *, level: int = 0, axes: str | None = None) -> OpenImage:
-    """Read a picture that Pillow knows; turned upright as its EXIF orientation says.
+    """Read a picture of one of these formats; turned upright as its EXIF orientation says.
 
     Parameters
     ----------
@@ -56,7 +60,9 @@ def _deep_png(path: Path) -> npt.NDArray[Any] | None:
         is_deep = start[:8] == _PNG_START and start[24:25] == b"\x10"
         if not is_deep or start[25] not in {2, 4, 6}:
             return None
-        return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+        with Image.open(path, formats=("PNG",)) as picture:
+            orientation = int(picture.getexif().get(ORIENTATION_TAG, 1))
+        return upright(np.asarray(imagecodecs.png_decode(path.read_bytes())), orientation)
 
 
 def _with_pillow(path: Path) -> npt.NDArray[Any]:
@@ -65,26 +71,16 @@ def _with_pillow(path: Path) -> npt.NDArray[Any]:
         with decoding(path), warnings.catch_warnings():
             # the user named this file: a large one is no attack
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=_FORMATS) as picture:
                 frames = getattr(picture, "n_frames", 1)
                 if frames > 1 and picture.format not in _SINGLE_FORMATS:
                     raise UnreadableImageError(
                         f"cannot read {path}: expected one picture, got an animation of {frames} "
                         "frames; save the frame that you want as PNG"
                     )
-                return np.asarray(_plain(ImageOps.exif_transpose(picture)))
+                return picture_pixels(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(
             f"cannot read {path}: it has too many pixels to be decoded at once; "
             "convert it to TIFF or OME-Zarr, which are read in parts"
         ) from error
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """Return a picture of a mode that NumPy understands as intensities or RGB."""
-    if picture.mode in _AS_THEY_ARE:
-        return picture
-    if picture.mode in {"LA", "La"}:
-        return picture.getchannel("L")
-    has_alpha = picture.mode in {"PA", "RGBa"} or "transparency" in picture.info
-    return picture.convert("RGBA" if has_alpha else "RGB")

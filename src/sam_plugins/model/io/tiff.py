@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,18 @@ import tifffile
 import zarr
 
 from sam_plugins.errors import UnreadableImageError, UnusableImageError
-from sam_plugins.model.io.opened import OpenImage, checked_axes, decoding
+from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.io.opened import Finish, ImageWarning, OpenImage, checked_axes, decoding
+from sam_plugins.model.io.orientation import ORIENTATION_TAG, upright
+from sam_plugins.model.io.tiff_colours import colour_conversion
+from sam_plugins.model.io.tiff_whole import ome_root, refuse_incomplete
 
 _WHOLE_PAGE_BYTES = 1 << 28
 """Up to this size a page is read at once: thousands of small strips are slow one by one."""
+
+_PALETTE_TAG = 320
+_EQUALS = ("generic", "uniform", "shaped", "ome")
+"""Kinds of series that may be pictures of equal rank; other kinds add labels and thumbnails."""
 
 
 def is_tiff(start: bytes) -> bool:
@@ -25,12 +33,13 @@ def is_tiff(start: bytes) -> bool:
 
 
 def open_tiff(path: Path, *, level: int = 0, axes: str | None = None) -> OpenImage:
-    """Open the first series of a TIFF; no pixel is read yet.
+    """Open the first picture or stack of a TIFF; no pixel is read yet.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file. Pages of equal shape and type are one stack, along the axis I where the file
+        names none. A file that holds other pictures beside gives a warning.
     level : int
         Level of a pyramid, 0 is the finest.
     axes : str, optional
@@ -39,9 +48,10 @@ def open_tiff(path: Path, *, level: int = 0, axes: str | None = None) -> OpenIma
     Raises
     ------
     UnreadableImageError
-        If the file is damaged or holds no picture.
+        If the file is damaged, lacks a part, or holds no picture.
     UnusableImageError
-        If the level does not exist or the axes are no picture's.
+        If the level does not exist, the axes are no picture's, or the colours are of a kind that
+        cannot be converted.
     """
     with decoding(path):
         file = tifffile.TiffFile(path)
@@ -54,60 +64,127 @@ def open_tiff(path: Path, *, level: int = 0, axes: str | None = None) -> OpenIma
 
 
 def _open_series(path: Path, file: tifffile.TiffFile, level: int, axes: str | None) -> OpenImage:
-    """Open the first series of an opened file."""
+    """Open the first picture or stack of an opened file."""
     if not file.series:
         raise UnreadableImageError(
             f"cannot read {path}: the TIFF holds no picture; export it again"
         )
-    series = file.series[0]
-    if not 0 <= level < len(series.levels):
-        raise UnusableImageError(
-            f"{path} has the levels 0 to {len(series.levels) - 1}, got {level}"
-        )
-    chosen = series.levels[level]
-    keyframe = chosen.keyframe
-    is_small = keyframe.nbytes <= _WHOLE_PAGE_BYTES
-    store = chosen.aszarr(level=0, chunkmode="page" if is_small else "strile")
-    pixels = zarr.open_array(store, mode="r")
+    joined = _joined_series(path, file)
+    first = joined[0]
+    if not 0 <= level < len(first.levels):
+        raise UnusableImageError(f"{path} has the levels 0 to {len(first.levels) - 1}, got {level}")
+    chosen = [series.levels[level] for series in joined]
+    refuse_incomplete(path, file, chosen)
+    pixels: SliceableArray
+    if len(chosen) == 1:
+        pixels, letters = _pixels(chosen[0]), chosen[0].axes
+    else:
+        pixels, letters = _SeriesStack(chosen), "I" + chosen[0].axes
+    letters = checked_axes(axes or letters, pixels.shape, path)
     return OpenImage(
         path=path,
         pixels=pixels,
-        axes=checked_axes(axes or chosen.axes, pixels.shape, path),
+        axes=letters,
         channel_names=_channel_names(file),
-        finish=_finisher(keyframe, is_imagej=bool(file.is_imagej)),
+        finish=_finisher(path, file, chosen, letters),
         close=file.close,
     )
 
 
-def _finisher(page: Any, *, is_imagej: bool) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:  # noqa: ANN401
-    """Return what turns stored values into the picture: palettes and inverted greys."""
-    photometric = tifffile.PHOTOMETRIC
-    if page.photometric == photometric.MINISWHITE:
-        return _inverted
-    # ImageJ writes its display colours as a palette: there the stored values are the intensities
-    if page.photometric == photometric.PALETTE and page.colormap is not None and not is_imagej:
-        palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
-        return lambda plane: palette[plane] if plane.ndim == 2 else plane
-    return lambda plane: plane
+def _joined_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the first series that is no thumbnail, and those that are pages of the same stack."""
+    pictures = [series for series in file.series if not series.keyframe.is_reduced]
+    first = (pictures or file.series)[0]
+    if first.kind not in _EQUALS:
+        return [first]
+    joined = [series for series in pictures if _form(series) == _form(first)]
+    others = len(pictures) - len(joined)
+    if others > 0:
+        warnings.warn(
+            f"{path} holds {others + 1} pictures of different size or type; only the "
+            f"first, of shape {first.shape}, is read; save the others as files of their own",
+            ImageWarning,
+            stacklevel=5,
+        )
+    return joined or [first]
 
 
-def _inverted(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a picture whose 0 means white with 0 meaning black."""
-    if plane.dtype.kind == "u":
-        return np.asarray(np.iinfo(plane.dtype).max - plane)
-    # masks: tifffile writes True as 1 and yet declares 0 as white, and reads back what it wrote
-    return plane if plane.dtype == bool else -plane
+def _form(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
+    """Return in what the pages of one stack agree."""
+    shapes = tuple(level.shape for level in series.levels)
+    return (shapes, series.dtype, series.axes, series.keyframe.photometric)
+
+
+def _pixels(series: tifffile.TiffPageSeries) -> Any:  # noqa: ANN401
+    """Return the pixels of a series, which are read when indexed."""
+    is_small = series.keyframe.nbytes <= _WHOLE_PAGE_BYTES
+    store = series.aszarr(level=0, chunkmode="page" if is_small else "strile")
+    return zarr.open_array(store, mode="r")
+
+
+class _SeriesStack:
+    """Series of equal shape as one array with a new first axis."""
+
+    def __init__(self, series: Sequence[tifffile.TiffPageSeries]) -> None:
+        self._series = series
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return (len(self._series), *self._series[0].shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy type of the values."""
+        return self._series[0].dtype
+
+    def __getitem__(self, where: tuple[int | slice, ...]) -> npt.NDArray[Any]:
+        """Return a part; of the series only those that it needs are opened."""
+        which, *inside = where
+        if isinstance(which, slice):
+            return np.stack([_pixels(one)[tuple(inside)] for one in self._series[which]])
+        return np.asarray(_pixels(self._series[which])[tuple(inside)])
+
+
+def _finisher(
+    path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], axes: str
+) -> Finish:
+    """Return what turns a plane as stored into the picture: its colours, and upright."""
+    pages = [page for series in chosen for page in _pages_with_tags(series)]
+    orientation = int(_agreed(path, pages, ORIENTATION_TAG, "orientation") or 1)
+    if not file.is_imagej:
+        _agreed(path, pages, _PALETTE_TAG, "palette")
+    convert = colour_conversion(
+        path, pages[0], has_samples="S" in axes, is_imagej=bool(file.is_imagej)
+    )
+    row_axis = 1 if "C" in axes and "S" not in axes else 0
+    return lambda plane: upright(convert(plane), orientation, row_axis=row_axis)
+
+
+def _pages_with_tags(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
+    """Return the pages whose tags may differ: all where no metadata say that they are a stack."""
+    if series.kind not in {"generic", "uniform"}:
+        return [series.keyframe]
+    return [page.aspage() for page in series if page is not None]
+
+
+def _agreed(path: Path, pages: Sequence[tifffile.TiffPage], tag: int, name: str) -> Any:  # noqa: ANN401
+    """Return the value of a tag that is the same in all pages, or None where there is none."""
+    values = [page.tags.valueof(tag) for page in pages]
+    # palettes are arrays
+    if any(not np.array_equal(value, values[0]) for value in values[1:]):
+        raise UnusableImageError(
+            f"{path} is a stack whose pages differ in their {name}; "
+            "save each page as a file of its own, or all of them in the same way"
+        )
+    return values[0]
 
 
 def _channel_names(file: tifffile.TiffFile) -> tuple[str, ...]:
     """Return the names of the channels that OME or ImageJ metadata give."""
-    if file.is_ome and file.ome_metadata:
-        try:
-            # written by a microscope and parsed before by tifffile; entities are not resolved
-            root = ET.fromstring(file.ome_metadata)  # noqa: S314
-        except ET.ParseError:
-            return ()
-        pixels = root.find(".//{*}Image/{*}Pixels")
+    if file.is_ome:
+        root = ome_root(file)
+        pixels = None if root is None else root.find(".//{*}Image/{*}Pixels")
         found = [] if pixels is None else [c.get("Name", "") for c in pixels.findall("{*}Channel")]
         return tuple(found) if all(found) else ()
     if file.is_imagej and file.imagej_metadata:

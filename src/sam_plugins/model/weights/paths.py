@@ -3,6 +3,9 @@
 ``SAM_PLUGINS_HOME``
     Folder of everything that can be fetched or computed again (weights, embeddings). Default: the
     user's cache folder as the operating system defines it.
+``SAM_PLUGINS_STORE``
+    Folder of the models that people trained, which nothing can fetch again. Default: ``store``
+    under ``SAM_PLUGINS_HOME`` where that is set, otherwise under the user's data folder.
 ``SAM_PLUGINS_OFFLINE``
     ``1``, ``true``, ``yes`` or ``on``: never open a connection.
 """
@@ -15,6 +18,7 @@ from pathlib import Path
 import platformdirs
 
 HOME_VARIABLE = "SAM_PLUGINS_HOME"
+STORE_VARIABLE = "SAM_PLUGINS_STORE"
 OFFLINE_VARIABLE = "SAM_PLUGINS_OFFLINE"
 
 _YES = ("1", "true", "yes", "on")
@@ -43,6 +47,16 @@ def models_directory() -> Path:
 def embeddings_directory() -> Path:
     """Return the folder of cached image embeddings; it may not exist yet."""
     return home_directory() / "embeddings"
+
+
+def store_directory() -> Path:
+    """Return the folder of the models that people trained; it may not exist yet."""
+    chosen = os.environ.get(STORE_VARIABLE, "").strip()
+    if chosen:
+        return Path(chosen).expanduser()
+    if os.environ.get(HOME_VARIABLE, "").strip():
+        return home_directory() / "store"
+    return platformdirs.user_data_path("sam-plugins", appauthor=False) / "store"
 
 
 def is_offline() -> bool:

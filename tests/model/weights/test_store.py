@@ -1,0 +1,194 @@
+"""The model store: versions appear whole, promotion needs a proof, rollback is one step."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sam_plugins.errors import PromotionError, StoreError
+from sam_plugins.model.weights.paths import store_directory
+from sam_plugins.model.weights.store import Comparison, ModelStore, is_reference
+
+BETTER = Comparison("default-0123", "mSA", 0.62, 0.55, 0.03, 0.11, 12)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "store")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "trained.safetensors"
+    path.write_bytes(b"weights")
+    return path
+
+
+def test_versions_are_counted_and_keep_what_is_known_of_them(
+    store: ModelStore, weights: Path
+) -> None:
+    first = store.add("cells", weights, model_id="cells-a", comparison=BETTER, note="round 1")
+    second = store.add("cells", weights, model_id="cells-b")
+    assert (str(first), str(second)) == ("cells@1", "cells@2")
+    assert first.path.read_bytes() == b"weights"
+    assert (first.comparison, first.note, first.model_id) == (BETTER, "round 1", "cells-a")
+    assert store.versions("cells") == [first, second]
+    assert store.names() == ["cells"]
+    assert store.find("cells@1") == first
+    assert store.versions("nothing") == []
+
+
+def test_a_name_stands_for_the_version_in_use(store: ModelStore, weights: Path) -> None:
+    store.add("cells", weights, model_id="cells-a", comparison=BETTER)
+    with pytest.raises(StoreError, match=r"no version of cells is in use; promote one, or name it"):
+        store.find("cells")
+    assert store.promote("cells").is_in_use
+    store.add("cells", weights, model_id="cells-b", comparison=replace(BETTER, parent="cells-a"))
+    assert store.find("cells").number == 1
+    assert store.promote("cells").number == 2
+    assert [one.is_in_use for one in store.versions("cells")] == [False, True]
+    assert store.rollback("cells").number == 1
+    assert store.find("cells").number == 1
+    with pytest.raises(StoreError, match=r"no version of cells was in use before; .*cells@2"):
+        store.rollback("cells")
+
+
+@pytest.mark.parametrize(
+    ("comparison", "message"),
+    [
+        (None, r"cells@2 was never measured on held-out pictures"),
+        (BETTER, r"measured against default-0123, but cells@1 \(cells-a\) is in use"),
+        (
+            replace(BETTER, parent="cells-a", low=-0.01),
+            r"not better beyond doubt: mSA 0\.620 against 0\.550 of cells-a on 12 held-out pictures "
+            + r"\(difference -0\.010 to \+0\.110\)",
+        ),
+        # One picture gives no interval.
+        (replace(BETTER, parent="cells-a", low=float("nan")), "not better beyond doubt"),
+    ],
+)
+def test_what_is_not_shown_to_be_better_is_promoted_by_force_only(
+    store: ModelStore, weights: Path, comparison: Comparison | None, message: str
+) -> None:
+    store.add("cells", weights, model_id="cells-a", comparison=BETTER)
+    store.promote("cells@1")
+    store.add("cells", weights, model_id="cells-b", comparison=comparison)
+    with pytest.raises(PromotionError, match=message):
+        store.promote("cells")
+    assert store.find("cells").number == 1
+    assert store.promote("cells", force=True).number == 2
+
+
+def test_promoting_what_is_in_use_changes_nothing(store: ModelStore, weights: Path) -> None:
+    store.add("cells", weights, model_id="cells-a", comparison=BETTER)
+    store.promote("cells", force=True)
+    store.promote("cells", force=True)
+    with pytest.raises(StoreError, match="was in use before"):
+        store.rollback("cells")
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("cell", r"has no model 'cell'; did you mean cells\?"),
+        ("cells@9", r"no version 9 of cells, only cells@1"),
+        ("Cells", r"called NAME or NAME@NUMBER, got 'Cells'"),
+        ("../cells@1", r"called NAME or NAME@NUMBER"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    store: ModelStore, weights: Path, reference: str, message: str
+) -> None:
+    store.add("cells", weights, model_id="cells-a")
+    with pytest.raises(StoreError, match=message):
+        store.find(reference)
+
+
+@pytest.mark.parametrize("name", ["", "Cells", "../up", "a b", "x" * 65, ".hidden"])
+def test_names_that_could_be_paths_are_refused(store: ModelStore, weights: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="name of a model must be 1 to 64"):
+        store.add(name, weights, model_id="x")
+
+
+def test_promoting_an_unknown_model_makes_no_folder(store: ModelStore) -> None:
+    with pytest.raises(StoreError, match="has no model 'cells'"):
+        store.promote("cells")
+    assert not store.directory.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_document_is_named(store: ModelStore, weights: Path, content: str) -> None:
+    version = store.add("cells", weights, model_id="cells-a")
+    (version.path.parent / "version.json").write_text(content)
+    with pytest.raises(StoreError, match=r"version\.json is damaged"):
+        store.find("cells@1")
+
+
+def test_a_copy_that_fails_leaves_no_version(store: ModelStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot write to .*cells: No such file"):
+        store.add("cells", tmp_path / "missing.safetensors", model_id="x")
+    assert store.versions("cells") == []
+    assert [path.name for path in (store.directory / "cells").iterdir()] in ([], [".lock"])
+
+
+def test_what_a_crash_left_is_swept_and_never_a_version(store: ModelStore, weights: Path) -> None:
+    leftover = store.directory / "cells" / ".new-crashed"
+    leftover.mkdir(parents=True)
+    assert store.versions("cells") == []
+    assert store.add("cells", weights, model_id="x").number == 1
+    assert not leftover.exists()
+
+
+def _add_some(directory: str, weights: str) -> None:
+    for _ in range(5):
+        ModelStore(directory).add("cells", weights, model_id="x")
+
+
+def test_several_processes_add_versions_at_once(store: ModelStore, weights: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    arguments = (str(store.directory), str(weights))
+    processes = [context.Process(target=_add_some, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [one.number for one in store.versions("cells")] == list(range(1, 16))
+
+
+def test_numbers_are_not_given_twice_after_the_last_one_was_removed_in_between(
+    store: ModelStore, weights: Path
+) -> None:
+    store.add("cells", weights, model_id="x")
+    second = store.add("cells", weights, model_id="y")
+    shutil.rmtree(store.versions("cells")[0].path.parent)
+    assert store.add("cells", weights, model_id="z").number == second.number + 1
+
+
+def test_the_history_is_readable_by_people(store: ModelStore, weights: Path) -> None:
+    store.add("cells", weights, model_id="x")
+    store.promote("cells", force=True)
+    document = json.loads((store.directory / "cells" / "in-use.json").read_text())
+    assert document == {"in_use": 1, "history": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a@1", True), ("a", False), ("a@b", False), ("x/y@1", False)]
+)
+def test_references(text: str, expected: bool) -> None:
+    assert is_reference(text) is expected
+
+
+def test_the_folder_is_chosen_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAM_PLUGINS_HOME", str(tmp_path))
+    monkeypatch.delenv("SAM_PLUGINS_STORE", raising=False)
+    assert store_directory() == tmp_path / "store"
+    monkeypatch.setenv("SAM_PLUGINS_STORE", str(tmp_path / "elsewhere"))
+    assert ModelStore().directory == tmp_path / "elsewhere"

@@ -14,6 +14,8 @@ message says what was expected, what was found and what to do::
     │   ├── DownloadError            the file could not be fetched (offline, refused, cut short)
     │   ├── HashMismatchError        the file is not the one that was promised
     │   ├── UnsuitableModelError     the model lacks a part that the work needs
+    │   ├── StoreError               the model store lacks a version or cannot be used
+    │   │   └── PromotionError           the version is not better than the one in use
     │   └── CheckpointError
     │       ├── UnsafeCheckpointError    reading the file would run code
     │       └── ForeignCheckpointError   no architecture that we know
@@ -25,6 +27,21 @@ message says what was expected, what was found and what to do::
 """
 
 from __future__ import annotations
+
+import errno
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to map segment from shared object",  # of a library, by the dynamic linker
+    "bad_alloc",
+    "bad allocation",
+    "could not create a primitive",  # how oneDNN says it, whatever the cause
+    "could not create a memory",
+)
+"""How NumPy, PyTorch, CUDA, oneDNN, C++ and the system say that memory ran out."""
 
 
 class SamPluginsError(Exception):
@@ -71,6 +88,14 @@ class UnsuitableModelError(WeightsError, ValueError):
     """A model lacks a part that the work needs, such as an instance decoder."""
 
 
+class StoreError(WeightsError):
+    """The model store lacks what was asked for, or cannot be used."""
+
+
+class PromotionError(StoreError):
+    """A version is not shown to be better than the one in use."""
+
+
 class CheckpointError(WeightsError):
     """A file of weights cannot be read."""
 
@@ -101,3 +126,20 @@ class MemoryLimitError(SamPluginsError, MemoryError):
 
 class TrainingError(SamPluginsError):
     """Training cannot start or had to stop."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out, in whichever library it did.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("could not create a primitive"))
+    True
+    >>> is_out_of_memory(RuntimeError("shapes differ"))
+    False
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).lower()
+    may_say_so = isinstance(error, RuntimeError | ImportError)
+    return may_say_so and any(sign in text for sign in _NO_MEMORY)

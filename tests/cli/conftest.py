@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from scipy import ndimage
+from tests.cli.helpers import RunSegment, Said
 
-from sam_plugins.cli import segment
+from sam_plugins.cli import main, segment
 from sam_plugins.cli.core import Found, PromptChoice
 
 
@@ -61,3 +63,31 @@ def pictures(tmp_path: Path) -> Path:
             picture[2:6, 2 + 8 * i : 7 + 8 * i] = 255
         Image.fromarray(picture).save(folder / f"{name}.png")
     return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where results go; not made yet."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def run_segment(core: FakeCore, out: Path) -> RunSegment:
+    """Run ``segment`` with these arguments into ``out``, and return the exit code."""
+
+    def run(*arguments: object) -> int:
+        return main(["segment", *map(str, arguments), "-o", str(out)])
+
+    return run
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Check that a pattern was said on standard error since the last time; return all of it."""
+
+    def check(pattern: str) -> str:
+        err = capsys.readouterr().err
+        assert re.search(pattern, err), err
+        return err
+
+    return check

@@ -189,6 +189,22 @@ def test_a_report_that_cannot_be_written_is_refused_first(
     assert "no-such-model" not in err
 
 
+@pytest.mark.parametrize("content", ["my notes", "[]", '{"model": "mine"}'])
+def test_a_file_that_is_no_report_is_kept(
+    weights: Path, data: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "r.json"
+    report.write_text(content)
+    options = ["--task", "prompts", "--max-objects", "1", "-o", str(report)]
+    command = ["evaluate", str(data), "--sets", "cells", "--model", str(weights), *options]
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"error: .*r\.json exists and is no report of ours; pass --overwrite", err)
+    assert report.read_text() == content
+    assert main([*command, "--overwrite"]) == 0
+    assert main(command) == 0  # a report of ours
+
+
 def test_a_disk_that_fills_up_does_not_cost_the_tables(
     weights: Path,
     data: Path,

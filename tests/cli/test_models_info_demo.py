@@ -7,11 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
+import torch
 
 from sam_plugins import __version__
 from sam_plugins.cli import info, main
+from sam_plugins.model.weights.checkpoints import save_model_file
+from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.registry import find_entry, model_entries
 
 
@@ -34,6 +38,38 @@ def test_a_model_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert re.search(r"where: +online", out)
     assert re.search(r"licence: +Apache-2\.0", out)
+
+
+def test_the_summary_of_a_model_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "default"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") <= 24
+    for pattern in (
+        r"where: +shipped", r"licence: +Apache-2\.0", r"parameters: +\d+\.\d million",
+        r"trained on: +\d+ sets: \d+ pictures, \d+ objects", r"mean over \d+ sets: box_iou 0\.",
+        r"told with --full, or with --json\.$",
+    ):  # fmt: skip
+        assert re.search(pattern, out), out
+    assert "sha256" not in out
+    assert main(["models", "show", "default", "--full"]) == 0
+    full = capsys.readouterr().out
+    assert "sha256" in full
+    assert full.count("\n") > 100
+
+
+@pytest.mark.parametrize("command", [["models", "show", "sam_vit_bb"], ["info"]])
+def test_errors_as_json(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise KeyError("nobody thought of it")
+
+    monkeypatch.setattr(info, "collect", fail)
+    assert main([*command, "--json"]) == 1
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert err == f"sam-plugins: error: {error}\n"
+    assert re.match("no model is called|internal error: KeyError: 'nobody thought of it'", error)
 
 
 def test_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +120,25 @@ def test_conversion_needs_a_safetensors_name(capsys: pytest.CaptureFixture[str])
     assert "--output must end in .safetensors, got b.pth" in capsys.readouterr().err
 
 
+def test_conversion_refuses_what_half_precision_cannot_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_checkpoint("default")
+    state = {name: tensor.clone() for name, tensor in loaded.state_dict.items()}
+    name = next(name for name, tensor in state.items() if tensor.ndim == 4)
+    state[name][0, 0, 0, 0] = 1e5
+    assert loaded.passport is not None
+    source = save_model_file(
+        tmp_path / "a.safetensors", state, loaded.passport, dtype=torch.float32
+    )
+    command = ["models", "convert", str(source), "-o", str(tmp_path / "b.safetensors")]
+    assert main([*command, "--half"]) == 1
+    err = capsys.readouterr().err
+    assert re.match(r"sam-plugins: error: cannot convert .*a\.safetensors: .*largest 100000", err)
+    assert not (tmp_path / "b.safetensors").exists()
+    assert main(command) == 0
+
+
 def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["info"]) == 0
     out = capsys.readouterr().out
@@ -116,6 +171,22 @@ def test_the_demo(
     assert "demo-output/ihc_colon_overlay.png" in out.replace("\\", "/")
     labels = tifffile.imread(tmp_path / "demo-output" / "ihc_colon_labels.tif")
     assert labels.shape == core.seen[0].shape[:2]
+
+
+def test_the_demo_replaces_nothing_that_somebody_changed(
+    core: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["demo", "-o", str(tmp_path)]
+    assert main(command) == 0
+    labels = tmp_path / "ihc_colon_labels.tif"
+    tifffile.imwrite(labels, np.full((9, 9), 5, np.uint16))
+    edited = labels.read_bytes()
+    assert main(command) == 1
+    message = r"error: .*ihc_colon_labels\.tif exists and was changed .*; pass --overwrite"
+    assert re.search(message, capsys.readouterr().err)
+    assert labels.read_bytes() == edited
+    assert main([*command, "--overwrite"]) == 0
+    assert tifffile.imread(labels).shape == core.seen[0].shape[:2]
 
 
 def test_a_demo_that_fails(

@@ -103,6 +103,18 @@ def test_only_a_lone_point_may_mean_several_things(
     assert described["score"] == pytest.approx(float(answer.iou_predictions[0].max()), abs=1e-6)
 
 
+def test_a_mask_may_be_chosen(coin: Path, tmp_path: Path) -> None:
+    command = ["segment", str(coin), "--point", "46,34", "-o", str(tmp_path / "out")]
+    scores = []
+    for options in (["--mask", "1"], ["--mask", "2"], ["--mask", "3"], []):
+        assert main([*command, *options]) == 0
+        (found,) = json.loads((tmp_path / "out" / "coin_objects.json").read_text())["objects"]
+        scores.append(found["score"])
+    *each, best = scores
+    assert len(set(each)) == 3
+    assert best == max(each)
+
+
 @pytest.mark.parametrize("size_hw", [(1, 100), (2, 100), (100, 2), (3, 3)])
 @pytest.mark.parametrize("prompts", [[], ["--mode", "grid"], ["--point", "1,0"]])
 def test_pictures_that_look_like_a_row_of_channels(

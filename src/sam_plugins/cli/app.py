@@ -5,14 +5,16 @@
 1     something failed: an image of many, a download, a full disk
 2     the command was not understood
 130   interrupted with Ctrl-C; files are complete or absent
+141   the reader of a pipe left before everything was said
+143   ended by SIGTERM (129: SIGHUP), as after Ctrl-C
 ====  ==========================================================================
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +23,22 @@ from typing import TextIO
 from sam_plugins import __version__
 from sam_plugins.cli import demo, evaluate, info, models, segment
 from sam_plugins.cli.arguments import joined_negatives
-from sam_plugins.cli.console import complain
-from sam_plugins.errors import SamPluginsError
+from sam_plugins.cli.console import (
+    StandardOutputError,
+    abandon_output,
+    complain,
+    flush_output,
+    occupy_closed_streams,
+    say_json,
+)
+from sam_plugins.cli.failures import explained
+from sam_plugins.cli.signals import Terminated, ended_by_signals
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+_INTERRUPTED = "interrupted; every file that was written is complete"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sam-plugins",
         description="Segment anything in your pictures, from the command line.",
-        epilog="exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted",
+        epilog="exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted, "
+        "141 nobody reads the output, 143 ended by SIGTERM",
     )
     parser.add_argument("--version", action="version", version=f"sam-plugins {__version__}")
     common = argparse.ArgumentParser(add_help=False)
@@ -58,24 +71,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code. Wrong usage leaves with ``SystemExit(2)``, as argparse does.
     """
-    args = build_parser().parse_args(joined_negatives(sys.argv[1:] if argv is None else argv))
+    occupy_closed_streams()
+    typed = joined_negatives(sys.argv[1:] if argv is None else argv)
     try:
-        with _warnings_in_one_line():
-            code: int = args.run(args)
-            sys.stdout.flush()
-            return code
-    except KeyboardInterrupt:
-        complain("interrupted; every file that was written is complete")
-        return EXIT_INTERRUPTED
+        with ended_by_signals(), _warnings_in_one_line():
+            return _answer(build_parser(), typed)
     except BrokenPipeError:
         # the reader of our output left (`| head`): nothing to say, and nowhere to say it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-    except SamPluginsError as error:
-        if args.debug:
-            raise
+        abandon_output()
+        return EXIT_PIPE
+    except StandardOutputError as error:
         complain(f"error: {error}")
+        abandon_output()
         return EXIT_FAILED
+
+
+def _answer(parser: argparse.ArgumentParser, typed: Sequence[str]) -> int:
+    """Run a command and say what went wrong; return the exit code."""
+    try:
+        args = parser.parse_args(typed)
+    finally:
+        flush_output()  # what --help and --version said
+    try:
+        code: int = args.run(args)
+        return code
+    except (BrokenPipeError, StandardOutputError):
+        raise
+    except KeyboardInterrupt:
+        _say_end(args, _INTERRUPTED)
+        return EXIT_INTERRUPTED
+    except Terminated:
+        _say_end(args, _INTERRUPTED)
+        raise
+    except Exception as error:  # noqa: BLE001  # a traceback is for --debug
+        if args.debug:
+            traceback.print_exception(error)
+        message = explained(error)
+        _say_end(args, message, f"error: {message}")
+        return EXIT_FAILED
+
+
+def _say_end(args: argparse.Namespace, message: str, line: str | None = None) -> None:
+    """Say why a command ended early, as JSON too where that was asked for."""
+    complain(line or message)
+    if getattr(args, "json", False):
+        so_far = getattr(args, "so_far", dict)
+        say_json({**so_far(), "error": " ".join(message.split())})
 
 
 @contextmanager

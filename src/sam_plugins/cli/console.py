@@ -2,46 +2,116 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from sam_plugins.errors import OutputError
+
 T = TypeVar("T")
+_STREAMS = 3
+_USUAL_SIZE = {"ncols": 80, "nrows": 24}
+
+
+class StandardOutputError(OutputError):
+    """Standard output takes nothing more, so that what was asked for cannot be said."""
 
 
 def say(text: str) -> None:
-    """Print a line that was asked for."""
-    print(text)
+    """Print a line that was asked for.
+
+    Raises
+    ------
+    BrokenPipeError
+        If the reader of a pipe left.
+    StandardOutputError
+        If it cannot be written for another reason.
+    """
+    if sys.stdout is None:
+        raise StandardOutputError(
+            "cannot write to standard output: it is closed; redirect it to a file"
+        )
+    with _told_apart():
+        print(text, flush=True)
 
 
 def say_json(values: Any) -> None:  # noqa: ANN401
-    """Print values as JSON."""
-    print(json.dumps(values, indent=1, allow_nan=False))
+    """Print values as JSON; errors as in :func:`say`."""
+    say(json.dumps(values, indent=1, allow_nan=False))
+
+
+def flush_output() -> None:
+    """Print what others have left for standard output; errors as in :func:`say`."""
+    if sys.stdout is not None:
+        with _told_apart():
+            sys.stdout.flush()
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Tell errors of standard output from those of files."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise StandardOutputError(
+            f"cannot write to standard output: {reason}; redirect it to another place"
+        ) from error
+
+
+def abandon_output() -> None:
+    """Send the rest of standard output nowhere: Python would fail on it once more at the end."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def occupy_closed_streams() -> None:
+    """Put nothing in the place of closed standard streams, lest a file of ours gets their number.
+
+    Whatever a library prints would land in it.
+    """
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor >= _STREAMS:
+            os.close(descriptor)
+            return
 
 
 def complain(text: str) -> None:
     """Print a line about what went wrong, on one line whatever it says."""
-    print(f"sam-plugins: {' '.join(text.split())}", file=sys.stderr)
+    _tell(f"sam-plugins: {' '.join(text.split())}")
 
 
 def mention(text: str) -> None:
     """Print a line for people, silent in a pipe."""
     if is_terminal():
-        print(text, file=sys.stderr)
+        _tell(text)
+
+
+def _tell(text: str) -> None:
+    """Print to standard error; where nobody listens, the work goes on."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def is_terminal() -> bool:
     """Return whether a person sees standard error."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def with_progress(items: Sequence[T], unit: str) -> Iterator[T]:
     """Yield items, with a progress bar on a terminal where there are several."""
     from tqdm import tqdm
 
-    yield from tqdm(items, unit=unit, disable=len(items) < 2 or not is_terminal(), leave=False)
+    is_hidden = len(items) < 2 or not is_terminal()
+    yield from tqdm(items, unit=unit, disable=is_hidden, leave=False, **_size())
 
 
 @contextmanager
@@ -52,13 +122,24 @@ def step_progress(description: str) -> Iterator[Callable[[int, int], None] | Non
         return
     from tqdm import tqdm
 
-    with tqdm(desc=description, leave=False) as bar:
+    with tqdm(desc=description, leave=False, **_size()) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         yield update
+
+
+def _size() -> dict[str, int]:
+    """Return a size for bars where a terminal has none (``script``, containers): tqdm hides them.
+
+    Nothing where it has one, whose changes tqdm follows.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if all(os.get_terminal_size(sys.stderr.fileno())):
+            return {}
+    return _USUAL_SIZE
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:

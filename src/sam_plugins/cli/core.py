@@ -22,11 +22,14 @@ class PromptChoice:
         Points inside and outside of one object.
     boxes_xyxy : sequence of (float, float, float, float)
         One object each; with points at most one.
+    mask : int, optional
+        Which of the masks of a single point, from 1; by default the most confident one.
     """
 
     points_xy: Sequence[tuple[float, float]] = ()
     negatives_xy: Sequence[tuple[float, float]] = ()
     boxes_xyxy: Sequence[tuple[float, float, float, float]] = ()
+    mask: int | None = None
 
     def __bool__(self) -> bool:
         """Return whether there is any prompt."""

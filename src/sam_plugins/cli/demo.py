@@ -26,6 +26,9 @@ def add_parser(
     )
     parser.add_argument("-o", "--output", default="demo-output", metavar="DIR", help="%(default)s")
     add_model_options(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results even where somebody changed them"
+    )
     parser.set_defaults(run=run)
 
 
@@ -33,13 +36,15 @@ def run(args: argparse.Namespace) -> int:
     """Segment the picture that comes with the package; return the exit code."""
     from sam_plugins.cli.core import PromptChoice
     from sam_plugins.cli.failures import Failures
-    from sam_plugins.cli.inputs import Job
-    from sam_plugins.cli.segment import Summary, View, segment_jobs
+    from sam_plugins.cli.results import Job
+    from sam_plugins.cli.segment import Summary, segment_jobs
+    from sam_plugins.cli.view import View
 
     summary = Summary(failures=Failures(args.debug))
     package = importlib.resources.files("sam_plugins")
     with importlib.resources.as_file(package / "data" / PICTURE) as picture:
-        job = Job(picture, picture.stem, Path(args.output))
+        job = Job(picture, picture.stem, Path(args.output), args.overwrite)
+        job.refuse_to_overwrite()
         segment_jobs([job], args.model, args.device, "auto", PromptChoice(), View(), summary)
     if summary.failures:
         return 1

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
 from sam_plugins.cli.console import mention, say, say_json, step_progress
 from sam_plugins.cli.failures import Failures
-from sam_plugins.errors import UnsuitableModelError
+from sam_plugins.errors import OutputError, UnsuitableModelError
 
 if TYPE_CHECKING:
-    from sam_plugins.model.evaluation.automatic import PictureScore
     from sam_plugins.model.evaluation.report import Report
-    from sam_plugins.model.evaluation.single_point import ObjectScore
     from sam_plugins.model.inference.loading import Model
     from sam_plugins.model.io.labelled import LabelledFile
 
 TASKS = ("prompts", "automatic")
+_REPORT_KEYS = {"model", "data", "seconds", "prompts", "automatic", "object_scores"}
 
 
 def add_parser(
@@ -52,6 +53,9 @@ def add_parser(
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write every figure as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON and not tables")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace any FILE, not only a report of ours"
+    )
     parser.set_defaults(run=lambda args: run(args, parser))
 
 
@@ -61,15 +65,16 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--max-objects must be 1 or more, got {args.max_objects}")
     if args.labels and (args.sets or args.split != "val"):
         parser.error("--sets and --split belong to folders with manifests, not to --labels")
-    import json
-
     from sam_plugins.model.evaluation.report import to_json, to_markdown, write_report
     from sam_plugins.model.inference.loading import load_model
-    from sam_plugins.model.io.atomic import require_writable
+    from sam_plugins.model.io.atomic import remove_leftovers, require_writable
     from sam_plugins.model.io.labelled import list_folder_pair, list_manifest_files
 
     if args.output:
         require_writable(args.output)
+        if not args.overwrite:
+            _refuse_to_overwrite(Path(args.output))
+        remove_leftovers(Path(args.output).parent)
     files = (
         list_folder_pair(args.data, args.labels)
         if args.labels
@@ -92,6 +97,21 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 1 if failures else 0
 
 
+def _refuse_to_overwrite(path: Path) -> None:
+    """Refuse to replace a file that is no report of ours."""
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict) or _REPORT_KEYS - set(values):
+        raise OutputError(
+            f"{path} exists and is no report of ours; pass --overwrite to replace it, or another "
+            "file with -o"
+        )
+
+
 def _require_suitable(model: Model, args: argparse.Namespace) -> None:
     """Refuse a model that cannot do all of what is asked, before any of it is done."""
     if "automatic" in _tasks(args) and args.mode == "auto" and not model.has_instance_decoder:
@@ -107,36 +127,23 @@ def _measure_each(
     """Measure picture by picture; one that fails is left out of every figure."""
     from sam_plugins.model.evaluation.loaded import AutomaticSegmenter, LoadedModel
     from sam_plugins.model.evaluation.measure import measure
-    from sam_plugins.model.evaluation.report import Report, summarise_automatic, summarise_prompts
+
+    def on_failure(file: LabelledFile, error: Exception) -> None:
+        with failures.caught(file.image_path):
+            raise error
 
     tasks = _tasks(args)
-    asked = LoadedModel(model) if "prompts" in tasks else None
-    segmenter = AutomaticSegmenter(model, args.mode) if "automatic" in tasks else None
-    objects: list[ObjectScore] = []
-    pictures: list[PictureScore] = []
-    seconds = dict.fromkeys(tasks, 0.0)
     with step_progress("measuring") as progress:
-        for done, file in enumerate(files, start=1):
-            with failures.caught(file.image_path):
-                one = measure(
-                    model.model_id, [file], model=asked, segmenter=segmenter,
-                    max_objects=args.max_objects,
-                )  # fmt: skip
-                objects += one.object_scores
-                pictures += one.picture_scores
-                for task in tasks:
-                    seconds[task] += one.seconds[task]
-            if progress is not None:
-                progress(done, len(files))
-    return Report(
-        model=model.model_id,
-        data=_described_data(args, failures),
-        prompts=summarise_prompts(objects) if asked is not None else None,
-        automatic=summarise_automatic(pictures),
-        object_scores=objects,
-        picture_scores=pictures,
-        seconds=seconds,
-    )
+        report = measure(
+            model.model_id,
+            files,
+            model=LoadedModel(model) if "prompts" in tasks else None,
+            segmenter=AutomaticSegmenter(model, args.mode) if "automatic" in tasks else None,
+            max_objects=args.max_objects,
+            on_progress=progress and (lambda _, done, total: progress(done, total)),
+            on_failure=on_failure,
+        )
+    return replace(report, data=_described_data(args, failures))
 
 
 def _tasks(args: argparse.Namespace) -> tuple[str, ...]:

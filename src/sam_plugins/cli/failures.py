@@ -1,4 +1,4 @@
-"""Pictures that fail while the rest go on."""
+"""What is said of an error, and pictures that fail while the rest go on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sam_plugins.cli.console import complain, is_terminal
-from sam_plugins.errors import MemoryLimitError, OutputError, SamPluginsError
+from sam_plugins.cli.wording import in_options
+from sam_plugins.errors import MemoryLimitError, OutputError, SamPluginsError, is_out_of_memory
 
 SMALLER_COPY = "save a crop or a reduced copy of it as its own file"
 """What to do about any picture for which there is not enough memory."""
+
+
+def explained(error: Exception) -> str:
+    """Return what a user can do something with: the message of an error, in options.
+
+    Parameters
+    ----------
+    error : Exception
+        Of ours, of the system, or one that nobody thought of.
+    """
+    if isinstance(error, SamPluginsError):
+        return in_options(str(error))
+    if is_out_of_memory(error):
+        return (
+            "memory ran out; close other programs, and allow this one more where it is limited "
+            "(ulimit -v, a container)"
+        )
+    if isinstance(error, OSError | ValueError):
+        return in_options(str(error)) or type(error).__name__
+    if isinstance(error, ImportError):
+        return f"cannot load a part of the installation: {error}; install sam-plugins again"
+    return (
+        f"internal error: {type(error).__name__}: {error}; this is a mistake of sam-plugins: "
+        "run the command again with --debug and report what it prints"
+    )
 
 
 @dataclass
@@ -35,7 +61,7 @@ class Failures:
 
     def add(self, image: object, error: Exception) -> None:
         """Report a failure, by the name of the picture."""
-        message = str(error)
+        message = explained(error)
         if str(image) not in message and not isinstance(error, OutputError):
             message = f"{image}: {message}"
         if self.with_traceback:
@@ -58,13 +84,11 @@ class Failures:
         """
         try:
             yield
-        except SamPluginsError as error:
-            self.add(image, error)
-        except MemoryError as error:
-            limit = MemoryLimitError(f"not enough memory for {image}; {smaller()}")
-            limit.__cause__ = error
-            self.add(image, limit)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  # a mistake of ours costs one picture, not all
+            if is_out_of_memory(error) and not isinstance(error, SamPluginsError):
+                limit = MemoryLimitError(f"not enough memory for {image}; {smaller()}")
+                limit.__cause__ = error
+                error = limit
             self.add(image, error)
 
     def summarise(self, done: int, verb: str) -> None:

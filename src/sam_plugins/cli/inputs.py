@@ -3,68 +3,12 @@
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from sam_plugins.cli.results import Job, result_ending
 from sam_plugins.errors import OutputError, UnreadableImageError
-from sam_plugins.model.io.atomic import output_error
 from sam_plugins.model.io.images import IMAGE_SUFFIXES, is_image_folder
-
-RESULT_ENDINGS = {"labels": "_labels.tif", "overlay": "_overlay.png", "objects": "_objects.json"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image and where its results go."""
-
-    image: Path
-    name: str
-    folder: Path
-
-    @property
-    def results(self) -> dict[str, Path]:
-        """Files of the results by kind."""
-        return {kind: self.folder / f"{self.name}{end}" for kind, end in RESULT_ENDINGS.items()}
-
-    def refuse_to_overwrite(self) -> None:
-        """Refuse to replace anything but results of ours that nobody has changed.
-
-        Raises
-        ------
-        OutputError
-            If a file exists that may hold somebody's work, or the names cannot be.
-        """
-        results = self.results
-        try:
-            existing = [path for path in results.values() if path.exists()]
-        except OSError as error:
-            raise output_error(results["labels"], error) from error
-        if existing and not self._is_untouched():
-            raise OutputError(
-                f"{existing[0]} exists and was changed since it was written, or is not ours; "
-                "pass --overwrite to replace it, or another folder with -o"
-            )
-
-    def _is_untouched(self) -> bool:
-        """Return whether there is a table of ours, and no label image but the one that it names.
-
-        A machine that stopped while results got their names can have left a table alone.
-        """
-        digest = _digest_in(self.results["objects"])
-        try:
-            return digest is not None and digest == file_digest(self.results["labels"])
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-
-
-def file_digest(path: Path) -> str:
-    """Return a digest by which a changed file is noticed."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def find_images(named: str) -> list[Path]:
@@ -85,7 +29,7 @@ def find_images(named: str) -> list[Path]:
     if not _exists(path) and glob.has_magic(named):
         # Path.glob takes no absolute pattern
         matches = [Path(p) for p in glob.glob(named, recursive=True)]  # noqa: PTH207
-        found = sorted(p for p in matches if _result_ending(p) is None)
+        found = sorted(p for p in matches if result_ending(p) is None)
         if not found:
             raise UnreadableImageError(f"no file matches {named}; check the pattern")
         return found
@@ -102,38 +46,48 @@ def find_images(named: str) -> list[Path]:
     return found
 
 
-def is_own_result(path: Path) -> bool:
-    """Return whether a file is a result of ours: a table beside it says so.
+def plan_jobs(
+    images: Sequence[Path], folder: Path, *, overwrite: bool = False
+) -> tuple[list[Job], list[tuple[Path, OutputError]]]:
+    """Return one job for each image, and the images that would write the same files.
 
-    A shell that expands ``*.tif`` names the label images of an earlier run, too.
+    Parameters
+    ----------
+    images : sequence of Path
+        One that is named twice counts once.
+    folder : Path
+        Folder of the results.
+    overwrite : bool
+        For :class:`~sam_plugins.cli.results.Job`.
+
+    Returns
+    -------
+    jobs : list of Job
+        Each with names of its own.
+    clashes : list of (Path, OutputError)
+        Images without a job, with the reason.
     """
-    ending = _result_ending(path)
-    if ending is None:
-        return False
-    name = path.name.removesuffix(ending)
-    return _digest_in(path.with_name(f"{name}{RESULT_ENDINGS['objects']}")) is not None
-
-
-def plan_jobs(images: Sequence[Path], folder: Path) -> list[Job]:
-    """Return one job for each image.
-
-    Raises
-    ------
-    OutputError
-        If two images would write the same files.
-    """
-    jobs: dict[str, Job] = {}
+    by_name: dict[str, list[Path]] = {}
     for image in dict.fromkeys(images):
-        name = result_name(image)
         # compared without case: some file systems do not know it
-        earlier = jobs.get(name.casefold())
-        if earlier is not None:
-            raise OutputError(
-                f"{earlier.image} and {image} would both be written as {name}_labels.tif; "
-                "rename one, or segment them into different folders"
-            )
-        jobs[name.casefold()] = Job(image, name, folder)
-    return list(jobs.values())
+        by_name.setdefault(result_name(image).casefold(), []).append(image)
+    jobs: list[Job] = []
+    clashes: list[tuple[Path, OutputError]] = []
+    for rivals in by_name.values():
+        if len(rivals) == 1:
+            jobs.append(Job(rivals[0], result_name(rivals[0]), folder, overwrite))
+        else:
+            clashes += [(image, _clash(image, rivals)) for image in rivals]
+    return jobs, clashes
+
+
+def _clash(image: Path, rivals: Sequence[Path]) -> OutputError:
+    """Return the error for an image whose results would have the names of another's."""
+    others = ", ".join(str(rival) for rival in rivals if rival != image)
+    return OutputError(
+        f"{image} and {others} would both be written as {result_name(image)}_labels.tif; "
+        "rename one, or segment them into different folders"
+    )
 
 
 def result_name(image: Path) -> str:
@@ -174,24 +128,10 @@ def _unreadable(path: Path, error: OSError) -> UnreadableImageError:
 
 def _looks_like_image(path: Path) -> bool:
     """Return whether something in a folder is to be segmented."""
-    if path.name.startswith(".") or _result_ending(path) is not None:
+    if path.name.startswith(".") or result_ending(path) is not None:
         return False
     is_named_so = path.suffix.lower() in IMAGE_SUFFIXES
     try:
         return is_image_folder(path) if path.is_dir() else is_named_so
     except OSError:  # we may not look into it: what is named like an image fails by its own name
         return is_named_so
-
-
-def _result_ending(path: Path) -> str | None:
-    """Return the ending by which a file is named like a result of ours."""
-    return next((end for end in RESULT_ENDINGS.values() if path.name.endswith(end)), None)
-
-
-def _digest_in(table_path: Path) -> str | None:
-    """Return the digest of the label image that a table of ours was written for."""
-    try:
-        digest = json.loads(table_path.read_bytes())["labels_digest"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return digest if isinstance(digest, str) else None

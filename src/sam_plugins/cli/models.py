@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli.console import in_bytes, mention, say, say_json, table
@@ -10,6 +12,13 @@ from sam_plugins.errors import UnknownModelError
 
 if TYPE_CHECKING:
     from sam_plugins.model.weights.registry import ModelEntry
+
+
+_SUMMARY = (
+    "name", "where", "file", "size_bytes", "licence", "good_for", "input", "model_id",
+    "architecture", "parameters", "also in the file",
+)  # fmt: skip
+_FEW = 4
 
 
 def add_parser(
@@ -30,8 +39,11 @@ def add_parser(
     _add_unverified(download)
     download.set_defaults(run=run_download)
 
-    show = actions.add_parser("show", parents=[common], help="everything known about a model")
+    show = actions.add_parser("show", parents=[common], help="what is known about a model")
     show.add_argument("model", metavar="MODEL", help="a name from the list, or a file")
+    show.add_argument(
+        "--full", action="store_true", help="everything, down to how it was trained and measured"
+    )
     show.add_argument("--json", action="store_true", help="print as JSON")
     show.set_defaults(run=run_show)
 
@@ -102,8 +114,12 @@ def run_show(args: argparse.Namespace) -> int:
     if args.json:
         say_json(values)
         return 0
+    if not args.full:
+        values = _summarised(values)
     for key, value in values.items():
         _say_value(key, value, 0)
+    if not args.full:
+        say("Everything else is told with --full, or with --json.")
     return 0
 
 
@@ -113,7 +129,10 @@ def run_convert(args: argparse.Namespace, parser: argparse.ArgumentParser) -> in
         parser.error(f"--output must end in .safetensors, got {args.output}")
     import torch
 
+    from sam_plugins.model.io.atomic import remove_leftovers
     from sam_plugins.model.weights.convert import convert_checkpoint
+
+    remove_leftovers(Path(args.output).parent)
 
     path = convert_checkpoint(
         args.source,
@@ -170,6 +189,28 @@ def describe_model(name_or_path: str) -> dict[str, Any]:
     return values
 
 
+def _summarised(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a model fits a screen."""
+    passport = values.get("passport", {})
+    shown = {key: values[key] for key in _SUMMARY if values.get(key)}
+    if "size_bytes" in shown:
+        shown["size"] = in_bytes(shown.pop("size_bytes"))
+    shown |= {key: passport[key] for key in ("licence", "version", "created") if passport.get(key)}
+    if passport.get("description"):
+        shown["good_for"] = passport["description"]
+    if "parameters" in shown:
+        shown["parameters"] = f"{shown['parameters'] / 1e6:.1f} million"
+    if sources := passport.get("training_data"):
+        pictures, objects = (
+            sum(source[key] for source in sources) for key in ("pictures", "objects")
+        )
+        shown["trained on"] = f"{len(sources)} sets: {pictures} pictures, {objects} objects"
+    for name, figures in passport.get("metrics", {}).items():
+        if "mean over" in name or len(passport["metrics"]) <= _FEW:
+            shown[name] = ", ".join(f"{figure} {value:.3g}" for figure, value in figures.items())
+    return shown
+
+
 def _entry_values(entry: ModelEntry) -> dict[str, Any]:
     """Return an entry of the registry as plain values."""
     return {
@@ -218,4 +259,4 @@ def _say_value(key: str, value: Any, depth: int) -> None:  # noqa: ANN401
     else:
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         shown = "-" if shown in (None, "") else shown
-        say(f"{indent}{name + ':':<{max(1, 18 - len(indent))}}{shown}")
+        say(f"{indent}{name + ':':<{max(1, 17 - len(indent))}} {shown}")

@@ -13,28 +13,16 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins import __version__
 from sam_plugins.cli import arguments
 from sam_plugins.cli.console import mention, say_json, step_progress, with_progress
-from sam_plugins.cli.failures import SMALLER_COPY, Failures
-from sam_plugins.errors import SamPluginsError, UnreadableImageError, UnusableImageError
+from sam_plugins.cli.failures import Failures
+from sam_plugins.cli.view import View, read_rgb, smaller
+from sam_plugins.errors import SamPluginsError, UnreadableImageError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from sam_plugins.cli.core import Core, Found, PromptChoice
-    from sam_plugins.cli.inputs import Job
+    from sam_plugins.cli.core import Core, PromptChoice
+    from sam_plugins.cli.results import Job
 
 MODES = ("auto", "grid")
-
-
-@dataclass(frozen=True)
-class View:
-    """Which pixels of a file the model sees, and how."""
-
-    channels: dict[str, int | str] | list[int | str] | None = None
-    limits: Sequence[tuple[float, float]] | None = None
-    plane: int | dict[str, int] | None = None
-    level: int = 0
-    axes: str | None = None
+MASKS = (1, 2, 3)
 
 
 @dataclass
@@ -44,6 +32,10 @@ class Summary:
     model_id: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
+
+    def document(self) -> dict[str, Any]:
+        """Return the values for ``--json``, finished or not."""
+        return {"model": self.model_id, "results": self.results, "failed": self.failures.entries}
 
 
 def add_parser(
@@ -70,8 +62,8 @@ def add_parser(
     parser.add_argument(
         "--mode",
         choices=MODES,
-        default="auto",
-        help="without prompts: points from the model's own instance decoder (auto), or a grid",
+        help="without prompts: points from the model's instance decoder (auto, as without this "
+        "option), or a grid",
     )
     _add_prompts(parser)
     _add_view(parser)
@@ -97,6 +89,10 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
         "--box", action="append", type=arguments.box, default=[], metavar="X0,Y0,X1,Y1",
         help="a box around the object; several boxes are several objects",
     )  # fmt: skip
+    prompts.add_argument(
+        "--mask", type=int, choices=MASKS, metavar="N",
+        help="which of the three masks of a single point: 1, 2 or 3 (the most confident one)",
+    )  # fmt: skip
 
 
 def _add_view(parser: argparse.ArgumentParser) -> None:
@@ -119,23 +115,40 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Segment all images; return the exit code."""
-    if (args.point or args.negative) and len(args.box) > 1:
-        parser.error("points refine one object: give them with at most one --box")
-    if args.negative and not args.point and not args.box:
-        parser.error("--negative needs a --point or a --box that says what is meant")
+    _refuse_contradictions(args, parser)
     from sam_plugins.cli.core import PromptChoice
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
-    prompts = PromptChoice(args.point, args.negative, args.box)
+    prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
     summary = Summary(failures=Failures(args.debug))
+    args.so_far = summary.document
     jobs = _plan(args.images, Path(args.output), summary, overwrite=args.overwrite)
     if jobs:
-        segment_jobs(jobs, args.model, args.device, args.mode, prompts, view, summary)
+        mode = args.mode or MODES[0]
+        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary)
     if args.json:
-        failed = summary.failures.entries
-        say_json({"model": summary.model_id, "results": summary.results, "failed": failed})
+        say_json(summary.document())
     summary.failures.summarise(len(summary.results), "segmented")
     return 1 if summary.failures else 0
+
+
+def _refuse_contradictions(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Leave with a usage error where options exclude each other."""
+    has_points = args.point or args.negative
+    if has_points and len(args.box) > 1:
+        parser.error("points refine one object: give them with at most one --box")
+    if args.negative and not args.point and not args.box:
+        parser.error("--negative needs a --point or a --box that says what is meant")
+    if args.mode and (has_points or args.box):
+        parser.error(
+            f"--mode {args.mode} finds every object without prompts: leave it out, or leave out "
+            "--point, --negative and --box"
+        )
+    is_ambiguous = len(args.point) == 1 and not args.negative and not args.box
+    if args.mask is not None and not is_ambiguous:
+        parser.error(
+            "--mask chooses among the masks of a single --point: every other prompt has one"
+        )
 
 
 def segment_jobs(
@@ -148,13 +161,15 @@ def segment_jobs(
     summary: Summary,
 ) -> None:
     """Segment images one after the other; a failure is reported and the rest go on."""
-    from sam_plugins.model.io.atomic import make_folder
+    from sam_plugins.model.io.atomic import make_folder, remove_leftovers, require_writable_folder
 
-    make_folder(jobs[0].folder)
+    folder = make_folder(jobs[0].folder)
+    remove_leftovers(folder)
+    require_writable_folder(folder)  # before the model is loaded and works for nothing
     core = load_core(model, device)
     summary.model_id = core.model_id
     for job in with_progress(jobs, "image"):
-        with summary.failures.caught(job.image, partial(_smaller, job.image, view)):
+        with summary.failures.caught(job.image, partial(smaller, job.image, view)):
             summary.results.append(_segment_one(job, core, mode, prompts, view))
 
 
@@ -167,7 +182,8 @@ def load_core(model: str, device: str | None) -> Core:
 
 def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bool) -> list[Job]:
     """Return the jobs that can be tried; report what cannot."""
-    from sam_plugins.cli.inputs import find_images, is_own_result, plan_jobs
+    from sam_plugins.cli.inputs import find_images, plan_jobs
+    from sam_plugins.cli.results import is_own_result
 
     found: list[Path] = []
     for name in named:
@@ -181,11 +197,13 @@ def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bo
     if found and not images:
         reason = "it is a result of an earlier run; name the pictures themselves"
         summary.failures.add(found[0], UnreadableImageError(f"cannot segment {found[0]}: {reason}"))
+    planned, clashes = plan_jobs(images, folder, overwrite=overwrite)
+    for image, clash in clashes:
+        summary.failures.add(image, clash)
     jobs = []
-    for job in plan_jobs(images, folder):
+    for job in planned:
         try:
-            if not overwrite:
-                job.refuse_to_overwrite()
+            job.refuse_to_overwrite()
             jobs.append(job)
         except SamPluginsError as error:
             summary.failures.add(job.image, error)
@@ -196,15 +214,17 @@ def _segment_one(
     job: Job, core: Core, mode: str, prompts: PromptChoice, view: View
 ) -> dict[str, Any]:
     """Segment one image and write its results."""
+    from sam_plugins.cli.results import write_results
+
     start = time.perf_counter()
-    rgb = _read_rgb(job.image, view)
+    rgb = read_rgb(job.image, view)
     if prompts:
         found = core.prompted(rgb, prompts)
     else:
         with step_progress(job.name) as progress:
             found = core.automatic(rgb, mode, progress)
     seconds = time.perf_counter() - start
-    count = _write(job, rgb, found, _describe(job, core, prompts, mode, view))
+    count = write_results(job, rgb, found, _describe(job, core, prompts, mode, view))
     mention(f"{job.image}: {count} objects in {seconds:.1f} s -> {job.results['labels']}")
     return {
         "image": str(job.image),
@@ -212,42 +232,6 @@ def _segment_one(
         "seconds": round(seconds, 3),
         "files": {kind: str(path) for kind, path in job.results.items()},
     }
-
-
-def _smaller(path: Path, view: View) -> str:
-    """Say how a file could be segmented with less memory."""
-    from sam_plugins.model.io.images import open_image
-
-    coarser = view.level + 1
-    try:
-        with open_image(path, level=coarser, axes=view.axes):
-            return f"take a coarser level of its pyramid with --level {coarser}"
-    except SamPluginsError:
-        return SMALLER_COPY
-
-
-def _read_rgb(path: Path, view: View) -> npt.NDArray[np.uint8]:
-    """Return what the model sees of a file."""
-    from sam_plugins.model.inference.rgb import channel_indices, to_rgb
-    from sam_plugins.model.io.images import open_image
-
-    with open_image(path, level=view.level, axes=view.axes) as image:
-        picture = image.plane(view.plane)
-    limits = view.limits
-    try:
-        channels = (
-            picture.default_channels
-            if view.channels is None
-            else channel_indices(view.channels, picture.channel_names)
-        )
-        return to_rgb(
-            picture.pixels,
-            channels,
-            limits[0] if limits is not None and len(limits) == 1 else limits,
-            channel_axis=picture.channel_axis,
-        )
-    except ValueError as error:
-        raise UnusableImageError(f"{path}: {error}") from error
 
 
 def _describe(job: Job, core: Core, prompts: PromptChoice, mode: str, view: View) -> dict[str, Any]:
@@ -264,34 +248,8 @@ def _describe(job: Job, core: Core, prompts: PromptChoice, mode: str, view: View
             "negatives_xy": list(prompts.negatives_xy),
             "boxes_xyxy": list(prompts.boxes_xyxy),
         }
-    if view != View():
-        described["view"] = {
-            key: value for key, value in vars(view).items() if value != getattr(View(), key)
-        }
+        if prompts.mask is not None:
+            described["prompts"]["mask"] = prompts.mask
+    if chosen := view.chosen():
+        described["view"] = chosen
     return described
-
-
-def _write(job: Job, rgb: npt.NDArray[np.uint8], found: Found, described: dict[str, Any]) -> int:
-    """Write the results, all of them or none; return how many objects there are."""
-    from sam_plugins.cli.inputs import file_digest
-    from sam_plugins.model.inference.overlay import draw_overlay
-    from sam_plugins.model.io.atomic import files_together
-    from sam_plugins.model.io.labels import (
-        describe_objects,
-        write_labels,
-        write_objects,
-        write_picture,
-    )
-
-    objects = describe_objects(found.labels, found.scores, found.points_xy)
-    overlay = draw_overlay(rgb, found.labels)
-    height, width = found.labels.shape
-    # the table first: where the labels are, it says whose they are
-    kinds = ("objects", "overlay", "labels")
-    with files_together([job.results[kind] for kind in kinds]) as paths:
-        staged = dict(zip(kinds, paths, strict=True))
-        write_labels(staged["labels"], found.labels)
-        write_picture(staged["overlay"], overlay)
-        described = {**described, "labels_digest": file_digest(staged["labels"])}
-        write_objects(staged["objects"], objects, size_hw=(height, width), source=described)
-    return len(objects)

@@ -40,9 +40,9 @@ class TorchCore:
         return Found(found.labels, found.scores, found.points_xy)
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
-        """Return the prompted objects of a picture, each by its most confident mask."""
+        """Return the prompted objects of a picture, each by one mask."""
         answer = predict_masks(self.model, self._encoded(rgb), as_prompts(prompts))
-        return painted(answer.best())
+        return painted(answer.best() if prompts.mask is None else answer.choose([prompts.mask - 1]))
 
     def _encoded(self, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         """Return the embedding of what the model sees, which was decided when the file was read."""

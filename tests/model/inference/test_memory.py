@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sam_plugins.errors import MemoryLimitError
+from sam_plugins.errors import MemoryLimitError, is_out_of_memory
 from sam_plugins.model.inference import memory
 
 GIB = 1 << 30
@@ -18,6 +20,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     """Write what the system tells: files of a cgroup, and 16 GiB free on the machine."""
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_own_limits", list)
     (tmp_path / "meminfo").write_text(
         f"MemTotal: {32 * GIB // 1024} kB\nMemAvailable:   {16 * GIB // 1024} kB\n"
     )
@@ -44,6 +47,7 @@ def test_a_machine_without_containers(system: Callable[..., None]) -> None:
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "_CGROUP", tmp_path / "none")
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(memory, "_own_limits", list)
     assert memory.available_bytes() is None
     memory.require_memory(1 << 60, "everything", lambda free: f"{free}")
 
@@ -101,3 +105,47 @@ def test_the_refusal_says_what_is_free(system: Callable[..., None]) -> None:
         MemoryLimitError, match=r"^it would need 2\.1 GB of memory, 1\.1 GB are free; crop$"
     ):
         memory.require_memory(2 * GIB, "it", lambda _: "crop")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space")
+def test_a_limit_of_the_shell_counts() -> None:
+    code = "from sam_plugins.model.inference import memory; print(memory.available_bytes())"
+    limit = 800_000 * 1024
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -v 800000; exec "$0" -c "$1"', sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0 < int(done.stdout) < limit - 10e6  # Python itself takes some of it
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_the_ways_in_which_memory_runs_out(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    if not isinstance(error, ImportError | OSError):
+        with (
+            pytest.raises(MemoryLimitError, match=r"^it ran out of memory.*; crop$"),
+            memory.memory_limits("it", lambda: "crop"),
+        ):
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes differ"), ImportError("no such module"), OSError(2, "no file")]
+)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error), match=str(error)[:9]), memory.memory_limits("it", str):
+        raise error

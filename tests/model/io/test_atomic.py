@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from sam_plugins.model.io.atomic import (
     files_together,
     make_folder,
     output_error,
+    remove_leftovers,
     require_writable,
+    require_writable_folder,
     write_bytes,
 )
 
@@ -340,6 +344,18 @@ def test_what_can_be_written_later(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a": b"old"}
 
 
+def test_a_folder_that_takes_files(tmp_path: Path) -> None:
+    require_writable_folder(tmp_path)
+    assert files_in(tmp_path) == []
+    (tmp_path / "file").touch()
+    for name, message in (
+        ("file", r"cannot write .*file: part of the path is a file, not a folder"),
+        ("no", r"cannot write .*no: the folder does not exist; create it first"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            require_writable_folder(tmp_path / name)
+
+
 def test_what_can_never_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for named, message in (
@@ -351,3 +367,124 @@ def test_what_can_never_be_written(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=message):
             require_writable(tmp_path / named)
     assert files_in(tmp_path) == ["file"]
+
+
+# ------------------------------------------------------------------------------ several processes
+
+WRITER = """
+import sys
+from pathlib import Path
+from sam_plugins.model.io.atomic import files_together, taking_turns
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+targets = [folder / part for part in ("first", "second", "third")]
+for number in range(150):
+    with files_together(targets) as staged:
+        for path in staged:
+            path.write_text(f"{name} {number}")
+    with taking_turns(folder):
+        found = {path.read_text() for path in targets}
+    assert len(found) == 1, found
+"""
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sam_plugins.model.io.atomic import files_together
+
+folder, moves = Path(sys.argv[1]), int(sys.argv[2])
+replace = Path.replace
+count = iter(range(1, 100))
+
+def killed(self, target):
+    replace(self, target)
+    if next(count) == moves:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Path.replace = killed
+with files_together([folder / part for part in ("first", "second", "third")]) as staged:
+    for path in staged:
+        path.write_bytes(b"new")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody waits on Windows")
+def test_processes_that_write_the_same_files_take_turns(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), name], stderr=subprocess.PIPE, text=True
+        )
+        for name in ("a", "b", "c")
+    ]
+    assert [writer.communicate()[1] for writer in writers] == ["", "", ""]
+    assert files_in(tmp_path) == sorted(NAMES)
+    assert len(set(contents(tmp_path).values())) == 1
+
+
+def test_an_older_file_that_another_process_took_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"old")
+    real = Path.replace
+
+    def too_late(self: Path, target: Path) -> Path:
+        if self == tmp_path / "second":
+            self.unlink()
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", too_late)
+    write_together(tmp_path, b"new")
+    assert contents(tmp_path) == dict.fromkeys(NAMES, b"new")
+
+
+@pytest.fixture
+def ended() -> int:
+    """The number of a process that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def leftover(folder: Path, process: int, place: str | None = None) -> Path:
+    return folder / f".a.txt.{place or atomic._place()}-{process}-0123456789ab.part"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell which processes live")
+@pytest.mark.parametrize("moves", range(1, 7))
+def test_what_a_killed_process_began_is_finished(tmp_path: Path, moves: int) -> None:
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"old")
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(moves)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert files_in(tmp_path)[0].endswith(".part")
+    remove_leftovers(tmp_path)
+    assert contents(tmp_path) == dict.fromkeys(NAMES, b"new")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell which processes live")
+def test_a_process_that_was_killed_before_leaves_nothing(tmp_path: Path, ended: int) -> None:
+    (tmp_path / "first").write_bytes(b"old")
+    staging = leftover(tmp_path, ended)
+    for made in (staging, staging / "old", staging / "new"):
+        made.mkdir()
+    (staging / "new" / "first").write_bytes(b"half of the n")
+    (tmp_path / staging.name.replace("a.txt", "b.txt")).touch()
+    remove_leftovers(tmp_path)
+    assert contents(tmp_path) == {"first": b"old"}
+
+
+def test_what_may_be_in_use_or_is_not_ours_is_kept(tmp_path: Path, ended: int) -> None:
+    kept = [
+        leftover(tmp_path, os.getpid()),
+        leftover(tmp_path, ended, place="ffffff"),
+        leftover(tmp_path, ended),  # an older file that could not be put back
+        tmp_path / f"{atomic._place()}-{ended}-0123456789ab.part",
+        tmp_path / ".download.part",
+    ]
+    for path in kept:
+        (path / "old").mkdir(parents=True)
+        (path / "old" / "work").touch()
+    remove_leftovers(tmp_path)
+    assert all((path / "old" / "work").is_file() for path in kept)
+    remove_leftovers(tmp_path / "no such folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sam_plugins.model.networks.config import (
     SAM_VIT_L,
     MaskDecoderConfig,
     PromptEncoderConfig,
+    PyramidConfig,
     SamConfig,
     TinyVitConfig,
     VitConfig,
@@ -161,6 +163,32 @@ def test_numbers_that_make_no_network_are_foreign(
 ) -> None:
     with pytest.raises(ForeignCheckpointError, match="shapes that none has"):
         matching_state(dataclasses.replace(tiny_config, **change), tiny_state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"image_encoder": VitConfig(depth=10**7)},
+            "10000000 layers, and the file has [0-9]+",
+        ),
+        ({"image_encoder": TinyVitConfig(depths=(2, 2, 10**7, 2))}, "10000000 layers"),
+        ({"image_encoder": PyramidConfig(context_depth=10**7)}, "10000000 layers"),
+        ({"mask_decoder": MaskDecoderConfig(num_multimask_outputs=10**7)}, "10000000 layers"),
+        ({"mask_decoder": MaskDecoderConfig(depth=-5, fusion_depth=10**7)}, "10000000 layers"),
+        (
+            {"image_encoder": TinyVitConfig(window_sizes=(7, 7, 9999, 7))},
+            "a window of 9999 cells, and no tensor is as long as its square",
+        ),
+    ],
+)
+def test_claims_that_no_file_of_this_size_can_keep_are_refused_at_once(
+    tiny_config: SamConfig, tiny_state: dict[str, Tensor], change: dict[str, Any], message: str
+) -> None:
+    started = time.perf_counter()
+    with pytest.raises(ForeignCheckpointError, match=message):
+        matching_state(dataclasses.replace(tiny_config, **change), tiny_state)
+    assert time.perf_counter() - started < 1
 
 
 def test_an_instance_decoder_needs_its_passport(tiny_state: dict[str, Tensor]) -> None:

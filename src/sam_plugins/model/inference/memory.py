@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
+from sam_plugins.errors import MemoryLimitError, is_out_of_memory
 
-from sam_plugins.errors import MemoryLimitError
+if sys.platform != "win32":
+    import resource
 
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
 _CGROUP_FILES = (
     # Version 2, then version 1: limit, use, statistics, and how their names begin there.
@@ -24,6 +25,7 @@ _CGROUP_FILES = (
     ),
 )
 _MEMINFO = Path("/proc/meminfo")
+_OWN_USE = Path("/proc/self/statm")
 
 
 @contextlib.contextmanager
@@ -47,9 +49,7 @@ def memory_limits(what: str, remedy: Callable[[], str]) -> Iterator[None]:
     except MemoryLimitError:
         raise
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_memory and not any(sign in text.lower() for sign in _SIGNS):
+        if not is_out_of_memory(error):
             raise
         free = available_bytes()
         state = "" if free is None else f" ({in_units(free)} are free)"
@@ -92,7 +92,24 @@ def available_bytes() -> int | None:
             limit = int((_CGROUP / limit_name).read_text(encoding="ascii"))
             used = int((_CGROUP / used_name).read_text(encoding="ascii"))
             found.append(max(0, limit - max(0, used - _file_cache(statistics_name, prefix))))
+    with contextlib.suppress(OSError, ValueError, IndexError):  # `ulimit -v`
+        found += [max(0, limit - _address_space()) for limit in _own_limits()]
     return min(found, default=None)
+
+
+def _own_limits() -> list[int]:
+    """Return the most bytes of address space that this process may have; none without a limit."""
+    if sys.platform == "win32":
+        return []
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if limit == resource.RLIM_INFINITY else [limit]
+
+
+def _address_space() -> int:
+    """Return the bytes of address space that this process has."""
+    if sys.platform == "win32":
+        return 0
+    return int(_OWN_USE.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def _file_cache(statistics_name: str, prefix: str) -> int:

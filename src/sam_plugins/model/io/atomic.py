@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
+import re
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from sam_plugins.errors import OutputError
 
+if sys.platform != "win32":
+    import fcntl
+
 TEMPORARY_SUFFIX = ".part"
 """Ending of the hidden files and folders of what is being written; an old one may be deleted."""
+
+# Where it is written, by which process, and a random number.
+_TEMPORARY = re.compile(
+    rf"\.(?:.+\.)?([0-9a-f]{{6}})-(\d+)-[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}"
+)
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -107,18 +120,21 @@ def files_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Pat
     ``paths`` first, then the new ones take their places, the first of ``paths`` first; an
     exception in between, Ctrl-C included, is followed by the way back. Only a machine that stops in
     this moment can leave a part of them, and the first of ``paths`` is in every such part.
+
+    Processes that write the same files take turns: the last one has all of them.
     """
     targets = [Path(path) for path in paths]
     if len({target.parent for target in targets}) != 1:
         raise ValueError(f"paths must be files of one folder, got {[str(t) for t in targets]}")
     folder = targets[0].parent
-    staging = folder / f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+    staging = folder / f".{_token()}{TEMPORARY_SUFFIX}"
     new, old = staging / "new", staging / "old"
     try:
         for made in (staging, new, old):
             made.mkdir()
         yield [new / target.name for target in targets]
-        _exchange(targets, new, old)
+        with taking_turns(folder):
+            _exchange(targets, new, old)
         shutil.rmtree(old, ignore_errors=True)
     except OutputError as error:
         raise OutputError(str(error).replace(str(new), str(folder))) from error
@@ -130,6 +146,48 @@ def files_together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Pat
             # not empty only where an older file could not be put back: it is kept
             with contextlib.suppress(OSError):
                 made.rmdir()
+
+
+@contextlib.contextmanager
+def taking_turns(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Wait while another process gives files of a folder their names; the next one waits for us.
+
+    On Windows, and on file systems without locks, nobody waits.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # the work itself meets it, too, and says which file it is about
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which gives the lock back, as does the end of the process
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Finish or remove what processes that were killed have left in a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Its hidden files and folders of this module, made on this machine by a process that is
+        gone, are removed. Where a process was killed while files of :func:`files_together` got
+        their names, the rest of them get theirs. What may belong to a living process, here or on
+        another machine, stays; so does everything on Windows, which cannot tell.
+    """
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError), taking_turns(folder):
+        for path in sorted(Path(folder).glob(f".*{TEMPORARY_SUFFIX}")):
+            found = _TEMPORARY.fullmatch(path.name)
+            if found is not None and found[1] == _place() and not _is_alive(int(found[2])):
+                _clear(path)
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -149,6 +207,23 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         _create(temporary)
     except OSError as error:
         raise output_error(target, error) from error
+    finally:
+        _remove(temporary)
+
+
+def require_writable_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that takes no files, before the work whose results it is to hold.
+
+    Raises
+    ------
+    OutputError
+        With the folder, the cause and what to do. Nothing is left behind.
+    """
+    temporary = Path(folder) / f".{_token()}{TEMPORARY_SUFFIX}"
+    try:
+        _create(temporary)
+    except OSError as error:
+        raise output_error(Path(folder), error) from error
     finally:
         _remove(temporary)
 
@@ -225,7 +300,8 @@ def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
         for target in reversed(targets):
             _refuse_folder(target)
             if target.exists():
-                move(target, old / target.name, target)
+                with _vanishing(target):
+                    move(target, old / target.name, target)
         for target in targets:
             move(new / target.name, target, target)
     except BaseException:
@@ -234,6 +310,55 @@ def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
                 if not source.exists():
                     destination.replace(source)
         raise
+
+
+@contextlib.contextmanager
+def _vanishing(path: Path) -> Iterator[None]:
+    """Go on where a file to set aside is gone: another process, without locks, was quicker."""
+    try:
+        yield
+    except OutputError:
+        if path.exists() or not path.parent.is_dir():
+            raise
+
+
+def _clear(leftover: Path) -> None:
+    """Remove a temporary file, or a folder of :func:`files_together`, finishing what it began."""
+    if not leftover.is_dir():
+        _remove(leftover)
+        return
+    new, old = leftover / "new", leftover / "old"
+    if old.is_dir() and any(old.iterdir()):
+        if not new.is_dir():
+            return  # an older file that could not be put back is kept
+        for path in new.iterdir():  # older files are set aside when all new ones are complete
+            path.replace(leftover.parent / path.name)
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of this machine runs, as far as we may know; POSIX only."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's
+        return True
+    return True
+
+
+@cache
+def _place() -> str:
+    """Return a short name of this machine, or of this container: where process numbers count."""
+    numbering = ""
+    with contextlib.suppress(OSError):
+        numbering = str(Path("/proc/self/ns/pid").stat().st_ino)
+    return hashlib.blake2b(f"{platform.node()} {numbering}".encode(), digest_size=3).hexdigest()
+
+
+def _token() -> str:
+    """Return the part of a temporary name that tells who writes, and apart from anything else."""
+    return f"{_place()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def _refuse_folder(path: Path) -> None:
@@ -245,7 +370,7 @@ def _refuse_folder(path: Path) -> None:
 
 def _temporary_name(target: Path) -> Path:
     """Return the hidden name beside a file under which it is written."""
-    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    return target.with_name(f".{target.name[:100]}.{_token()}{TEMPORARY_SUFFIX}")
 
 
 def _create(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sam_plugins.errors import OutputError
+from sam_plugins.errors import OutputError, UnsuitableModelError
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.loading import ModelFile, load_checkpoint, resolve
 from sam_plugins.model.weights.passport import Passport
@@ -51,12 +51,16 @@ def convert_checkpoint(
     ------
     OutputError
         If ``destination`` exists or cannot be written.
+    UnsuitableModelError
+        If a weight is not finite or too large for ``dtype``.
     WeightsError
         As :func:`~sam_plugins.model.weights.loading.load_checkpoint`.
     ValueError
         If ``destination`` does not end in ``.safetensors``.
     """
     target = Path(destination)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"destination must end in .safetensors, got {target.name!r}")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists: choose another name, or overwrite it with --overwrite")
     file: ModelFile = resolve(source, allow_unverified=allow_unverified)
@@ -74,4 +78,9 @@ def convert_checkpoint(
         )
     if licence is not None:
         passport = replace(passport, licence=licence)
-    return save_model_file(target, loaded.state_dict, passport, dtype=dtype)
+    try:
+        return save_model_file(target, loaded.state_dict, passport, dtype=dtype)
+    except ValueError as error:
+        raise UnsuitableModelError(
+            f"cannot convert {loaded.path}: {error}; float32 holds every finite value"
+        ) from error

@@ -23,6 +23,7 @@ from sam_plugins.model.networks.config import (
     TinyVitConfig,
     VitConfig,
 )
+from sam_plugins.model.weights.bare_network import NoInitialisation
 from sam_plugins.model.weights.checkpoints import count_tensors
 
 # What other people's files look like, to say more than "foreign": every pattern must be there.
@@ -49,6 +50,8 @@ _DISPENSABLE = re.compile(
     r"^(pixel_mean|pixel_std|image_encoder\.(norm_head|head)\..*|.*\.attention_bias_idxs|.*\.attn\.ab)$"
 )
 _SHOWN = 3
+# Numbers of a config that count layers.
+_COUNTS = re.compile(r"(?:^|_)(?:depths?|outputs)$")
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> SamConfig:
@@ -132,7 +135,8 @@ def matching_state(
     from sam_plugins.model.networks.builders import build_sam
 
     try:
-        with torch.device("meta"):  # Shapes without memory or random numbers.
+        _require_plausible(config, state_dict)
+        with torch.device("meta"), NoInitialisation():  # Shapes without memory.
             expected = {name: tuple(t.shape) for name, t in build_sam(config).state_dict().items()}
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise _misshapen(error) from error
@@ -157,6 +161,24 @@ def matching_state(
             "version of the model, or is not complete"
         )
     return found, tuple(left_aside)
+
+
+def _require_plausible(config: SamConfig, state_dict: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that the file cannot hold, before a network of that size takes its time.
+
+    Every layer has a tensor of its own, and TinyViT a bias for each offset in its window.
+    """
+    values = config.to_dict()
+    counts: list[int] = []
+    for key, number in (*values["image_encoder"].items(), *values["mask_decoder"].items()):
+        if _COUNTS.search(key):
+            counts += number if isinstance(number, tuple) else (number,)
+    if max(counts) > len(state_dict):
+        raise ValueError(f"{max(counts)} layers, and the file has {len(state_dict)} tensors")
+    longest = max((side for tensor in state_dict.values() for side in tensor.shape), default=0)
+    for window in values["image_encoder"].get("window_sizes", ())[1:]:  # the first stage has none
+        if window**2 > longest:
+            raise ValueError(f"a window of {window} cells, and no tensor is as long as its square")
 
 
 def _some(what: str, names: list[str]) -> str:

@@ -1,0 +1,51 @@
+"""What the core says in Python, in the words of the command line.
+
+The core has several front ends and names its own arguments. Here, at the one edge where its
+messages become text on a terminal, they become options. Every line has a test that reaches the
+message.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MAPPING = re.compile(r"channels=\{([^}]*)\}")
+_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b(axes|mode)=(['\"])(\w+)\2"), r"--\1 \3"),
+    (re.compile(r"\bmode \"(\w+)\""), r"--mode \1"),
+    (re.compile(r"\bcorrect axes="), "correct --axes"),
+    (re.compile(r"\bchannels must use the colours"), "--channels must use the colours"),
+    (
+        re.compile(
+            r"limits must be \(low, high\) or one such pair for each of the (\d+) shown channels, "
+            r"got shape \((\d+), 2\)"
+        ),
+        r"--limits must be given once, or once for each of the \1 shown channels, got \2",
+    ),
+    (re.compile(r"\bpoints_xy\b"), "--point and --negative"),
+    (re.compile(r"\bboxes_xyxy\b"), "--box"),
+    (re.compile(r"choose one plane, such as ([\w=,]+)"), r"choose one, such as --plane \1"),
+    (re.compile(r"name the axes, such as ([\w=,]+)"), r"name the axes, such as --plane \1"),
+    (re.compile(r", or ask with fewer points \(options\.points_per_side\)"), ""),
+    (re.compile(r"\bchunk_size=\d+ needs a quarter of it"), "crop the picture or reduce it"),
+)
+
+
+def in_options(message: str) -> str:
+    """Return a message with the options that a user can type in place of Python's arguments.
+
+    Examples
+    --------
+    >>> in_options('say which channels to show, such as channels={"red": 0, "green": 2}')
+    'say which channels to show, such as --channels red=0,green=2'
+    """
+    message = _MAPPING.sub(_typed_mapping, message)
+    for pattern, words in _WORDS:
+        message = pattern.sub(words, message)
+    return message
+
+
+def _typed_mapping(found: re.Match[str]) -> str:
+    """Return a mapping of channels as it is typed."""
+    pairs = re.findall(r"[\"'](\w+)[\"']: (\w+)", found[1])
+    return f"--channels {','.join(f'{colour}={channel}' for colour, channel in pairs)}"

@@ -1,0 +1,82 @@
+"""Messages of the core in the words of the command line; those about files: test_segment_view."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_plugins.cli import main
+from sam_plugins.cli.wording import in_options
+from sam_plugins.errors import MemoryLimitError
+from sam_plugins.model.inference.automatic import segment_embedding
+from sam_plugins.model.inference.loading import load_model
+from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.weights.checkpoints import save_model_file
+from sam_plugins.model.weights.loading import load_checkpoint
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            ["--point", "50,3"],
+            r"a\.png: --point and --negative must lie within the picture",
+        ),
+        (["--box", "70,70,90,90"], r"a\.png: --box must overlap the picture of 40 x 30 pixels"),
+    ],
+)
+def test_prompts_beside_the_picture(
+    picture: Path, tmp_path: Path, prompt: list[str], message: str, capsys: Any
+) -> None:
+    assert main(["segment", str(picture), "-o", str(tmp_path / "out"), *prompt]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_model_without_an_instance_decoder(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passport = load_checkpoint("default").passport
+    assert passport is not None
+    mute = dataclasses.replace(
+        passport, config=dataclasses.replace(passport.config, instance_decoder=None)
+    )
+    weights = save_model_file(
+        tmp_path / "mute.safetensors", build_sam(mute.config).state_dict(), mute
+    )
+    command = ["segment", str(picture), "-o", str(tmp_path / "out"), "--model", str(weights)]
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"error: .*--mode auto needs a model .*; use --mode grid with it", err)
+
+
+def run_out_of_memory(*_: Any) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("patched", "argument"),
+    [("automatic.grid_points", "points_per_side"), ("predict._decode", "chunk_size")],
+)
+def test_memory_that_runs_out_while_masks_are_decoded(
+    patched: str, argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model("default")
+    embedding = encode_image(model, np.eye(32))
+    monkeypatch.setattr(f"sam_plugins.model.inference.{patched}", run_out_of_memory)
+    with pytest.raises(MemoryLimitError, match=argument) as raised:
+        segment_embedding(model, embedding, mode="grid")
+    assert in_options(str(raised.value)).endswith("; crop the picture or reduce it")

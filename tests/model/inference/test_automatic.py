@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -447,6 +447,40 @@ def test_another_models_embedding_is_refused(reader: LabelReader, mode: str) -> 
 def test_options_out_of_range_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SegmentOptions(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"masks": 0.5}, "masks must be of type MaskFilter, got float; leave it out"),
+        ({"seeds": None}, "seeds must be of type SeedOptions, got NoneType"),
+        ({"labels": {}}, "labels must be of type LabelOptions, got dict"),
+        ({"points_per_side": "8"}, "points_per_side must be a whole number, got '8'"),
+        ({"chunk_size": 1.5}, "chunk_size must be a whole number, got 1.5"),
+    ],
+)
+def test_options_of_other_types_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        SegmentOptions(**values)  # type: ignore[arg-type]
+
+
+def test_arguments_of_other_types_are_refused_where_they_enter(reader: LabelReader) -> None:
+    ask: Any = segment
+    ask_again: Any = segment_embedding
+    see: Any = instance_maps
+    model = model_of(reader)
+    for wrong in ({"points_per_side": 3}, 3):
+        with pytest.raises(TypeError, match=r"options must be of type SegmentOptions, got .*AUTO"):
+            ask(CROWD, "no such model", options=wrong)
+        with pytest.raises(TypeError, match=r"options must be of type SegmentOptions, got .*AUTO"):
+            ask_again(model, encode_image(model, CROWD), options=wrong)
+    with pytest.raises(TypeError, match="a name or a path, and come after the picture, got ndarra"):
+        ask(model, CROWD)
+    for function in (ask_again, see):
+        with pytest.raises(TypeError, match="model must be of type Model, got str"):
+            function("default", encode_image(model, CROWD))
+        with pytest.raises(TypeError, match="embedding must be of type ImageEmbedding, got ndarr"):
+            function(model, CROWD)
 
 
 def test_a_label_image_that_cannot_fit_is_refused_with_what_would(

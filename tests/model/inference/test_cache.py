@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -291,7 +292,7 @@ def test_a_full_or_forbidden_disk_warns_once_and_is_left_alone(
     cache.get_or_compute(KEYS[1], embedding)
     cache.get_or_compute(KEYS[0], never)
     assert len(attempts) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {".eviction.lock"}
 
 
 def test_a_failure_that_may_pass_is_logged_and_tried_again(
@@ -417,13 +418,17 @@ def test_different_keys_do_not_wait_for_each_other() -> None:
     assert len(inner) == 1
 
 
-def _hammer(directory: str, worker: int, queue: Any) -> None:
+LIMIT = 3 * (NBYTES + 1000)
+
+
+def _hammer(directory: str, worker: int, together: Any, queue: Any) -> None:
     """Ask for many embeddings through a cache that is always too small."""
     try:
-        cache = EmbeddingCache(directory, max_memory_bytes=0, max_disk_bytes=4 * (NBYTES + 1000))
+        cache = EmbeddingCache(directory, max_memory_bytes=0, max_disk_bytes=LIMIT)
         generator = np.random.default_rng(worker)
-        for _ in range(40):
-            i = int(generator.integers(0, 8))
+        together.wait(120)
+        for _ in range(60):
+            i = int(generator.integers(0, len(KEYS)))
             result = cache.get_or_compute(KEYS[i], lambda i=i: embedding(i))
             expected = embedding(i).features.half().float()
             if not torch.equal(result.features, expected):
@@ -435,31 +440,56 @@ def _hammer(directory: str, worker: int, queue: Any) -> None:
         raise
 
 
-def test_processes_share_a_folder(tmp_path: Path) -> None:
+def test_processes_share_a_folder_and_its_limit(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
+    queue, together = context.Queue(), context.Barrier(4)
     workers = [
-        context.Process(target=_hammer, args=(str(tmp_path), worker, queue)) for worker in range(3)
+        context.Process(target=_hammer, args=(str(tmp_path), worker, together, queue))
+        for worker in range(3)
     ]
     for worker in workers:
         worker.start()
-    outcomes = [queue.get(timeout=120) for _ in workers]
-    for worker in workers:
-        worker.join(60)
-    assert outcomes == ["ok"] * 3
+    together.wait(120)
+    cache = EmbeddingCache(tmp_path)
+    sizes: list[int] = []
+    while any(worker.is_alive() for worker in workers):
+        with filelock.FileLock(tmp_path / ".eviction.lock"):  # a listing takes time
+            sizes.append(cache.disk_bytes)
+        time.sleep(0.001)
+    assert [queue.get(timeout=20) for _ in workers] == ["ok"] * 3
+    assert len(sizes) > 10
+    assert 0 < max(*sizes, cache.disk_bytes) <= LIMIT
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_while_another_process_evicts_we_go_on(tmp_path: Path) -> None:
-    import filelock
-
+def test_who_waits_for_others_in_vain_keeps_nothing_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_LOCK_SECONDS", 0.05)
     cache = EmbeddingCache(tmp_path, max_memory_bytes=0, max_disk_bytes=NBYTES + 1000)
+    cache.get_or_compute(KEYS[0], embedding)
     with filelock.FileLock(tmp_path / ".eviction.lock"):
-        for i in range(3):
-            cache.get_or_compute(KEYS[i], lambda i=i: embedding(i))
-        assert cache.disk_bytes > cache.max_disk_bytes
-    cache.get_or_compute(KEYS[3], lambda: embedding(3))
+        assert equal(cache.get_or_compute(KEYS[1], embedding), cache.get_or_compute(KEYS[0], never))
+    assert cache.get(KEYS[1]) is None
+    cache.get_or_compute(KEYS[2], embedding)
+    assert cache.get(KEYS[2]) is not None
     assert cache.disk_bytes <= cache.max_disk_bytes
+
+
+def test_files_that_cannot_be_removed_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = EmbeddingCache(tmp_path, max_memory_bytes=0, max_disk_bytes=NBYTES + 1000)
+    cache.get_or_compute(KEYS[0], embedding)
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "open elsewhere")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        cache.get_or_compute(KEYS[1], embedding)
+    assert cache.get(KEYS[1]) is None
+    assert cache.get(KEYS[0]) is not None
 
 
 # ------------------------------------------------------------------------------ bad input

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,32 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device: str) -> None:
     with pytest.raises(DeviceError, match=rf"device '{device}' is not available.*there is cpu"):
         load_model("default", device=device)
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"model.pth", np.zeros(2)])
+def test_what_is_neither_a_name_nor_a_path_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"by its name or a path, got {type(wrong).__name__}"):
+        load_model(wrong, device="cpu")
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"device '3\.5' is not available here"):
+        checked_device(3.5)  # type: ignore[arg-type]
+
+
+def test_loading_does_not_import_the_compiler() -> None:
+    """``torch._dynamo`` and what it brings along cost a second at every start of a command."""
+    code = (
+        "import sys\n"
+        "from sam_plugins import load_model\n"
+        "model = load_model('default', device='cpu')\n"
+        "assert model.has_instance_decoder\n"
+        "sys.exit('torch._dynamo was imported' if 'torch._dynamo' in sys.modules else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_the_best_device_is_found() -> None:

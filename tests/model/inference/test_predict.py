@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -195,6 +197,31 @@ def test_prompts_that_do_not_fit_the_embedding_are_refused(
         predict_masks(any_model, embedding, Prompts(text_embeddings=np.zeros((1, 5))))
     with pytest.raises(ValueError, match="chunk_size must be 1 or more, got 0"):
         predict_masks(any_model, embedding, Prompts.single_points([[1, 1]]), chunk_size=0)
+
+
+def test_arguments_of_other_types_are_refused_where_they_enter(
+    tiny_model: Model, picture: npt.NDArray[np.uint8]
+) -> None:
+    ask: Any = predict_masks
+    embedding = encode_image(tiny_model, picture)
+    prompts = Prompts.single_points([[1, 1]])
+    for arguments, message in (
+        (("default", embedding, prompts), "model must be of type Model, got str; load it with"),
+        ((tiny_model, picture, prompts), "embedding must be of type ImageEmbedding, got ndarray;"),
+        ((tiny_model, embedding, [[1, 1]]), "prompts must be of type Prompts, got list; make them"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ask(*arguments)
+    with pytest.raises(TypeError, match=r"chunk_size must be a whole number, got 2\.5"):
+        ask(tiny_model, embedding, prompts, chunk_size=2.5)
+    for encode in (encode_image, encode_rgb):
+        for wrong in ("default", picture):
+            with pytest.raises(
+                TypeError, match=r"model must be of type Model, got .*pass it first"
+            ):
+                encode(wrong, picture)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rgb must be of type ndarray, got list; to_rgb makes it"):
+        encode_rgb(tiny_model, picture.tolist())
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,16 @@ def test_prompts_do_not_change_when_the_arrays_do_that_they_came_from() -> None:
     [
         ({}, "at least one of points, boxes, mask logits or text"),
         ({"points_xy": [[1, 2]]}, r"points_xy must have shape \(N, K, 2\), got \(1, 2\)"),
+        ({"points_xy": [[1, 2]]}, "got .*; Prompts.for_object takes those of one object without"),
+        ({"points_xy": [[1, 2, 3, 4]]}, r"got \(1, 4\); boxes go to boxes_xyxy"),
+        (
+            {"points_xy": [[[1, 2]]], "point_labels": [[1, 2, 3, 4]]},
+            r"got \(1, 4\); boxes go to boxes_xyxy",
+        ),
+        (
+            {"points_xy": [[[1, 2]]] * 2, "point_labels": [[1], [1, 0]]},
+            r"point_labels must be numbers of shape \(N, K\), got rows of different lengths",
+        ),
         ({"points_xy": [[[1, 2, 3]]]}, r"points_xy must have shape \(N, K, 2\), got \(1, 1, 3\)"),
         ({"points_xy": [[["a", "b"]]]}, r"points_xy must be numbers of shape \(N, K, 2\)"),
         ({"points_xy": [[[1, 2], [3]]]}, r"points_xy must be numbers of shape \(N, K, 2\)"),
@@ -142,6 +152,37 @@ def test_prompts_do_not_change_when_the_arrays_do_that_they_came_from() -> None:
 def test_what_is_wrong_is_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Prompts(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"points_xy": [1, 2]}, r"points_xy must have shape \(K, 2\), got \(2,\)$"),
+        (
+            {"points_xy": [[1, 2]], "point_labels": [[1]]},
+            r"point_labels must have shape \(K,\), got \(1, 1\)",
+        ),
+        ({"box_xyxy": [[1, 2, 3, 4]]}, r"box_xyxy must have shape \(4,\), got \(1, 4\)"),
+        ({"mask_logits": 3}, r"mask_logits must have shape \(h, w\), got \(\)"),
+        (
+            {"mask_logits": np.zeros((2, 3, 4, 4))},
+            r"mask_logits must have shape \(h, w\), got \(2, 3, 4, 4\)",
+        ),
+        ({"points_xy": [[1, 2], [3]]}, r"shape \(K, 2\), got rows of different lengths"),
+    ],
+)
+def test_what_is_wrong_with_one_object_is_said_in_its_shapes(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prompts.for_object(**given)
+
+
+def test_leading_axes_of_a_mask_may_stay() -> None:
+    for shape in ((4, 6), (1, 4, 6), (1, 1, 4, 6)):
+        logits = Prompts.for_object(mask_logits=np.zeros(shape)).mask_logits
+        assert logits is not None
+        assert logits.shape == (1, 1, 4, 6)
 
 
 def test_single_points_need_two_axes() -> None:

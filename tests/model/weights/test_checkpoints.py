@@ -24,7 +24,11 @@ from sam_plugins.errors import (
     UnsafeCheckpointError,
 )
 from sam_plugins.model.networks.config import SHIPPED, SamConfig
-from sam_plugins.model.weights.checkpoints import read_weight_file, save_model_file
+from sam_plugins.model.weights.checkpoints import (
+    read_weight_file,
+    require_finite,
+    save_model_file,
+)
 from sam_plugins.model.weights.passport import METADATA_KEY, Passport
 
 STATE = {
@@ -216,6 +220,89 @@ def test_archives_that_are_not_checkpoints(tmp_path: Path) -> None:
             archive.writestr(f"model/{name}", b"")
         with pytest.raises(CheckpointError, match=message):
             read_weight_file(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("form", ["pickle", "legacy", "zip"])
+def test_pickles_of_others_are_refused_without_dangerous_advice(
+    tmp_path: Path, protocol: int, form: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "weights.pth"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps({"weight": 1.0}, protocol=protocol))
+    else:
+        is_zip = form == "zip"
+        torch.save(STATE, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(
+        CheckpointError, match=rf"a pickle of protocol {protocol}, which torch\.save"
+    ):
+        read_weight_file(path)
+    assert not recwarn.list
+
+
+def test_the_advice_to_drop_the_safeguard_is_never_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "odd.pth").write_bytes(b"\x80\x02garbage")
+    with pytest.raises(CheckpointError, match="restricted reader does not understand it") as caught:
+        read_weight_file(tmp_path / "odd.pth")
+    assert "weights_only" not in str(caught.value)
+    assert "weights_only" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_flipped_bit_is_found_by_its_checksum(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    torch.save({"weight": torch.arange(1000.0)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(1000.0).numpy().tobytes()) + 2001] ^= 8
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        torch.load(file, weights_only=True)  # PyTorch does not mind.
+    with pytest.raises(CheckpointError, match=r"damaged .*wrong checksum of weights/data/0"):
+        read_weight_file(path)
+
+
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, tmp_path / "weights.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(tmp_path / "weights.pth") as archive:
+        assert not any(record.CRC for record in archive.infolist())
+    assert_same(read_weight_file(tmp_path / "weights.pth").state_dict)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(3, device="meta"), r"has a shape and no values \(PyTorch's device meta\)"),
+        (torch.eye(3).to_sparse(), r"is sparse \(torch\.sparse_coo\)"),
+        (torch.zeros(3, dtype=torch.complex64), r"has values of type torch\.complex64"),
+    ],
+)
+def test_tensors_without_plain_values_are_refused(
+    tmp_path: Path, tensor: torch.Tensor, message: str
+) -> None:
+    torch.save({**STATE, "mask_decoder.odd": tensor}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=rf"weights\.pth: mask_decoder\.odd {message}\. Load"):
+        read_weight_file(tmp_path / "weights.pth")
+
+
+def test_weights_must_be_finite(tmp_path: Path) -> None:
+    large = torch.full((5,), 3e38)  # with a sum beyond float32
+    fine = {"a": large, "b": torch.tensor([1, 2]), "c": torch.zeros(0)}
+    require_finite(fine, tmp_path)
+    for value in (torch.nan, torch.inf, -torch.inf):
+        bad = {f"bad.{i}": torch.tensor([0.0, value]) for i in range(5)}
+        with pytest.raises(
+            CheckpointError,
+            match=r"weights\.pth holds weights that are NaN or infinite \(bad\.0, bad\.1, bad\.2 "
+            r"and 2 more\): the training",
+        ):
+            require_finite(fine | bad, tmp_path / "weights.pth")
+    both = torch.tensor([torch.inf, -torch.inf])
+    with pytest.raises(CheckpointError, match=r"infinite \(both\)"):
+        require_finite({"both": both}, tmp_path)
 
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:

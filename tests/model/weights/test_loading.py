@@ -20,6 +20,7 @@ from sam_plugins.errors import (
     OutputError,
     UnknownModelError,
     UnsafeCheckpointError,
+    UnsuitableModelError,
     WeightsError,
 )
 from sam_plugins.model.networks.builders import build_sam
@@ -113,6 +114,24 @@ def test_a_model_of_ours_says_itself_what_it_is(tmp_path: Path) -> None:
     state.pop("mask_decoder.iou_token.weight")
     save_model_file(path, state, passport)
     with pytest.raises(CheckpointError, match=r"any.safetensors: .*\(pyramid\): 1 missing"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+def test_weights_of_a_training_that_diverged_are_refused(
+    tmp_path: Path, tiny_config: SamConfig, tiny_state: dict[str, Tensor], form: str
+) -> None:
+    import safetensors.torch
+
+    name = "mask_decoder.iou_token.weight"
+    state = {**tiny_state, name: tiny_state[name].clone()}
+    state[name][0, 1] = torch.nan
+    path = tmp_path / f"diverged.{form}"
+    if form == "pth":
+        torch.save(state, path)
+    else:
+        safetensors.torch.save_file(state, path)
+    with pytest.raises(CheckpointError, match=rf"diverged\.{form} holds weights.*NaN.* \({name}\)"):
         load_checkpoint(path)
 
 
@@ -247,6 +266,20 @@ def test_a_converted_model_of_ours_keeps_its_passport(
     assert load_checkpoint(half).passport == passport
     renamed = convert_checkpoint(source, tmp_path / "c.safetensors", name="yours")
     assert load_checkpoint(renamed).passport == dataclasses.replace(passport, name="yours")
+
+
+def test_what_half_precision_cannot_hold_is_not_converted(
+    tmp_path: Path, tiny_state: dict[str, Tensor]
+) -> None:
+    name = "mask_decoder.iou_token.weight"
+    changed = tiny_state[name].clone()
+    changed[0, 0] = 1e6
+    torch.save({**tiny_state, name: changed}, tmp_path / "large.pth")
+    with pytest.raises(
+        UnsuitableModelError, match=rf"cannot convert .*large\.pth: {name} holds .* torch\.float16"
+    ):
+        convert_checkpoint(tmp_path / "large.pth", tmp_path / "b.safetensors", dtype=torch.float16)
+    assert not (tmp_path / "b.safetensors").exists()
 
 
 def test_conversion_does_not_overwrite_unasked(sam_file: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_plugins.errors import ForeignCheckpointError
+from sam_plugins.errors import CheckpointError, ForeignCheckpointError
 from sam_plugins.model.networks.config import SAM_VIT_B, VitConfig
 from sam_plugins.model.weights.mae import load_mae, mae_start
 
@@ -135,3 +135,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         ForeignCheckpointError, match=r"other.pth: expected an MAE checkpoint.*cls_token is missing"
     ):
         load_mae(tmp_path / "other.pth")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state = mae_state()
+    state["pos_embed"][0, 0, 0] = torch.inf
+    torch.save({"model": state}, tmp_path / "mae.pth")
+    with pytest.raises(CheckpointError, match=r"mae\.pth holds weights .* infinite \(pos_embed\)"):
+        load_mae(tmp_path / "mae.pth", TINY)

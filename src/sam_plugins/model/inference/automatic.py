@@ -22,6 +22,7 @@ from sam_plugins.model.inference.candidates import (
     decode_candidates,
     valid_cells_hw,
 )
+from sam_plugins.model.inference.checks import count, require_type
 from sam_plugins.model.inference.coordinates import boxes_to_original, points_to_original
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.grid import grid_points
@@ -94,16 +95,17 @@ class SegmentOptions:
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the types and the ranges."""
+        for name, kind in (("masks", MaskFilter), ("seeds", SeedOptions), ("labels", LabelOptions)):
+            require_type(name, getattr(self, name), kind, "leave it out for the defaults")
         if self.overlap not in OVERLAPS:
             raise ValueError(f"overlap must be one of {', '.join(OVERLAPS)}, got {self.overlap!r}")
         for name in ("max_iou", "max_containment"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
         for name in ("points_per_side", "chunk_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+            if getattr(self, name) is not None:
+                count(name, getattr(self, name))
 
 
 AUTO = SegmentOptions()
@@ -173,9 +175,16 @@ def segment(
         If ``mode`` is unknown, or ``channels``, ``limits`` or ``channel_axis`` do not fit the
         picture.
     TypeError
-        If ``image`` is the name of a file, or ``channels`` holds no indices.
+        If ``image`` is the name of a file, ``channels`` holds no indices, or ``model`` or
+        ``options`` are of another type.
     """
     _check_mode(mode)
+    _check_options(options)
+    if not isinstance(model, Model | str | os.PathLike):
+        raise TypeError(
+            "model must be a loaded model, a name or a path, and come after the picture, "
+            f"got {type(model).__name__}"
+        )
     loaded = model if isinstance(model, Model) else load_model(model)
     if mode == "auto":
         require_instance_decoder(loaded)
@@ -196,6 +205,7 @@ def segment_embedding(
 ) -> Segmentation:
     """Segment every object of a picture that is encoded already; see :func:`segment`."""
     _check_mode(mode)
+    _check_options(options)
     check_model(model, embedding)
     chosen = options or (AUTO if mode == "auto" else GRID)
     height, width = embedding.original_size_hw
@@ -256,9 +266,11 @@ def instance_maps(model: Model, embedding: ImageEmbedding) -> InstanceProbabilit
         If the model has no instance decoder.
     ValueError
         If the embedding is another model's.
+    TypeError
+        If the model or the embedding is something else.
     """
-    require_instance_decoder(model)
     check_model(model, embedding)
+    require_instance_decoder(model)
     features = embedding.to(model.device, model.dtype).image_features
     rows, columns = valid_cells_hw(embedding)
     return InstanceProbabilities(
@@ -273,6 +285,14 @@ def _check_mode(mode: str) -> None:
     """Refuse an unknown mode."""
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+def _check_options(options: SegmentOptions | None) -> None:
+    """Refuse options that are none."""
+    if options is not None:
+        require_type(
+            "options", options, SegmentOptions, "change a value of AUTO or GRID with replace()"
+        )
 
 
 def _require_label_image(height: int, width: int) -> None:

@@ -24,7 +24,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import filelock
@@ -38,15 +38,17 @@ from sam_plugins.errors import CacheError, OutputError
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.io.atomic import TEMPORARY_SUFFIX, atomic_path
 from sam_plugins.model.networks.config import Preprocessing
+from sam_plugins.model.networks.features import ImageFeatures
 
 _LOG = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BYTES = 512 * 2**20
 DEFAULT_DISK_BYTES = 4 * 2**30
 
-_FORMAT = "sam-plugins-embedding-1"
+_FORMAT = "sam-plugins-embedding-2"
 _SUFFIX = ".embedding"  # safetensors behind a digest
 _LOCK_NAME = ".eviction.lock"
+_LOCK_SECONDS = 5.0  # others hold it for as long as it takes to remove a few files
 _KEY = re.compile(r"[0-9a-f]{16,128}")
 _ABANDONED_SECONDS = 3600
 # What will not pass by itself; anything else costs one embedding its place on the disk.
@@ -61,6 +63,10 @@ _LASTING_ERRORS = (
     errno.EFBIG,
 )
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class _NoRoomError(Exception):
+    """One embedding cannot be kept on the disk without exceeding the limit."""
 
 
 class CacheWarning(UserWarning):
@@ -119,8 +125,9 @@ class EmbeddingCache:
     computation. Processes may compute the same key twice; whoever finishes last writes the same
     content, or leaves what is there where the system does not let a file be replaced while another
     process reads it (Windows). A disk that is full or may not be written to is not tried again; of
-    other failures to write, which may pass, only the log tells. Only the eviction takes a lock
-    between processes, and skips its turn when it is taken.
+    other failures to write, which may pass, only the log tells. Processes take turns, by a lock, to
+    make room and to give a new file its name, so that the folder holds ``max_disk_bytes`` at any
+    time; who waits for 5 seconds in vain keeps that embedding in memory only.
     """
 
     def __init__(
@@ -299,8 +306,12 @@ class EmbeddingCache:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path, flush=False) as temporary:
+            with contextlib.ExitStack() as turn, atomic_path(path, flush=False) as temporary:
                 temporary.write_bytes(content)
+                self._take_turn(path.parent, turn)  # until the file has its name
+                self._make_room(path, len(content))
+        except _NoRoomError as error:
+            _LOG.info("an embedding is kept in memory only: %s", error)
         except OSError as error:
             self._stop_writing(f"cannot create {path.parent}: {error.strerror}")
             return
@@ -311,8 +322,6 @@ class EmbeddingCache:
                     self._stop_writing(str(error))
                 else:
                     _LOG.warning("an embedding is kept in memory only: %s", error)
-                return
-        self._evict()
 
     def _stop_writing(self, reason: str) -> None:
         """Use memory only from now on, and say so once."""
@@ -323,30 +332,30 @@ class EmbeddingCache:
                 f"embeddings are kept in memory only: {reason}", CacheWarning, stacklevel=5
             )
 
-    def _evict(self) -> None:
-        """Make room, unless another process is just doing that."""
-        if self.directory is None:
-            return
-        lock = filelock.FileLock(self.directory / _LOCK_NAME, timeout=0)
+    def _take_turn(self, folder: Path, turn: contextlib.ExitStack) -> None:
+        """Keep other processes from making room or adding files until ``turn`` ends."""
+        lock = filelock.FileLock(folder / _LOCK_NAME)
         try:
-            with lock:
-                self._make_room()
-        except NotImplementedError:  # older filelock, on a disk that knows no locks
-            self._make_room()
-        except OSError:  # taken (filelock.Timeout is one), or a disk that may only be read
+            turn.enter_context(lock.acquire(timeout=_LOCK_SECONDS, poll_interval=0.01))
+        except filelock.Timeout as error:
+            raise _NoRoomError(f"another process holds {lock.lock_file}") from error
+        except (NotImplementedError, OSError):  # a disk that knows no locks, another user's lock
             return
 
-    def _make_room(self) -> None:
-        """Remove the least recently used files while there are too many, and abandoned ones."""
+    def _make_room(self, path: Path, size: int) -> None:
+        """Remove the least recently used files until one more fits, and abandoned ones."""
         self._sweep()
         files = sorted(self._files(), key=lambda file: file[2])
-        total = sum(size for _, size, _ in files)
-        for path, size, _ in files:
+        others = [file for file in files if file[0] != path]  # what it replaces takes no room
+        total = size + sum(length for _, length, _ in others)
+        for other, length, _ in others:
             if total <= self.max_disk_bytes:
-                break
+                return
             with contextlib.suppress(OSError):  # open elsewhere (Windows): next time
-                path.unlink()
-                total -= size
+                other.unlink()
+                total -= length
+        if total > self.max_disk_bytes:
+            raise _NoRoomError(f"older files in {path.parent} cannot be removed")
 
     def _sweep(self) -> None:
         """Remove temporary files that a crash left behind."""
@@ -392,33 +401,32 @@ class _Packed:
     def of(cls, embedding: ImageEmbedding) -> _Packed | None:
         """Round an embedding; None where float16 cannot hold it."""
         dtype = str(embedding.features.dtype).removeprefix("torch.")
-        tensors = [embedding.features, *embedding.skips]
-        if dtype not in _DTYPES or any(t.dtype != tensors[0].dtype for t in tensors):
+        tensors = embedding.image_features.named_tensors().values()
+        if dtype not in _DTYPES or any(t.dtype != embedding.features.dtype for t in tensors):
             return None
-        halves = [t.detach().to("cpu", torch.float16, copy=True).contiguous() for t in tensors]
-        if not all(bool(torch.isfinite(half).all()) for half in halves):
+        halves = embedding.image_features.map(
+            lambda t: t.detach().to("cpu", torch.float16, copy=True).contiguous()
+        )
+        if not all(bool(torch.isfinite(half).all()) for half in halves.named_tensors().values()):
             return None
-        return cls(replace(embedding, features=halves[0], skips=tuple(halves[1:])), dtype)
+        return cls(embedding.with_features(halves), dtype)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors."""
-        return sum(t.nbytes for t in (self.embedding.features, *self.embedding.skips))
+        return self.embedding.nbytes
 
     def unpack(self, device: torch.device | str) -> ImageEmbedding:
         """Return an embedding of the original type with tensors of its own."""
         dtype = _DTYPES[self.dtype]
-        return replace(
-            self.embedding,
-            features=self.embedding.features.to(device, dtype, copy=True),
-            skips=tuple(skip.to(device, dtype, copy=True) for skip in self.embedding.skips),
+        return self.embedding.with_features(
+            self.embedding.image_features.map(lambda tensor: tensor.to(device, dtype, copy=True))
         )
 
     def to_bytes(self) -> bytes:
         """Return the content of a file."""
         embedding = self.embedding
-        tensors = {"features": embedding.features}
-        tensors |= {f"skips.{i}": skip for i, skip in enumerate(embedding.skips)}
+        tensors = embedding.image_features.named_tensors()
         values = {
             "format": _FORMAT,
             "dtype": self.dtype,
@@ -443,9 +451,11 @@ class _Packed:
             tensors = safetensors.torch.load(body)
             if values["format"] != _FORMAT or values["dtype"] not in _DTYPES:
                 return None
+            features = ImageFeatures.from_named_tensors(tensors)
             embedding = ImageEmbedding(
-                features=tensors["features"],
-                skips=tuple(tensors[f"skips.{i}"] for i in range(len(tensors) - 1)),
+                features=features.embedding,
+                skips=features.skips,
+                overview=features.overview,
                 original_size_hw=_pair(values["original_size_hw"]),
                 input_size_hw=_pair(values["input_size_hw"]),
                 padded_size_hw=_pair(values["padded_size_hw"]),

@@ -42,7 +42,7 @@ def points_to_input(
     >>> points_to_input([[10, 20]], (100, 50), (1024, 512)).tolist()
     [[102.4000015258789, 204.8000030517578]]
     """
-    return _scaled(points_xy, original_size_hw, input_size_hw, 2, "points_xy").astype(np.float32)
+    return _scaled(points_xy, original_size_hw, input_size_hw, 2, "points_xy")
 
 
 def points_to_original(
@@ -67,7 +67,7 @@ def points_to_original(
     ValueError
         If the last axis does not have length 2, or a size is not positive.
     """
-    return _scaled(points_xy, input_size_hw, original_size_hw, 2, "points_xy").astype(np.float32)
+    return _scaled(points_xy, input_size_hw, original_size_hw, 2, "points_xy")
 
 
 def boxes_to_input(
@@ -92,7 +92,7 @@ def boxes_to_input(
     ValueError
         If the last axis does not have length 4, or a size is not positive.
     """
-    return _scaled(boxes_xyxy, original_size_hw, input_size_hw, 4, "boxes_xyxy").astype(np.float32)
+    return _scaled(boxes_xyxy, original_size_hw, input_size_hw, 4, "boxes_xyxy")
 
 
 def boxes_to_original(
@@ -117,13 +117,13 @@ def boxes_to_original(
     ValueError
         If the last axis does not have length 4, or a size is not positive.
     """
-    return _scaled(boxes_xyxy, input_size_hw, original_size_hw, 4, "boxes_xyxy").astype(np.float32)
+    return _scaled(boxes_xyxy, input_size_hw, original_size_hw, 4, "boxes_xyxy")
 
 
 def _scaled(
     coordinates: npt.ArrayLike, from_size_hw: SizeHW, to_size_hw: SizeHW, length: int, name: str
-) -> npt.NDArray[np.float64]:
-    """Scale x, y pairs between two sizes."""
+) -> npt.NDArray[np.float32]:
+    """Scale x, y pairs between two sizes, in float64, and round once."""
     values: npt.NDArray[Any] = np.asarray(coordinates, np.float64)
     if values.ndim == 0 or values.shape[-1] != length:
         raise ValueError(f"{name} must have shape (..., {length}), got {values.shape}")
@@ -132,5 +132,5 @@ def _scaled(
             f"sizes must be positive, got {tuple(from_size_hw)} and {tuple(to_size_hw)}"
         )
     scale_xy = np.array([to_size_hw[1] / from_size_hw[1], to_size_hw[0] / from_size_hw[0]])
-    scaled: npt.NDArray[np.float64] = values * np.tile(scale_xy, length // 2)
+    scaled: npt.NDArray[np.float32] = (values * np.tile(scale_xy, length // 2)).astype(np.float32)
     return scaled

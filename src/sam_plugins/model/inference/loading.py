@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from sam_plugins.errors import DeviceError
 from sam_plugins.model.inference.memory import in_units, memory_limits
@@ -20,6 +17,7 @@ from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.networks.features import PreparedImage
 from sam_plugins.model.networks.sam import Sam
+from sam_plugins.model.weights.bare_network import NoInitialisation
 from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
 from sam_plugins.model.weights.passport import Passport
 from sam_plugins.model.weights.registry import DEFAULT_MODEL
@@ -145,6 +143,8 @@ def load_model(
         If the device does not exist on this machine.
     MemoryLimitError
         If the model does not fit into memory.
+    TypeError
+        If ``name_or_path`` is neither a text nor a path.
     """
     where = checked_device(device)
     with memory_limits(f"loading the model {name_or_path}", _smaller_models):
@@ -162,7 +162,7 @@ def load_model(
 
 def network_of(checkpoint: LoadedCheckpoint) -> Sam:
     """Return the network of a checkpoint in evaluation mode, on the CPU, without gradients."""
-    with _NoInitialisation():
+    with NoInitialisation():
         network = build_sam(checkpoint.config)
     network.load_state_dict(checkpoint.state_dict)
     return network.eval().requires_grad_(requires_grad=False)
@@ -187,7 +187,7 @@ def checked_device(device: torch.device | str | None) -> torch.device:
     try:
         wanted = torch.device(device)
         is_there = wanted.type in have and (wanted.index or 0) < have[wanted.type]
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         is_there = False
     if not is_there:
         names = [name if n == 1 else f"{name}:0 to {name}:{n - 1}" for name, n in have.items()]
@@ -212,19 +212,3 @@ def _devices() -> dict[str, int]:
 def _smaller_models() -> str:
     """Say which models are small."""
     return "the models 'default' and 'mobile_sam' need the least"
-
-
-class _NoInitialisation(TorchFunctionMode):
-    """Build networks without drawing random weights that a checkpoint replaces at once."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,  # noqa: ANN401
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        """Skip the functions of ``torch.nn.init``."""
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return func(*args, **(kwargs or {}))

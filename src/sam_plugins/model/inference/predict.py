@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam_plugins.model.inference.checks import count, require_type
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import in_units, memory_limits
@@ -16,7 +17,7 @@ from sam_plugins.model.inference.preprocess import check_rgb, padded_size_hw, pr
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.io.arrays import SliceableArray
-from sam_plugins.model.networks.features import PreparedImage
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 
 __all__ = ["Model", "decode_prompts", "encode_image", "encode_rgb", "load_model", "predict_masks"]
@@ -58,11 +59,12 @@ def encode_image(
     UnusableImageError
         If the array is empty, holds no finite value or is no picture.
     ValueError, TypeError
-        If ``channels``, ``limits`` or ``channel_axis`` do not fit the picture, or ``image`` is the
-        name of a file.
+        If ``channels``, ``limits`` or ``channel_axis`` do not fit the picture, ``image`` is the
+        name of a file, or ``model`` is no loaded model.
     MemoryLimitError
         If memory runs out.
     """
+    _require_model(model)
     return encode_rgb(model, to_rgb(image, channels, limits, channel_axis=channel_axis))
 
 
@@ -84,11 +86,15 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
     ------
     ValueError
         If the shape or the type is another.
+    TypeError
+        If ``rgb`` is no array, or ``model`` no loaded model.
     UnusableImageError
         If it has no pixels.
     MemoryLimitError
         If memory runs out.
     """
+    _require_model(model)
+    require_type("rgb", rgb, np.ndarray, "to_rgb makes it of any picture")
     check_rgb(rgb)
     height, width = rgb.shape[:2]
 
@@ -103,20 +109,20 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         pixels, input_size_hw = prepare_input(rgb, model.preprocessing)
         features = _encode(model, pixels)
     return ImageEmbedding(
-        features=features[0],
-        skips=features[1],
+        features=features.embedding,
+        skips=features.skips,
         original_size_hw=(int(height), int(width)),
         input_size_hw=input_size_hw,
         padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
         model_id=model.model_id,
+        overview=features.overview,
     )
 
 
 @torch.inference_mode()
-def _encode(model: Model, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _encode(model: Model, pixels: Tensor) -> ImageFeatures:
     """Run the image encoder."""
-    features = model.network.encode(pixels.to(model.device, model.dtype))
-    return features.embedding, features.skips
+    return model.network.encode(pixels.to(model.device, model.dtype))
 
 
 def predict_masks(
@@ -156,6 +162,8 @@ def predict_masks(
     ------
     ValueError
         If the embedding is another model's, or a prompt does not fit the picture or the model.
+    TypeError
+        If an argument is of another type.
     MemoryLimitError
         If memory runs out.
     """
@@ -201,15 +209,12 @@ def decode_prompts(
     _check_fit(model, embedding, prompts)
     if multimask is None:
         multimask = prompts.is_ambiguous
-    if chunk_size is None:
-        chunk_size = usual_chunk_size(model.device)
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
-    for start in range(0, max(1, len(prompts)), chunk_size):
-        chunk = prompts[start : start + chunk_size]
+    size = usual_chunk_size(model.device) if chunk_size is None else count("chunk_size", chunk_size)
+    for start in range(0, max(1, len(prompts)), size):
+        chunk = prompts[start : start + size]
         with memory_limits(
             f"decoding {len(chunk)} prompts at once",
-            lambda: f"chunk_size={max(1, chunk_size // 4)} needs a quarter of it",
+            lambda: f"chunk_size={max(1, size // 4)} needs a quarter of it",
         ):
             output = _decode(model, embedding, model.prepare(embedding), chunk)
         which = slice(1, None) if multimask else slice(0, 1)
@@ -246,7 +251,11 @@ def check_model(model: Model, embedding: ImageEmbedding) -> None:
     ------
     ValueError
         With both names.
+    TypeError
+        If one of them is something else.
     """
+    _require_model(model)
+    require_type("embedding", embedding, ImageEmbedding, "encode_image returns it")
     if embedding.model_id != model.model_id:
         raise ValueError(
             f"embedding must come from the model that reads it, {model.model_id}, got one of "
@@ -254,9 +263,17 @@ def check_model(model: Model, embedding: ImageEmbedding) -> None:
         )
 
 
+def _require_model(model: Model) -> None:
+    """Refuse what is no loaded model, such as its name."""
+    require_type("model", model, Model, "load it with load_model, and pass it first")
+
+
 def _check_fit(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> None:
     """Refuse an embedding of another model, and prompts that do not fit the picture."""
     check_model(model, embedding)
+    require_type(
+        "prompts", prompts, Prompts, "make them with Prompts(...) or Prompts.for_object(...)"
+    )
     prompts.check_inside(embedding.original_size_hw)
     logits = prompts.mask_logits
     if logits is not None and logits.shape[-2:] != embedding.low_res_hw:

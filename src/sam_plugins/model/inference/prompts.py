@@ -22,6 +22,7 @@ _NDIMS = {
     "mask_logits": "(N, 1, h, w)",
     "text_embeddings": "(N, E)",
 }
+_ONE_OBJECT = "Prompts.for_object takes those of one object without the first axis"
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -116,17 +117,27 @@ class Prompts:
         box_xyxy : array_like of shape (4,), optional
         mask_logits : array_like of shape (h, w), optional
 
+        Raises
+        ------
+        ValueError
+            If a shape is another, or as for the prompts of several objects.
+
         Examples
         --------
         >>> Prompts.for_object([[10, 20], [30, 20]], [1, 0]).points_xy.shape
         (1, 2, 2)
         """
-        given = None if mask_logits is None else np.asarray(mask_logits)
+        logits = None
+        if mask_logits is not None:
+            logits = _array("mask_logits", mask_logits, "(h, w)")
+            if logits.ndim > 2 and set(logits.shape[:-2]) == {1}:
+                logits = logits.reshape(logits.shape[-2:])
+            logits = _with_axis("mask_logits", logits, "(h, w)", 2)
         return cls(
-            None if points_xy is None else np.asarray(points_xy)[None],
-            None if point_labels is None else np.asarray(point_labels)[None],
-            None if box_xyxy is None else np.asarray(box_xyxy)[None],
-            None if given is None else given.reshape(1, 1, *given.shape[-2:]),
+            _with_axis("points_xy", points_xy, "(K, 2)", 2),
+            _with_axis("point_labels", point_labels, "(K,)", 1),
+            _with_axis("box_xyxy", box_xyxy, "(4,)", 1),
+            None if logits is None else logits[None],
         )
 
     @classmethod
@@ -153,10 +164,8 @@ class Prompts:
         >>> Prompts.single_points([[10, 20], [30, 20]]).points_xy.shape
         (2, 1, 2)
         """
-        points = np.asarray(points_xy)
-        if points.ndim != 2:
-            raise ValueError(f"points_xy must have shape (N, 2), got {points.shape}")
-        return cls(points[:, None])
+        points = _with_axis("points_xy", points_xy, "(N, 2)", 2)
+        return cls(None if points is None else points.swapaxes(0, 1))
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -257,19 +266,44 @@ class Prompts:
                 )
 
 
+def _array(name: str, values: npt.ArrayLike, shape: str) -> npt.NDArray[Any]:
+    """Return an array of whatever type, or refuse rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be numbers of shape {shape}, got rows of different lengths"
+        ) from error
+
+
+def _with_axis(
+    name: str, values: npt.ArrayLike | None, shape: str, ndim: int
+) -> npt.NDArray[Any] | None:
+    """Return one object's prompts with the axis of the objects in front."""
+    if values is None:
+        return None
+    array = _array(name, values, shape)
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array[None]
+
+
 def _floats(
     name: str, values: npt.ArrayLike | None, ndim: int, last: int | None = None
 ) -> npt.NDArray[np.float32] | None:
     """Return a copy, of the right shape, whose values are finite."""
     if values is None:
         return None
+    array = _array(name, values, _NDIMS[name])
     try:
-        array = np.asarray(values)
         floats: npt.NDArray[np.float32] = array.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers of shape {_NDIMS[name]}, got {error}") from error
     if array.ndim != ndim or (last is not None and array.shape[-1] != last):
-        raise ValueError(f"{name} must have shape {_NDIMS[name]}, got {array.shape}")
+        hint = f"; {_ONE_OBJECT}" if array.ndim == ndim - 1 else ""
+        if name == "points_xy" and array.shape[-1:] == (4,):
+            hint = "; boxes go to boxes_xyxy"
+        raise ValueError(f"{name} must have shape {_NDIMS[name]}, got {array.shape}{hint}")
     if not np.isfinite(floats).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return floats
@@ -279,11 +313,12 @@ def _labels(labels: npt.ArrayLike | None, points: npt.NDArray[np.float32]) -> np
     """Return a known label for every point."""
     if labels is None:
         return np.full(points.shape[:2], POSITIVE, np.int64)
-    array = np.asarray(labels)
+    array = _array("point_labels", labels, _NDIMS["point_labels"])
     if array.shape != points.shape[:2]:
+        hint = "; boxes go to boxes_xyxy" if array.shape[1:] == (4,) else ""
         raise ValueError(
             f"point_labels must have one label for each point, shape {points.shape[:2]}, "
-            f"got {array.shape}"
+            f"got {array.shape}{hint}"
         )
     unknown = array[~np.isin(array, _LABELS)]
     if unknown.size:

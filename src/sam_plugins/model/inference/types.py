@@ -34,6 +34,8 @@ class ImageEmbedding:
         Height and width of the picture, of the network's input, and of the input with its padding.
     model_id : str
         Of the model that made it; no other can read it.
+    overview : ImageFeatures, optional
+        The picture from afar, for models that answer prompts about large objects there.
     """
 
     features: Tensor
@@ -42,11 +44,18 @@ class ImageEmbedding:
     input_size_hw: SizeHW
     padded_size_hw: SizeHW
     model_id: str
+    overview: ImageFeatures | None = None
 
     @property
     def image_features(self) -> ImageFeatures:
         """The tensors as the networks take them."""
-        return ImageFeatures(self.features, self.skips)
+        return ImageFeatures(self.features, self.skips, self.overview)
+
+    def with_features(self, features: ImageFeatures) -> ImageEmbedding:
+        """Return an embedding of the same picture with other tensors."""
+        return replace(
+            self, features=features.embedding, skips=features.skips, overview=features.overview
+        )
 
     @property
     def low_res_hw(self) -> SizeHW:
@@ -56,7 +65,7 @@ class ImageEmbedding:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors."""
-        return sum(tensor.nbytes for tensor in (self.features, *self.skips))
+        return sum(tensor.nbytes for tensor in self.image_features.named_tensors().values())
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -69,10 +78,8 @@ class ImageEmbedding:
         dtype : torch.dtype, optional
             Half precision halves the size; models convert it back.
         """
-        return replace(
-            self,
-            features=self.features.to(device=device, dtype=dtype),
-            skips=tuple(skip.to(device=device, dtype=dtype) for skip in self.skips),
+        return self.with_features(
+            self.image_features.map(lambda tensor: tensor.to(device=device, dtype=dtype))
         )
 
 

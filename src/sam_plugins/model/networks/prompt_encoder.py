@@ -32,11 +32,11 @@ class RandomFourierFeatures(nn.Module):
     def __init__(self, num_features: int, scales: tuple[float, float] = (1.0, 1.0)) -> None:
         """Draw frequencies; ``scales`` is the log-uniform range of their standard deviation."""
         super().__init__()
-        low, high = math.log(scales[0]), math.log(scales[1])
-        spread = torch.exp(torch.linspace(low, high, num_features))
-        self.register_buffer(
-            "positional_encoding_gaussian_matrix", torch.randn(2, num_features) * spread
-        )
+        frequencies = nn.init.normal_(torch.empty(2, num_features))
+        if not frequencies.is_meta:  # Arithmetic without numbers would import torch._dynamo.
+            low, high = math.log(scales[0]), math.log(scales[1])
+            frequencies *= torch.exp(torch.linspace(low, high, num_features))
+        self.register_buffer("positional_encoding_gaussian_matrix", frequencies)
 
     def forward(self, positions_xy: Tensor) -> Tensor:
         """Encode positions in [0, 1] of shape (..., 2) as (..., 2 * num_features)."""

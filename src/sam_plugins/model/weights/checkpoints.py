@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import pickle
 import re
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +38,7 @@ from sam_plugins.model.weights.passport import METADATA_KEY, Passport
 # Where training programs put the weights among other things, the likeliest first.
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "sam", "net", "network")
 _ENCODER = "image_encoder."
+_NEWEST_PROTOCOL = 3  # of pickles that PyTorch's restricted unpickler understands; torch.save has 2
 # How PyTorch's restricted unpickler names what it will not build.
 _CODE = re.compile(r"(?:GLOBAL|unrecognized function|allowlisted via \S+ but got) (\S+)")
 # How PyTorch and safetensors say that memory ran out: allocators, mapping, Windows.
@@ -83,7 +86,8 @@ def read_weight_file(path: Path) -> WeightFile:
     ForeignCheckpointError
         If the file holds no dictionary of tensors.
     CheckpointError
-        If the file is missing, empty, cut short, or no weight file at all.
+        If the file is missing, empty, cut short, damaged (PyTorch's own checksums are compared), or
+        no weight file at all, or if a tensor has no plain values (sparse, quantised, "meta").
     MemoryLimitError
         If the weights do not fit into memory.
     """
@@ -94,6 +98,38 @@ def read_weight_file(path: Path) -> WeightFile:
     state_dict, left_aside = _find_state_dict(content, path)
     state_dict, beside = _strip_prefix(state_dict, path)
     return WeightFile(_as_float32(state_dict, path), left_aside=(*left_aside, *beside))
+
+
+def require_finite(state_dict: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that would make every answer NaN.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to Tensor
+        The weights.
+    path : Path
+        Their file, for the message.
+
+    Raises
+    ------
+    CheckpointError
+        With the names of the first few tensors that hold NaN or infinity.
+    """
+    bad = [name for name, tensor in state_dict.items() if not _is_finite(tensor)]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise CheckpointError(
+            f"{path} holds weights that are NaN or infinite ({', '.join(bad[:3])}{more}): the "
+            "training that wrote it diverged, or the file is damaged. Take an earlier checkpoint, "
+            "or download it again"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite; a sum is ten times faster than to look at each."""
+    if not tensor.is_floating_point() or math.isfinite(float(tensor.sum())):
+        return True
+    return bool(torch.isfinite(tensor).all())  # Finite values may have a sum beyond float32.
 
 
 def save_model_file(
@@ -186,6 +222,7 @@ def _kind_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
     if start[8:9] == b"{":  # After the length of the header, 8 bytes.
         return "safetensors"
     if start[0] == 0x80:  # The pickle's protocol opcode.
+        _require_known_protocol(start, path)
         return "pickle"
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -200,6 +237,16 @@ def _kind_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
     raise CheckpointError(
         f"{path} is no file of weights: expected PyTorch or safetensors, got {start[:16]!r}..."
     )
+
+
+def _require_known_protocol(start: bytes, path: Path) -> None:
+    """Refuse pickles that begin in a way that PyTorch's restricted unpickler does not know."""
+    if start[:1] == b"\x80" and start[1:2] > bytes([_NEWEST_PROTOCOL]):
+        raise CheckpointError(
+            f"{path} holds a pickle of protocol {start[1]}, which torch.save does not write by "
+            "itself and which cannot be read without running code: ask for a file of "
+            "torch.save(model.state_dict(), ...), or a safetensors file"
+        )
 
 
 def _read_safetensors(path: Path) -> WeightFile:
@@ -260,12 +307,23 @@ def _read_torch(path: Path, *, is_zip: bool) -> object:
 
 
 def _require_torch_archive(path: Path) -> None:
-    """Refuse zip files that are cut short, or not PyTorch's."""
+    """Refuse zip files that are cut short, damaged, or not PyTorch's."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError) as error:
+            names = {name.rpartition("/")[2]: name for name in archive.namelist()}
+            _require_torch_names(names, path)
+            # PyTorch compares no checksum, and can be told to write zeros in their place.
+            if any(record.CRC for record in archive.infolist()):
+                damaged = archive.testzip()
+                if damaged is not None:
+                    raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+                _require_known_protocol(archive.read(names["data.pkl"]), path)
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, zlib.error) as error:
         raise _damaged(path, error) from error
+
+
+def _require_torch_names(names: Collection[str], path: Path) -> None:
+    """Refuse zip files whose members are not those of a checkpoint."""
     if "constants.pkl" in names:
         raise CheckpointError(
             f"{path} is a TorchScript program and not weights: ask for the checkpoint it was made "
@@ -280,6 +338,8 @@ def _require_torch_archive(path: Path) -> None:
 def _damaged(path: Path, error: BaseException) -> CheckpointError:
     """Return the error for a file that begins like weights and is not whole."""
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if "weights_only" in reason:  # PyTorch advises to read the file without its safeguard.
+        reason = "PyTorch's restricted reader does not understand it"
     return CheckpointError(
         f"{path} is cut short or damaged ({path.stat().st_size} bytes; {reason}): download or copy "
         "it again"
@@ -364,11 +424,29 @@ def _strip_common(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _as_float32(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return floating tensors in float32, others as they are."""
+    for name, tensor in state_dict.items():
+        _require_plain(name, tensor, path)
     with _enough_memory_to_read(path):
         return {
             name: tensor.float() if tensor.is_floating_point() else tensor
             for name, tensor in state_dict.items()
         }
+
+
+def _require_plain(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse tensors that are not simply an array of numbers."""
+    if tensor.is_meta:
+        kind = "has a shape and no values (PyTorch's device meta)"
+    elif tensor.layout != torch.strided:
+        kind = f"is sparse ({tensor.layout})"
+    elif tensor.is_quantized or tensor.is_complex():
+        kind = f"has values of type {tensor.dtype}"
+    else:
+        return
+    raise CheckpointError(
+        f"{path}: {name} {kind}. Load it where it was made, and save model.state_dict() with plain "
+        "floating tensors on the CPU"
+    )
 
 
 def _enough_memory_to_read(path: Path) -> contextlib.AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sam_plugins.errors import CheckpointError, WeightsError
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
-from sam_plugins.model.weights.checkpoints import read_weight_file
+from sam_plugins.model.weights.checkpoints import read_weight_file, require_finite
 from sam_plugins.model.weights.download import fetch, require_verifiable, verify
 from sam_plugins.model.weights.hashing import file_digests, split_digest
 from sam_plugins.model.weights.passport import Passport
@@ -109,6 +109,8 @@ def resolve(
         If there is no file at the path.
     WeightsError
         If the shipped model is missing from the installation, or nothing can verify the file.
+    TypeError
+        If ``name_or_path`` is neither a text nor a path.
     """
     path = _as_path(name_or_path)
     if path is not None:
@@ -159,7 +161,7 @@ def load_checkpoint(
     ForeignCheckpointError
         If the file belongs to no architecture that we know.
     CheckpointError
-        If the file is damaged, or names are missing or left over.
+        If the file is damaged, names are missing or left over, or a weight is NaN or infinite.
     WeightsError
         As in :func:`resolve`.
     """
@@ -175,6 +177,7 @@ def load_checkpoint(
         state_dict, dispensable = matching_state(config, content.state_dict)
     except CheckpointError as error:
         raise type(error)(f"{file.path}: {error}") from error
+    require_finite(state_dict, file.path)
     if entry is not None and entry.preprocessing is not None and content.passport is None:
         config = replace(config, preprocessing=entry.preprocessing)
     return LoadedCheckpoint(
@@ -197,8 +200,12 @@ def _name(file: ModelFile, entry: ModelEntry | None, passport: Passport | None) 
 
 def _as_path(name_or_path: str | os.PathLike[str]) -> Path | None:
     """Return a path, or None for what can only be a name."""
-    if not isinstance(name_or_path, str):
+    if isinstance(name_or_path, os.PathLike):
         return Path(name_or_path)
+    if not isinstance(name_or_path, str):
+        raise TypeError(
+            f"the model must be given by its name or a path, got {type(name_or_path).__name__}"
+        )
     separators = [separator for separator in (os.sep, os.altsep, "/") if separator]
     is_path = any(separator in name_or_path for separator in separators)
     if is_path or name_or_path.lower().endswith(_SUFFIXES) or name_or_path.startswith("~"):

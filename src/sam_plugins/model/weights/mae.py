@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sam_plugins.errors import ForeignCheckpointError
 from sam_plugins.model.networks.config import SAM_VIT_B, SAM_VIT_H, SAM_VIT_L, VitConfig
-from sam_plugins.model.weights.checkpoints import read_weight_file
+from sam_plugins.model.weights.checkpoints import read_weight_file, require_finite
 
 _RENAMED = {"mlp.fc1": "mlp.lin1", "mlp.fc2": "mlp.lin2"}
 _BLOCK = re.compile(
@@ -61,7 +61,9 @@ def load_mae(path: Path, config: VitConfig | None = None) -> MaeStart:
         As :func:`~sam_plugins.model.weights.checkpoints.read_weight_file` and :func:`mae_start`.
     """
     try:
-        return mae_start(read_weight_file(path).state_dict, config)
+        state_dict = read_weight_file(path).state_dict
+        require_finite(state_dict, path)
+        return mae_start(state_dict, config)
     except ForeignCheckpointError as error:
         raise ForeignCheckpointError(f"{path}: {error}") from error
 

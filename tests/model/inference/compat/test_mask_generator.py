@@ -224,6 +224,18 @@ def test_nothing_found(ours: SamModel, landscape: Picture) -> None:
             {"points_per_side": None, "point_grids": [np.zeros(2)]},
             r"must hold arrays of shape \(n, 2\), got \(2,\)",
         ),
+        (
+            {"points_per_side": None, "point_grids": [np.array([[0.5, np.nan]])]},
+            "point_grids must be finite, got NaN",
+        ),
+        (
+            {"crop_n_points_downscale_factor": 0},
+            "crop_n_points_downscale_factor must be more than 0, .*got 0",
+        ),
+        (
+            {"crop_n_points_downscale_factor": -2, "crop_n_layers": 2},
+            "crop_n_points_downscale_factor must be more than 0, .*got -2",
+        ),
     ],
 )
 def test_wrong_options(ours: SamModel, options: dict[str, Any], message: str) -> None:

@@ -40,6 +40,8 @@ PROMPTS: dict[str, dict[str, Any]] = {
     "everything": MASK | POINTS | BOX,
     "nothing": {},
     "outside": {"point_coords": np.array([[-5, 900]]), "point_labels": np.array([1])},
+    "padding": {"point_coords": np.array([[9, 9], [0, 0]]), "point_labels": np.array([1, -1])},
+    "a box of one column": {"box": np.array([40, 10, 40, 60])},
 }
 
 
@@ -276,6 +278,19 @@ def test_before_a_picture_is_set(ours: SamModel) -> None:
             {"mask_input": np.zeros((64, 64))},
             r"shape \(1, 64, 64\) for each object, got \(64, 64\)",
         ),
+        ({"mask_input": np.full((1, 64, 64), np.nan)}, "mask_input must be finite, got NaN"),
+        (POINT | {"point_coords": np.array([[np.nan, 5]])}, "point_coords must be finite, got NaN"),
+        (POINT | {"point_coords": np.array([[np.inf, 5]])}, "point_coords must be finite, got NaN"),
+        (POINT | {"point_labels": np.array([2])}, r"point_labels must be 1 \(on.*got 2"),
+        (POINT | {"point_labels": np.array([0.5])}, r"point_labels must be 1 \(on.*got 0\.5"),
+        (POINT | {"point_labels": np.array([np.nan])}, r"point_labels must be 1 \(on.*got nan"),
+        (
+            {"box": np.array([50, 5, 10, 20])},
+            r"box must be left, top, right, bottom with left <= .*got \[50, 5, 10, 20\]",
+        ),
+        ({"box": np.array([5, 50, 10, 20])}, r"top <= bottom, got \[5, 50, 10, 20\]"),
+        ({"box": np.array([5, 5, np.nan, 20])}, "box must be finite, got NaN"),
+        ({"box": np.array(["a", "b", "c", "d"])}, "box must be numbers, got <U1"),
     ],
 )
 def test_wrong_prompts(pair: tuple[Any, Any], prompt: dict[str, Any], message: str) -> None:
@@ -286,6 +301,12 @@ def test_wrong_prompts(pair: tuple[Any, Any], prompt: dict[str, Any], message: s
 def test_wrong_tensors(pair: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match=r"label for each point, shape \(2, 1\), got None"):
         pair[0].predict_torch(torch.zeros(2, 1, 2), None)
+    with pytest.raises(ValueError, match="point_coords must be finite"):
+        pair[0].predict_torch(torch.full((1, 1, 2), torch.nan), torch.ones(1, 1))
+    with pytest.raises(ValueError, match=r"point_labels must be 1 .*got 3"):
+        pair[0].predict_torch(torch.zeros(1, 1, 2), torch.full((1, 1), 3))
+    with pytest.raises(ValueError, match=r"boxes must be left.*got \[9\.0, 0\.0, 5\.0, 8\.0\]"):
+        pair[0].predict_torch(None, None, torch.tensor([[1.0, 1, 5, 5], [9, 0, 5, 8]]))
     pair[0].set_torch_image(torch.zeros(2, 3, 256, 100), (256, 100))
     assert pair[0].get_image_embedding().shape[0] == 2
     with pytest.raises(ValueError, match="one picture at a time, got an embedding of 2"):

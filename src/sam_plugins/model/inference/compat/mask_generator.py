@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam_plugins.model.inference.checks import count
 from sam_plugins.model.inference.compat.box_suppression import suppress_boxes
 from sam_plugins.model.inference.compat.crops import (
     Box,
@@ -152,10 +153,13 @@ class SamAutomaticMaskGenerator:
             raise ValueError(
                 f"output_mode must be one of {', '.join(_OUTPUT_MODES)}, got {output_mode!r}"
             )
-        if points_per_batch < 1:
-            raise ValueError(f"points_per_batch must be 1 or more, got {points_per_batch}")
         if crop_n_layers < 0:
             raise ValueError(f"crop_n_layers must be 0 or more, got {crop_n_layers}")
+        if not crop_n_points_downscale_factor > 0:
+            raise ValueError(
+                "crop_n_points_downscale_factor must be more than 0, such as 1 for equally many "
+                f"points in every layer, got {crop_n_points_downscale_factor}"
+            )
         if points_per_side is not None:
             point_grids = layer_grids(
                 points_per_side, crop_n_layers, crop_n_points_downscale_factor
@@ -164,7 +168,7 @@ class SamAutomaticMaskGenerator:
         _check_grids(point_grids, crop_n_layers)
         self.predictor = SamPredictor(model)
         self.point_grids = point_grids
-        self.points_per_batch = points_per_batch
+        self.points_per_batch = count("points_per_batch", points_per_batch)
         self.pred_iou_thresh = pred_iou_thresh
         self.stability_score_thresh = stability_score_thresh
         self.stability_score_offset = stability_score_offset
@@ -335,6 +339,8 @@ def _check_grids(grids: Sequence[npt.NDArray[Any]], n_layers: int) -> None:
     for grid in grids:
         if np.ndim(grid) != 2 or np.shape(grid)[1] != 2:
             raise ValueError(f"point_grids must hold arrays of shape (n, 2), got {np.shape(grid)}")
+        if not np.isfinite(grid).all():
+            raise ValueError("point_grids must be finite, got NaN or infinity")
 
 
 def _box_of(drawn: WindowMask) -> npt.NDArray[np.int64]:

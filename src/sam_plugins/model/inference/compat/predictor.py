@@ -15,9 +15,11 @@ from sam_plugins.model.inference.compat.model import SamModel
 from sam_plugins.model.inference.compat.transforms import ModelResize, ResizeLongestSide
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.prompts import NEGATIVE, PADDING, POSITIVE
 from sam_plugins.model.networks.features import ImageFeatures
 
 _FORMATS = ("RGB", "BGR")
+_LABELS = (POSITIVE, NEGATIVE, PADDING)
 
 
 class SamPredictor:
@@ -138,7 +140,7 @@ class SamPredictor:
         point_coords : ndarray of shape (N, 2), optional
             Pixels (x, y) of the picture.
         point_labels : ndarray of shape (N,), optional
-            1 on the object, 0 beside it.
+            1 on the object, 0 beside it, -1 for padding.
         box : ndarray of shape (4,), optional
             Left, top, right, bottom.
         mask_input : ndarray of shape (1, h, w), optional
@@ -159,7 +161,8 @@ class SamPredictor:
         RuntimeError
             If no picture is set.
         ValueError
-            If a prompt has another shape, or points have no labels.
+            If a prompt has another shape, points have no labels or other ones, a value is not
+            finite, or a box is reversed.
         """
         _, *sizes = self.encoded()
         points = labels = boxes = logits = None
@@ -173,7 +176,9 @@ class SamPredictor:
                     f"box must be one box of shape (4,), got {np.shape(box)}; "
                     "for several use predict_torch"
                 )
-            boxes = torch.from_numpy(boxes_to_input(np.reshape(box, (1, 4)), *sizes))
+            corners = np.reshape(box, (1, 4))
+            _check_boxes("box", corners)
+            boxes = torch.from_numpy(boxes_to_input(corners, *sizes))
         if mask_input is not None:
             logits = torch.as_tensor(mask_input, dtype=torch.float32)[None]
         masks, iou_predictions, low_res = self.predict_torch(
@@ -217,10 +222,13 @@ class SamPredictor:
         RuntimeError
             If no picture is set.
         ValueError
-            If points have no labels, a mask has another size, or several pictures are set.
+            If points have no labels or other ones, a mask has another size, a value is not finite,
+            a box is reversed, or several pictures are set.
         """
         features, original_size, input_size = self.encoded()
         _check_prompts(features, point_coords, point_labels, mask_input)
+        if boxes is not None:
+            _check_boxes("boxes", _numbers(boxes).reshape(-1, 4))
         points = None
         if point_coords is not None and point_labels is not None:
             points = (point_coords, point_labels)
@@ -345,7 +353,9 @@ def _check_points(
             f"point_labels must have one label for each of {len(points)} points, "
             f"got {'none' if labels is None else f'shape {np.shape(labels)}'}"
         )
-    return points, np.asarray(labels)
+    label_array = np.asarray(labels)
+    _check_labels(label_array)
+    return points, label_array
 
 
 def _check_prompts(
@@ -368,6 +378,9 @@ def _check_prompts(
             f"{tuple(point_coords.shape[:-1])}, "
             f"got {None if point_labels is None else tuple(point_labels.shape)}"
         )
+    if point_coords is not None and point_labels is not None:
+        _check_finite("point_coords", _numbers(point_coords))
+        _check_labels(_numbers(point_labels))
     if mask_input is not None and (
         mask_input.ndim != 4 or mask_input.shape[1:] != (1, 4 * rows, 4 * columns)
     ):
@@ -375,3 +388,44 @@ def _check_prompts(
             f"mask_input must be low-resolution logits of shape (1, {4 * rows}, {4 * columns}) for "
             f"each object, got {tuple(mask_input.shape[1:])}"
         )
+    if mask_input is not None:
+        _check_finite("mask_input", _numbers(mask_input))
+
+
+def _check_labels(labels: npt.NDArray[Any]) -> None:
+    """Refuse labels that stand for no kind of point."""
+    unknown = labels[~np.isin(labels, _LABELS)]
+    if unknown.size:
+        raise ValueError(
+            "point_labels must be 1 (on the object), 0 (beside it) or -1 (padding), "
+            f"got {unknown.ravel()[0]}"
+        )
+
+
+def _check_boxes(name: str, boxes_xyxy: npt.NDArray[Any]) -> None:
+    """Refuse reversed boxes; those of one row or column stay, as in segment_anything."""
+    _check_finite(name, boxes_xyxy)
+    is_reversed = (boxes_xyxy[:, :2] > boxes_xyxy[:, 2:]).any(axis=1)
+    if is_reversed.any():
+        raise ValueError(
+            f"{name} must be left, top, right, bottom with left <= right and top <= bottom, "
+            f"got {boxes_xyxy[is_reversed][0].tolist()}"
+        )
+
+
+def _check_finite(name: str, values: npt.NDArray[Any]) -> None:
+    """Refuse values that are no numbers, or no finite ones."""
+    try:
+        is_finite = np.isfinite(values)
+    except TypeError as error:
+        raise ValueError(f"{name} must be numbers, got {values.dtype}") from error
+    if not is_finite.all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def _numbers(tensor: Tensor) -> npt.NDArray[Any]:
+    """Return a tensor as an array, wherever it is."""
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy knows no bfloat16.
+    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return array

@@ -65,8 +65,7 @@ def test_a_name_stands_for_the_version_in_use(store: ModelStore, weights: Path) 
         (BETTER, r"measured against default-0123, but cells@1 \(cells-a\) is in use"),
         (
             replace(BETTER, parent="cells-a", low=-0.01),
-            r"not better beyond doubt: mSA 0\.620 against 0\.550 of cells-a on 12 held-out pictures "
-            + r"\(difference -0\.010 to \+0\.110\)",
+            r"mSA 0\.620 against 0\.550 of cells-a on 12 held-out .*-0\.010 to \+0\.110",
         ),
         # One picture gives no interval.
         (replace(BETTER, parent="cells-a", low=float("nan")), "not better beyond doubt"),

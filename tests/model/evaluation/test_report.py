@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam_plugins.errors import OutputError
+from sam_plugins.errors import OutputError, UnreadableImageError
 from sam_plugins.model.evaluation.automatic import FLOOR_NAME
 from sam_plugins.model.evaluation.measure import measure
 from sam_plugins.model.evaluation.report import Report, to_json, to_markdown, write_report
-from sam_plugins.model.io.labelled import list_manifest_files
+from sam_plugins.model.io.labelled import LabelledFile, list_manifest_files
 
 
 def bright(image: np.ndarray) -> np.ndarray:
@@ -83,6 +83,65 @@ def test_progress_is_told(data_dir: Path) -> None:
     files = list_manifest_files(data_dir, ["photos"])
     measure("m", files, segmenter=bright, on_progress=lambda *what: told.append(what))
     assert told == [("automatic", 1, 2), ("automatic", 2, 2)]
+
+
+def test_a_picture_that_fails_is_told_and_left_out_of_every_figure(
+    data_dir: Path, truth_model: type[Any]
+) -> None:
+    files = list_manifest_files(data_dir)
+    one = {"model": truth_model(), "segmenter": bright}
+    expected = measure("m", files[1:], **one)
+    files[0].label_path.write_bytes(b"no picture")
+    failed: list[tuple[LabelledFile, Exception]] = []
+    told: list[tuple[str, int, int]] = []
+    found = measure(
+        "m",
+        files,
+        **one,
+        on_failure=lambda *what: failed.append(what),
+        on_progress=lambda *what: told.append(what),
+    )
+    assert [file for file, _ in failed] == files[:1]
+    assert isinstance(failed[0][1], UnreadableImageError)
+    assert found.object_scores == expected.object_scores
+    assert [score.image_id for score in found.picture_scores] == [
+        score.image_id for score in expected.picture_scores
+    ]
+    assert found.prompts == expected.prompts
+    assert told[-1] == ("automatic", len(files), len(files))
+    with pytest.raises(UnreadableImageError):
+        measure("m", files, **one)
+
+
+def test_a_picture_that_fails_half_way_is_left_out_as_well(
+    data_dir: Path, truth_model: type[Any]
+) -> None:
+    def broken(image: np.ndarray) -> np.ndarray:
+        raise RuntimeError("broken")
+
+    failed: list[str] = []
+    report = measure(
+        "m",
+        list_manifest_files(data_dir, ["photos"]),
+        model=truth_model(),
+        segmenter=broken,
+        on_failure=lambda file, error: failed.append(str(error)),
+    )
+    assert failed == ["broken", "broken"]
+    assert (report.object_scores, report.picture_scores) == ([], [])
+
+
+def test_wrong_numbers_are_no_failure_of_a_picture(data_dir: Path, truth_model: type[Any]) -> None:
+    failed: list[object] = []
+    with pytest.raises(ValueError, match="max_objects must be 1 or more"):
+        measure(
+            "m",
+            list_manifest_files(data_dir),
+            model=truth_model(),
+            max_objects=0,
+            on_failure=lambda *what: failed.append(what),
+        )
+    assert not failed
 
 
 def test_nothing_to_measure_is_refused(data_dir: Path, truth_model: type[Any]) -> None:

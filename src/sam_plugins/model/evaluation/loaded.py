@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.evaluation.single_point import LowResMasks
 from sam_plugins.model.inference.automatic import Mode, SegmentOptions, segment
 from sam_plugins.model.inference.loading import Model
@@ -50,6 +51,25 @@ class LoadedModel:
         """
         boxes = with_area(boxes_xyxy, embedding.original_size_hw)
         return self._answer(embedding, Prompts(boxes_xyxy=boxes), multimask=False)
+
+    def answer(self, embedding: ImageEmbedding, dialogue: Dialogue) -> LowResMasks:
+        """Return the mask that a user would see after some clicks on one object."""
+        clicks, box, logits = dialogue.clicks, None, None
+        if dialogue.box_xyxy is not None:
+            corners = np.array([dialogue.box_xyxy], np.float32)
+            box = with_area(corners, embedding.original_size_hw)[0]
+        if dialogue.logits is not None:
+            logits = dialogue.logits[0, 0].float().cpu().numpy()
+        prompts = Prompts.for_object(
+            [(click.x, click.y) for click in clicks] or None,
+            [int(click.is_positive) for click in clicks] or None,
+            box,
+            logits,
+        )
+        (output,) = decode_prompts(self.model, embedding, prompts)
+        best = int(output.iou_predictions[0].argmax())
+        which = slice(best, best + 1)
+        return LowResMasks(output.logits[:, which], output.iou_predictions[:, which])
 
     def _answer(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sam_plugins.model.evaluation.automatic import (
@@ -23,8 +24,11 @@ from sam_plugins.model.evaluation.single_point import (
 )
 from sam_plugins.model.io.labelled import LabelledFile, LabelledImage
 
-Progress = Callable[[str, int, int], None]
-"""Called with the task, the pictures read so far, and how many there are."""
+TaskProgress = Callable[[str, int, int], None]
+"""Called with the task, the pictures that it is done with, and how many there are."""
+
+OnFailure = Callable[[LabelledFile, Exception], None]
+"""Called with a picture that cannot be read or measured, and the error."""
 
 
 def measure(
@@ -38,7 +42,8 @@ def measure(
     chunk_size: int = DEFAULT_CHUNK_SIZE,
     seed: int = 0,
     data: Mapping[str, Any] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: TaskProgress | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Report:
     """Measure a model, or whatever can be asked like one, on labelled pictures.
 
@@ -61,6 +66,9 @@ def measure(
         What the report says about the data.
     on_progress : callable, optional
         Told about every picture.
+    on_failure : callable, optional
+        Told about a picture that cannot be read or measured, and the error: the picture is left out
+        of every figure, and the next one follows. By default the error is raised.
 
     Returns
     -------
@@ -69,33 +77,44 @@ def measure(
     Raises
     ------
     ValueError
-        If there is nothing to measure: no file, or neither a model nor a segmenter.
+        If there is nothing to measure: no file, or neither a model nor a segmenter; or if
+        ``max_objects`` or ``chunk_size`` is below 1.
     UnreadableImageError
-        If a picture cannot be read.
+        If a picture cannot be read, and there is no ``on_failure``.
     """
     if not files or (model is None and segmenter is None):
         raise ValueError(
             f"measure needs pictures and a model or a segmenter, got {len(files)} pictures, "
             f"model {model!r} and segmenter {segmenter!r}"
         )
-    objects: list[ObjectScore] = []
-    pictures: list[PictureScore] = []
-    seconds: dict[str, float] = {}
+    asks: dict[str, Callable[[LabelledImage], list[Any]]] = {}
     if model is not None:
-        start = time.perf_counter()
-        images = _reported("prompts", files, on_progress)
-        objects = list(
-            evaluate_prompts(
-                model, images, max_objects=max_objects, chunk_size=chunk_size, seed=seed
-            )
+        ask = functools.partial(
+            evaluate_prompts, model, max_objects=max_objects, chunk_size=chunk_size, seed=seed
         )
-        seconds["prompts"] = time.perf_counter() - start
+        list(ask([]))  # Wrong numbers are the caller's, and no picture's.
+        asks["prompts"] = lambda image: list(ask([image]))
     if segmenter is not None:
-        start = time.perf_counter()
-        images = _reported("automatic", files, on_progress)
         methods = {name: segmenter} | ({FLOOR_NAME: otsu_watershed} if with_floor else {})
-        pictures = list(evaluate_automatic(methods, images))
-        seconds["automatic"] = time.perf_counter() - start
+        asks["automatic"] = lambda image: list(evaluate_automatic(methods, [image]))
+    scores: dict[str, list[Any]] = {task: [] for task in asks}
+    seconds = dict.fromkeys(asks, 0.0)
+    for number, file in enumerate(files, start=1):
+        try:
+            answers = _answers(asks, file)
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(file, error)
+        else:
+            for task, (found, took) in answers.items():
+                scores[task] += found
+                seconds[task] += took
+        if on_progress is not None:
+            for task in asks:
+                on_progress(task, number, len(files))
+    objects: list[ObjectScore] = scores.get("prompts", [])
+    pictures: list[PictureScore] = scores.get("automatic", [])
     return Report(
         model=name,
         data=dict(data or {}),
@@ -107,12 +126,13 @@ def measure(
     )
 
 
-def _reported(
-    task: str, files: Iterable[LabelledFile], on_progress: Progress | None
-) -> Iterator[LabelledImage]:
-    """Read pictures one at a time and say so."""
-    files = list(files)
-    for index, file in enumerate(files):
-        if on_progress is not None:
-            on_progress(task, index + 1, len(files))
-        yield file.read()
+def _answers(
+    asks: Mapping[str, Callable[[LabelledImage], list[Any]]], file: LabelledFile
+) -> dict[str, tuple[list[Any], float]]:
+    """Read one picture, and return the scores and the seconds of each task."""
+    image = file.read()
+    answers = {}
+    for task, ask in asks.items():
+        start = time.perf_counter()
+        answers[task] = ask(image), time.perf_counter() - start
+    return answers

@@ -171,7 +171,7 @@ def evaluate_prompts(
     if max_objects is not None and max_objects < 1:
         raise ValueError(f"max_objects must be 1 or more, or None for all, got {max_objects}")
     for image in images:
-        objects = _chosen_objects(image, max_objects, seed)
+        objects = chosen_objects(image, max_objects, seed)
         if not objects:
             continue
         # A list: a generator that stopped within inference_mode would leave its caller in it.
@@ -195,7 +195,7 @@ def _score_picture(
     return scores
 
 
-def _chosen_objects(image: LabelledImage, max_objects: int | None, seed: int) -> list[TrueObject]:
+def chosen_objects(image: LabelledImage, max_objects: int | None, seed: int) -> list[TrueObject]:
     """Return the objects of a picture to ask for."""
     objects = list(true_objects(image.labels, image.whole_masks))
     if image.ignore is not None:

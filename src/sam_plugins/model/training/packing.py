@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam_plugins.errors import DatasetError
-from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw
-from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.io.labelled import (
     MANIFEST_NAME,
@@ -31,11 +29,10 @@ from sam_plugins.model.io.labelled import (
 )
 from sam_plugins.model.io.rle import decode_mask, encode_mask
 from sam_plugins.model.networks.config import SHIPPED, Preprocessing
-from sam_plugins.model.training.pictures import TrainingPicture
+from sam_plugins.model.training.pictures import TrainingPicture, picture_of
 from sam_plugins.model.weights.passport import DataSource
 
 INDEX = "index.json"
-MAX_SIDE = 1024
 QUALITY = 75
 PHOTOGRAPH_QUALITY = 60
 """Photographs have many pixels and few objects: they bear more compression."""
@@ -172,28 +169,21 @@ def _add_picture(
     is_upright: bool,
 ) -> dict[str, Any]:
     """Write one picture and its labels; return its entry."""
-    rgb = to_rgb(image.image)
-    height, width = rgb.shape[:2]
-    seen_hw = resized_size_hw((height, width), preprocessing)
-    factor = min(1.0, MAX_SIDE / max(height, width))
-    size_hw = (max(1, round(height * factor)), max(1, round(width * factor)))
+    picture = picture_of(image, preprocessing, is_upright=is_upright)
     quality = PHOTOGRAPH_QUALITY if is_upright else QUALITY
-    archive.writestr(f"{name}.webp", _webp(resize_rgb(rgb, size_hw), quality))
-    archive.writestr(f"{name}.png", _png(_resize_nearest(image.labels, size_hw).astype(np.uint16)))
+    archive.writestr(f"{name}.webp", _webp(picture.rgb, quality))
+    archive.writestr(f"{name}.png", _png(picture.labels))
     entry: dict[str, Any] = {
-        "set": image.set_name,
-        "id": image.id,
+        "set": picture.set_name,
+        "id": picture.id,
         "name": name,
-        "complete": image.complete,
-        "upright": is_upright,
-        "scale": max(seen_hw) / max(size_hw),
-        "whole": {
-            str(key): encode_mask(_resize_nearest(mask, size_hw))
-            for key, mask in image.whole_masks.items()
-        },
+        "complete": picture.complete,
+        "upright": picture.is_upright,
+        "scale": picture.network_scale,
+        "whole": {str(key): rle for key, rle in picture.whole_rles.items()},
     }
-    if image.ignore is not None:
-        entry["ignore"] = encode_mask(_resize_nearest(image.ignore, size_hw))
+    if picture.ignore is not None:
+        entry["ignore"] = encode_mask(picture.ignore)
     return entry
 
 
@@ -215,15 +205,6 @@ def _read_picture(archive: zipfile.ZipFile, entry: Mapping[str, Any]) -> Trainin
         is_upright=entry["upright"],
         network_scale=entry["scale"],
     )
-
-
-def _resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
-    """Reduce a label image or a mask by its nearest pixels."""
-    height, width = pixels.shape
-    rows = ((np.arange(size_hw[0]) + 0.5) * height / size_hw[0]).astype(int)
-    columns = ((np.arange(size_hw[1]) + 0.5) * width / size_hw[1]).astype(int)
-    resized: NDArray[Any] = pixels[rows][:, columns]
-    return resized
 
 
 def _webp(rgb: NDArray[np.uint8], quality: int) -> bytes:

@@ -11,6 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw
+from sam_plugins.model.inference.rgb import to_rgb
+from sam_plugins.model.io.labelled import LabelledImage
+from sam_plugins.model.io.rle import encode_mask
+from sam_plugins.model.networks.config import Preprocessing
+
 BoolArray = NDArray[np.bool_]
 
 
@@ -60,3 +66,56 @@ class TrainingPicture:
         windows = [window for window in ndimage.find_objects(self.labels) if window is not None]
         edges = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in windows]
         return np.array(edges, np.float32).reshape(-1, 4)
+
+
+def picture_of(
+    image: LabelledImage, preprocessing: Preprocessing, *, is_upright: bool = False
+) -> TrainingPicture:
+    """Return a labelled picture as training takes it.
+
+    Parameters
+    ----------
+    image : LabelledImage
+    preprocessing : Preprocessing
+        Decides at which scale the network sees the picture; what is larger is reduced here.
+    is_upright : bool
+        Whether up and down mean something, as in photographs.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 65,535 labels.
+    """
+    rgb = to_rgb(image.image)
+    height, width = rgb.shape[:2]
+    seen_hw = resized_size_hw((height, width), preprocessing)
+    factor = min(1.0, preprocessing.max_long_side / max(height, width))
+    size_hw = (max(1, round(height * factor)), max(1, round(width * factor)))
+    if image.labels.max(initial=0) > np.iinfo(np.uint16).max:
+        raise ValueError(
+            f"labels must be below {2**16}, got {image.labels.max()} in {image.id}; number the "
+            "objects without gaps"
+        )
+    return TrainingPicture(
+        set_name=image.set_name,
+        id=image.id,
+        rgb=resize_rgb(rgb, size_hw),
+        labels=_resize_nearest(image.labels, size_hw).astype(np.uint16),
+        ignore=None if image.ignore is None else _resize_nearest(image.ignore, size_hw),
+        whole_rles={
+            int(key): encode_mask(_resize_nearest(mask, size_hw))
+            for key, mask in image.whole_masks.items()
+        },
+        complete=image.complete,
+        is_upright=is_upright,
+        network_scale=max(seen_hw) / max(size_hw),
+    )
+
+
+def _resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
+    """Reduce a label image or a mask by its nearest pixels."""
+    height, width = pixels.shape
+    rows = ((np.arange(size_hw[0]) + 0.5) * height / size_hw[0]).astype(int)
+    columns = ((np.arange(size_hw[1]) + 0.5) * width / size_hw[1]).astype(int)
+    resized: NDArray[Any] = pixels[rows][:, columns]
+    return resized

@@ -1,0 +1,144 @@
+"""Fine-tuning: learned from some pictures, measured on others, never worse than the parent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.labelled_sets import discs, picture_of
+from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
+
+from sam_plugins.errors import DatasetError
+from sam_plugins.model.engine import fine_tuning
+from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProgress, fine_tune
+from sam_plugins.model.inference.loading import load_model
+from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import PyramidConfig
+from sam_plugins.model.training.batches import BatchOptions, CropSize
+from sam_plugins.model.weights.checkpoints import read_weight_file, save_model_file
+from sam_plugins.model.weights.passport import Passport
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    """A tiny model with random weights."""
+    network = make_model(TINY_PYRAMID, "tiny").network
+    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
+    return save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[LabelledFile]:
+    """Four pictures with three discs each."""
+    for seed in range(4):
+        labels = discs(seed)
+        for kind, pixels in (("images", picture_of(labels)), ("labels", labels)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{seed}.png")
+    return list_folder_pair(tmp_path / "images", tmp_path / "labels")
+
+
+@pytest.fixture(autouse=True)
+def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops that take no time."""
+    options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
+    monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
+
+
+def test_the_best_round_is_written_with_its_proof(
+    parent: Path, files: list[LabelledFile], tmp_path: Path
+) -> None:
+    seen: list[TrainingProgress] = []
+    options = FineTuningOptions(steps=60, rounds=3, learning_rate=1e-2)
+    path = tmp_path / "new.safetensors"
+    result = fine_tune(parent, files[:2], files[2:], path, options, on_progress=seen.append)
+
+    assert [one.step for one in result.rounds] == [0, 20, 40, 60]
+    assert result.best.value == max(one.value for one in result.rounds)
+    assert result.is_better
+    assert [one.step for one in seen if one.figures is None] == list(range(1, 61))
+    assert [one.step for one in seen if one.figures is not None] == [20, 40, 60]
+    assert set(result.best.figures) == {"one click", "box", "mSA"}
+    assert set(result.best.pictures) == {f"{f.set_name}/{f.id}" for f in files[2:]}
+
+    model = load_model(path)
+    assert model.passport is not None
+    assert model.passport.parent == load_model(parent).model_id == result.comparison.parent
+    assert model.passport.metrics == {"held out": dict(result.best.figures)}
+    assert model.passport.licence == "CC0"
+    (source,) = model.passport.training_data
+    assert (source.pictures, source.objects) == (2, 6)
+    assert result.comparison.pictures == 2
+    assert result.comparison.value == result.best.value > result.comparison.parent_value
+    # What was measured is what was written, but for the rounding to float16.
+    again = fine_tune(path, files[:2], files[2:], tmp_path / "third.safetensors", options)
+    assert again.rounds[0].value == pytest.approx(result.best.value, abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["decoder", "full"])
+def test_what_does_not_help_leaves_the_parent(
+    parent: Path, files: list[LabelledFile], tmp_path: Path, method: fine_tuning.Method
+) -> None:
+    options = FineTuningOptions(method, steps=4, rounds=2, learning_rate=1e-12)
+    path = tmp_path / "new.safetensors"
+    result = fine_tune(parent, files[:2], files[2:], path, options)
+    assert not result.is_better
+    assert result.best is result.rounds[0]
+    assert not result.comparison.is_better
+    before, after = read_weight_file(parent).state_dict, read_weight_file(path).state_dict
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("method", ["decoder", "full"])
+def test_the_image_encoder_learns_only_where_it_shall(method: fine_tuning.Method) -> None:
+    assert isinstance(TINY_PYRAMID.image_encoder, PyramidConfig)
+    encoder = replace(TINY_PYRAMID.image_encoder, uses_efficientnet=True)
+    network = build_sam(replace(TINY_PYRAMID, image_encoder=encoder))
+    fine_tuning._choose_what_learns(network, method)
+    learning = {name for name, value in network.named_parameters() if value.requires_grad}
+    for name, _ in network.named_parameters():
+        is_encoder = name.startswith("image_encoder.")
+        never = name.startswith("image_encoder.pretrained.features.")
+        assert (name in learning) is not (never or (is_encoder and method == "decoder"))
+
+
+def test_pictures_are_learned_from_or_measured_on(
+    parent: Path, files: list[LabelledFile], tmp_path: Path
+) -> None:
+    path = tmp_path / "new.safetensors"
+    with pytest.raises(DatasetError, match=r"1\.png is learned from and measured on"):
+        fine_tune(parent, files[:2], files[1:], path)
+    with pytest.raises(DatasetError, match="needs pictures to learn from and other ones"):
+        fine_tune(parent, files, [], path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("empty", "message"),
+    [(slice(0, 2), "no training picture"), (slice(2, 4), "no held-out picture")],
+)
+def test_pictures_without_objects_teach_nothing(
+    parent: Path, files: list[LabelledFile], tmp_path: Path, empty: slice, message: str
+) -> None:
+    for file in files[empty]:
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(file.label_path)
+    with pytest.raises(DatasetError, match=message):
+        fine_tune(parent, files[:2], files[2:], tmp_path / "new.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "lora"}, "method must be 'full' or 'decoder', got 'lora'"),
+        ({"steps": 3, "rounds": 4}, "rounds must lie between 1 and steps, got 4 rounds of 3"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+    ],
+)
+def test_impossible_options_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FineTuningOptions(**values)  # type: ignore[arg-type]

@@ -241,3 +241,29 @@ def test_an_unknown_set_is_one_line(
 ) -> None:
     assert main(["evaluate", str(data), "--model", str(weights), "--sets", "cels"]) == 1
     assert "no data set 'cels'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("from_box", [False, True])
+def test_clicks(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], from_box: bool
+) -> None:
+    report = tmp_path / "report.json"
+    command = ["evaluate", str(data), "--sets", "photos", "--model", str(weights)]
+    more = ["--task", "clicks", "--max-objects", "1", "-o", str(report)]
+    assert main([*command, *more, *(["--from-box"] if from_box else [])]) == 0
+    printed = capsys.readouterr().out
+    assert "| NoC@85 | NoC@90 |" in printed
+    assert ("| box |" in printed) is from_box
+    assert "lower" in printed
+    written = json.loads(report.read_text())
+    assert written["prompts"] is None
+    assert written["automatic"] == {}
+    assert [len(score["ious"]) for score in written["click_scores"]] == [20, 20]
+    mean = written["clicks"]["over_sets"]["iou_20"]["mean"]
+    assert mean == pytest.approx(np.mean([s["ious"][-1] for s in written["click_scores"]]))
+
+
+def test_a_box_first_belongs_to_clicks(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(data), "--from-box"])
+    assert "--from-box belongs to --task clicks" in capsys.readouterr().err

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.loading import Model
     from sam_plugins.model.io.labelled import LabelledFile
 
-TASKS = ("prompts", "automatic")
+TASKS = ("prompts", "automatic", "clicks")
+_ALL = ("prompts", "automatic")
 _REPORT_KEYS = {"model", "data", "seconds", "prompts", "automatic", "object_scores"}
 
 
@@ -43,7 +44,11 @@ def add_parser(
     parser.add_argument("--split", default="val", help="which split (%(default)s)")
     arguments.add_model_options(parser)
     parser.add_argument(
-        "--task", choices=(*TASKS, "all"), default="all", help="what to measure (%(default)s)"
+        "--task", choices=(*TASKS, "all"), default="all",
+        help="what to measure; clicks, up to 20 for each object, are not in all (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from-box", action="store_true", help="clicks correct the answer to the object's box"
     )
     parser.add_argument(
         "--mode", choices=("auto", "grid"), default="auto", help="of the automatic task"
@@ -63,6 +68,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Measure; return the exit code."""
     if args.max_objects is not None and args.max_objects < 1:
         parser.error(f"--max-objects must be 1 or more, got {args.max_objects}")
+    if args.from_box and args.task != "clicks":
+        parser.error("--from-box belongs to --task clicks")
     if args.labels and (args.sets or args.split != "val"):
         parser.error("--sets and --split belong to folders with manifests, not to --labels")
     from sam_plugins.model.evaluation.report import to_json, to_markdown, write_report
@@ -138,6 +145,8 @@ def _measure_each(
             model.model_id,
             files,
             model=LoadedModel(model) if "prompts" in tasks else None,
+            clicked=LoadedModel(model) if "clicks" in tasks else None,
+            from_box=args.from_box,
             segmenter=AutomaticSegmenter(model, args.mode) if "automatic" in tasks else None,
             max_objects=args.max_objects,
             on_progress=progress and (lambda _, done, total: progress(done, total)),
@@ -148,7 +157,7 @@ def _measure_each(
 
 def _tasks(args: argparse.Namespace) -> tuple[str, ...]:
     """Return what is to be measured."""
-    return TASKS if args.task == "all" else (args.task,)
+    return _ALL if args.task == "all" else (args.task,)
 
 
 def _described_data(args: argparse.Namespace, failures: Failures) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``sam-plugins models``: list, download, show and convert weights."""
+"""``sam-plugins models``: list, download, show and convert weights; versions of your own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_parser(
 ) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "models", help="list, download, show, convert", description=__doc__
+        "models", help="list, download, show, convert; your own versions", description=__doc__
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
@@ -60,6 +60,26 @@ def add_parser(
     convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
     _add_unverified(convert)
     convert.set_defaults(run=lambda args: run_convert(args, convert))
+
+    versions = actions.add_parser(
+        "versions", parents=[common], help="the models that you trained, and which are in use"
+    )
+    versions.add_argument("names", nargs="*", metavar="NAME", help="of models in the store (all)")
+    versions.add_argument("--json", action="store_true", help="print as JSON")
+    versions.set_defaults(run=run_versions)
+
+    promote = actions.add_parser(
+        "promote", parents=[common], help="put a version into use, if it is shown to be better"
+    )
+    promote.add_argument("reference", metavar="NAME[@NUMBER]", help="the newest, or that one")
+    promote.add_argument("--force", action="store_true", help="even if it is not")
+    promote.set_defaults(run=run_promote)
+
+    rollback = actions.add_parser(
+        "rollback", parents=[common], help="put the version into use that was before"
+    )
+    rollback.add_argument("name", metavar="NAME", help="of a model in the store")
+    rollback.set_defaults(run=run_rollback)
 
 
 def _add_unverified(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +140,58 @@ def run_show(args: argparse.Namespace) -> int:
         _say_value(key, value, 0)
     if not args.full:
         say("Everything else is told with --full, or with --json.")
+    return 0
+
+
+def run_versions(args: argparse.Namespace) -> int:
+    """Print the versions of stored models; return the exit code."""
+    from dataclasses import asdict
+
+    from sam_plugins.model.weights.store import ModelStore
+
+    store = ModelStore()
+    names = args.names or store.names()
+    found = {name: store.versions(name) for name in names}
+    for name, versions in found.items():
+        if not versions:
+            store.find(name)  # Says what there is instead.
+    every = [version for versions in found.values() for version in versions]
+    if args.json:
+        say_json([{**asdict(one), "path": str(one.path)} for one in every])
+        return 0
+    if not every:
+        mention(f"no model in {store.directory} yet; `sam-plugins train` makes one")
+        return 0
+    say(
+        table(
+            [
+                {
+                    "version": str(one),
+                    "in use": "yes" if one.is_in_use else "",
+                    "created": one.created[:16].replace("T", " "),
+                    "held out": "" if one.comparison is None else str(one.comparison),
+                    "note": one.note,
+                }
+                for one in every
+            ]
+        )
+    )
+    return 0
+
+
+def run_promote(args: argparse.Namespace) -> int:
+    """Put a version into use; return the exit code."""
+    from sam_plugins.model.weights.store import ModelStore
+
+    say(f"{ModelStore().promote(args.reference, force=args.force)} is in use")
+    return 0
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    """Go back one version; return the exit code."""
+    from sam_plugins.model.weights.store import ModelStore
+
+    say(f"{ModelStore().rollback(args.name)} is in use again")
     return 0
 
 

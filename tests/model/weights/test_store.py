@@ -114,6 +114,12 @@ def test_names_that_could_be_paths_are_refused(store: ModelStore, weights: Path,
         store.add(name, weights, model_id="x")
 
 
+@pytest.mark.parametrize("name", ["default", "sam-vit-b"])
+def test_names_of_published_models_are_taken(store: ModelStore, weights: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="is the name of a published model"):
+        store.add(name, weights, model_id="x")
+
+
 def test_promoting_an_unknown_model_makes_no_folder(store: ModelStore) -> None:
     with pytest.raises(StoreError, match="has no model 'cells'"):
         store.promote("cells")

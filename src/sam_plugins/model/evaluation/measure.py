@@ -14,7 +14,17 @@ from sam_plugins.model.evaluation.automatic import (
     evaluate_automatic,
     otsu_watershed,
 )
-from sam_plugins.model.evaluation.report import Report, summarise_automatic, summarise_prompts
+from sam_plugins.model.evaluation.click_curve import (
+    ClickScore,
+    CorrectableModel,
+    evaluate_clicks,
+)
+from sam_plugins.model.evaluation.report import (
+    Report,
+    summarise_automatic,
+    summarise_clicks,
+    summarise_prompts,
+)
 from sam_plugins.model.evaluation.single_point import (
     DEFAULT_CHUNK_SIZE,
     Embedding,
@@ -36,6 +46,8 @@ def measure(
     files: Sequence[LabelledFile],
     *,
     model: PromptableModel[Embedding] | None = None,
+    clicked: CorrectableModel[Embedding] | None = None,
+    from_box: bool = False,
     segmenter: Segmenter | None = None,
     with_floor: bool = True,
     max_objects: int | None = None,
@@ -55,6 +67,10 @@ def measure(
         The pictures; read one at a time.
     model : PromptableModel, optional
         Asked with one point and one box per object.
+    clicked : CorrectableModel, optional
+        Corrected click by click, up to 20 for each object.
+    from_box : bool
+        Whether ``clicked`` is given the object's box first.
     segmenter : callable, optional
         Segments whole pictures.
     with_floor : bool
@@ -82,7 +98,7 @@ def measure(
     UnreadableImageError
         If a picture cannot be read, and there is no ``on_failure``.
     """
-    if not files or (model is None and segmenter is None):
+    if not files or (model is None and segmenter is None and clicked is None):
         raise ValueError(
             f"measure needs pictures and a model or a segmenter, got {len(files)} pictures, "
             f"model {model!r} and segmenter {segmenter!r}"
@@ -94,6 +110,12 @@ def measure(
         )
         list(ask([]))  # Wrong numbers are the caller's, and no picture's.
         asks["prompts"] = lambda image: list(ask([image]))
+    if clicked is not None:
+        correct = functools.partial(
+            evaluate_clicks, clicked, from_box=from_box, max_objects=max_objects, seed=seed
+        )
+        list(correct([]))
+        asks["clicks"] = lambda image: list(correct([image]))
     if segmenter is not None:
         methods = {name: segmenter} | ({FLOOR_NAME: otsu_watershed} if with_floor else {})
         asks["automatic"] = lambda image: list(evaluate_automatic(methods, [image]))
@@ -114,13 +136,16 @@ def measure(
             for task in asks:
                 on_progress(task, number, len(files))
     objects: list[ObjectScore] = scores.get("prompts", [])
+    clicks: list[ClickScore] = scores.get("clicks", [])
     pictures: list[PictureScore] = scores.get("automatic", [])
     return Report(
         model=name,
         data=dict(data or {}),
         prompts=summarise_prompts(objects, seed=seed) if model is not None else None,
+        clicks=summarise_clicks(clicks, seed=seed) if clicked is not None else None,
         automatic=summarise_automatic(pictures, seed=seed),
         object_scores=objects,
+        click_scores=clicks,
         picture_scores=pictures,
         seconds=seconds,
     )

@@ -15,6 +15,7 @@ from sam_plugins.model.evaluation.bootstrap import (
     bootstrap_mean,
     bootstrap_mean_over_sets,
 )
+from sam_plugins.model.evaluation.click_curve import ClickScore, falling_clicks
 from sam_plugins.model.evaluation.single_point import ObjectScore
 from sam_plugins.model.io.atomic import write_bytes
 
@@ -25,6 +26,19 @@ PROMPT_FIGURES: Mapping[str, str] = {
     "point_calibration_error": "error of predicted IoU",
 }
 """What is said about prompts: attribute of :class:`ObjectScore`, heading of its column."""
+
+CLICK_FIGURES: Mapping[str, str] = {
+    "noc85": "NoC@85",
+    "noc90": "NoC@90",
+    "box_iou": "box",
+    "iou_1": "1 click",
+    "iou_2": "2",
+    "iou_3": "3",
+    "iou_5": "5",
+    "iou_10": "10",
+    "iou_20": "20 clicks",
+}
+"""What is said about clicks: attribute of :class:`ClickScore`, heading of its column."""
 
 AUTOMATIC_FIGURES: Mapping[str, str] = {
     "msa": "mSA",
@@ -73,9 +87,11 @@ class Report:
         Folder, split, sets, sampling: whatever one needs to measure the same again.
     prompts : Summary or None
         One point and one box per object.
+    clicks : Summary or None
+        Clicks until an object is found, and the IoU after some.
     automatic : mapping of str to Summary
         Automatic segmentation by method, the floor among them.
-    object_scores, picture_scores : sequences
+    object_scores, click_scores, picture_scores : sequences
         Every single measurement.
     seconds : mapping of str to float
         Time of each task.
@@ -84,8 +100,10 @@ class Report:
     model: str
     data: Mapping[str, Any] = field(default_factory=dict)
     prompts: Summary | None = None
+    clicks: Summary | None = None
     automatic: Mapping[str, Summary] = field(default_factory=dict)
     object_scores: Sequence[ObjectScore] = ()
+    click_scores: Sequence[ClickScore] = ()
     picture_scores: Sequence[PictureScore] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -101,6 +119,22 @@ def summarise_prompts(scores: Iterable[ObjectScore], *, seed: int = 0) -> Summar
         Of the bootstrap.
     """
     return _summarise(list(scores), PROMPT_FIGURES, seed)
+
+
+def summarise_clicks(scores: Iterable[ClickScore], *, seed: int = 0) -> Summary:
+    """Return the means of click scores, by set and over sets.
+
+    Parameters
+    ----------
+    scores : iterable of ClickScore
+        From :func:`~sam_plugins.model.evaluation.click_curve.evaluate_clicks`.
+    seed : int
+        Of the bootstrap.
+    """
+    own = list(scores)
+    has_boxes = any(not math.isnan(score.box_iou) for score in own)
+    figures = {k: v for k, v in CLICK_FIGURES.items() if has_boxes or k != "box_iou"}
+    return _summarise(own, figures, seed)
 
 
 def summarise_automatic(scores: Iterable[PictureScore], *, seed: int = 0) -> dict[str, Summary]:
@@ -134,10 +168,12 @@ def to_json(report: Report, *, with_scores: bool = True) -> str:
         "data": dict(report.data),
         "seconds": dict(report.seconds),
         "prompts": None if report.prompts is None else _plain_summary(report.prompts),
+        "clicks": None if report.clicks is None else _plain_summary(report.clicks),
         "automatic": {name: _plain_summary(one) for name, one in report.automatic.items()},
     }
     if with_scores:
         content["object_scores"] = [asdict(score) for score in report.object_scores]
+        content["click_scores"] = [asdict(score) for score in report.click_scores]
         content["picture_scores"] = [asdict(score) for score in report.picture_scores]
     return json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n"
 
@@ -153,11 +189,14 @@ def to_markdown(report: Report) -> str:
     parts = [f"## {report.model}", ""]
     if report.prompts is not None:
         parts += ["### One prompt per object: IoU", "", *_prompt_table(report.prompts), ""]
+    if report.clicks is not None:
+        parts += ["### Clicks until the object is found, and IoU after some", ""]
+        parts += [*_prompt_table(report.clicks), "", _falling(report.click_scores), ""]
     if report.automatic:
         parts += ["### Automatic segmentation", "", *_automatic_table(report.automatic), ""]
     parts.append(
-        "Means over objects (prompts) or pictures (automatic) of a set, with 95 % bootstrap "
-        "intervals over pictures; over sets, each set weighs the same."
+        "Means over objects (prompts, clicks) or pictures (automatic) of a set, with 95 % "
+        "bootstrap intervals over pictures; over sets, each set weighs the same."
     )
     return "\n".join(parts) + "\n"
 
@@ -183,10 +222,12 @@ def write_report(path: str | os.PathLike[str], report: Report, *, with_scores: b
 
 
 def _summarise(
-    scores: Sequence[ObjectScore] | Sequence[PictureScore], figures: Mapping[str, str], seed: int
+    scores: Sequence[ObjectScore] | Sequence[ClickScore] | Sequence[PictureScore],
+    figures: Mapping[str, str],
+    seed: int,
 ) -> Summary:
     """Return means by set and over sets of the named attributes."""
-    by_set: dict[str, list[ObjectScore | PictureScore]] = {}
+    by_set: dict[str, list[ObjectScore | ClickScore | PictureScore]] = {}
     for score in scores:
         by_set.setdefault(score.set_name, []).append(score)
     columns = {
@@ -215,6 +256,14 @@ def _summarise(
             for name, own in by_set.items()
         },
     )
+
+
+def _falling(scores: Sequence[ClickScore]) -> str:
+    """Say which clicks made things worse."""
+    falling = falling_clicks(scores)
+    if not falling:
+        return "No click lowers the mean IoU."
+    return f"Clicks after which the mean IoU is lower: {', '.join(map(str, falling))}."
 
 
 def _prompt_table(summary: Summary) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -361,3 +361,39 @@ def _without_role(stem: str) -> str:
     for ending in ("_labels", "_label", "_masks", "_mask"):
         stem = stem.removesuffix(ending)
     return stem
+
+
+def split_off(
+    files: Sequence[LabelledFile], share: float, *, seed: int = 0
+) -> tuple[list[LabelledFile], list[LabelledFile]]:
+    """Divide pictures into those to learn from and those that are only measured on.
+
+    Parameters
+    ----------
+    files : sequence of LabelledFile
+        2 or more.
+    share : float
+        Of the second part, between 0 and 1; each part has one picture at least.
+    seed : int
+        The same pictures with the same seed are divided in the same way.
+
+    Raises
+    ------
+    DatasetError
+        If there are fewer than two pictures.
+    ValueError
+        If ``share`` is no share.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share}")
+    if len(files) < 2:
+        raise DatasetError(
+            f"two labelled pictures are the least, one to learn from and one to measure on, got "
+            f"{len(files)}; label more"
+        )
+    count = min(len(files) - 1, max(1, round(share * len(files))))
+    held_out = set(np.random.default_rng(seed).permutation(len(files))[:count].tolist())
+    return (
+        [file for index, file in enumerate(files) if index not in held_out],
+        [file for index, file in enumerate(files) if index in held_out],
+    )

@@ -16,6 +16,7 @@ from sam_plugins.model.weights.hashing import file_digests, split_digest
 from sam_plugins.model.weights.passport import Passport
 from sam_plugins.model.weights.recognition import matching_state, recognise
 from sam_plugins.model.weights.registry import ModelEntry, entry_of_sha256, find_entry
+from sam_plugins.model.weights.store import ModelStore, is_reference
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -93,7 +94,8 @@ def resolve(
     ----------
     name_or_path : str or path
         A text without folder and suffix of a weight file (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
-        ``.safetensors``) is a name; everything else is a path.
+        ``.safetensors``) is a name, of a published model or of one in the model store
+        (``"my-project@3"``, or ``"my-project"`` for the version in use); everything else is a path.
     allow_unverified : bool
         Accept files for which no digest is published.
     show_progress : bool, optional
@@ -103,6 +105,8 @@ def resolve(
     ------
     UnknownModelError
         If no model has that name.
+    StoreError
+        If the model store has no such version, or none is in use.
     DownloadError, HashMismatchError
         If the file cannot be had, or is another.
     CheckpointError
@@ -120,6 +124,10 @@ def resolve(
                 f"the file of weights {path} {what}: give the path of a file, or a model's name"
             )
         return ModelFile(path, path.stem)
+    store = ModelStore()
+    if is_reference(str(name_or_path)) or name_or_path in store.names():
+        version = store.find(str(name_or_path))
+        return ModelFile(version.path, version.name)
     entry = find_entry(str(name_or_path))
     if entry.is_shipped:
         _require_shipped(entry)

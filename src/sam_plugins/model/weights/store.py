@@ -26,10 +26,11 @@ from typing import Any
 
 import filelock
 
-from sam_plugins.errors import PromotionError, StoreError
+from sam_plugins.errors import PromotionError, StoreError, UnknownModelError
 from sam_plugins.model.io.atomic import write_bytes
 from sam_plugins.model.weights.naming import nearest_names
 from sam_plugins.model.weights.paths import store_directory
+from sam_plugins.model.weights.registry import find_entry
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REFERENCE = re.compile(rf"({_NAME.pattern})(?:@(\d{{1,9}}))?")
@@ -216,11 +217,7 @@ class ModelStore:
         StoreError
             If the name cannot be used or the store cannot be written.
         """
-        if not _NAME.fullmatch(name):
-            raise StoreError(
-                f"the name of a model must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin "
-                f"with a letter or digit, got {name!r}"
-            )
+        require_name(name)
         with self._writing(name) as folder:
             number = max(self._numbers(name), default=0) + 1
             document = {
@@ -350,6 +347,26 @@ class ModelStore:
             ) from error
         except OSError as error:
             raise StoreError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def require_name(name: str) -> None:
+    """Refuse what cannot name a stored model.
+
+    Raises
+    ------
+    StoreError
+        If it holds other signs, is too long, or is the name of a published model.
+    """
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            "the name of a model must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a "
+            f"letter or digit, got {name!r}"
+        )
+    try:
+        find_entry(name)
+    except UnknownModelError:
+        return
+    raise StoreError(f"{name!r} is the name of a published model; choose another")
 
 
 def is_reference(name: str) -> bool:

@@ -1,0 +1,140 @@
+"""``sam-plugins train`` and the versions that come of it, with a tiny model on small crops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.labelled_sets import discs, picture_of
+from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
+
+from sam_plugins.cli.app import main
+from sam_plugins.model.engine import fine_tuning
+from sam_plugins.model.inference.loading import load_model
+from sam_plugins.model.training.batches import BatchOptions, CropSize
+from sam_plugins.model.weights.checkpoints import save_model_file
+from sam_plugins.model.weights.passport import Passport
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments that train on six pictures, quickly."""
+    options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
+    monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
+    for seed in range(6):
+        labels = discs(seed)
+        for kind, pixels in (("images", picture_of(labels)), ("labels", labels)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{seed}.png")
+    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
+    network = make_model(TINY_PYRAMID, "tiny").network
+    parent = save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
+    return [
+        "train", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+        "--from", str(parent), "--name", "discs", "--held-out", "0.5",
+    ]  # fmt: skip
+
+
+def test_from_labels_to_a_model_in_use(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["--steps", "60", "--rounds", "2", "--learning-rate", "0.003", "--note", "first"]
+    assert main([*command, *quick]) == 0
+    printed = capsys.readouterr().out
+    assert "discs@1: mean of one-click IoU, box IoU and mSA" in printed
+    assert "on 3 held-out pictures" in printed
+    assert " best" in printed
+
+    assert main(["models", "versions"]) == 0
+    listed = capsys.readouterr().out
+    assert "discs@1" in listed
+    assert "first" in listed
+    assert main(["models", "promote", "discs", "--force"]) == 0
+    assert capsys.readouterr().out == "discs@1 is in use\n"
+    assert main(["models", "versions", "discs", "--json"]) == 0
+    (version,) = json.loads(capsys.readouterr().out)
+    assert version["is_in_use"] is True
+
+    # By its name wherever a model is asked for.
+    model = load_model("discs")
+    assert model.model_id == load_model("discs@1").model_id == version["model_id"]
+    assert model.path == Path(version["path"])
+    picture = tmp_path / "images" / "0.png"
+    assert main(["segment", str(picture), "-o", str(tmp_path / "out"), "--model", "discs@1"]) == 0
+    assert (tmp_path / "out" / "0_labels.tif").is_file()
+
+
+def test_what_did_not_help_is_not_stored(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = ["--steps", "2", "--rounds", "1", "--learning-rate", "1e-12"]
+    assert main([*command, *nothing]) == 0
+    assert "Nothing was better than the model it began with" in capsys.readouterr().out
+    assert main([*command, *nothing, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["version"] is None
+    assert values["best_step"] == 0
+    assert [one["step"] for one in values["rounds"]] == [0, 2]
+    assert main(["models", "versions", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--held-out", "1.5"], "--held-out must lie between 0 and 1, got 1.5"),
+        (["--rounds", "9", "--steps", "3"], "rounds must lie between 1 and steps"),
+        (["--sets", "a"], "--sets belongs to folders with manifests"),
+    ],
+)
+def test_wrong_usage(
+    command: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, *more])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models", "promote", "nothing"], "has no model 'nothing'"),
+        (["models", "rollback", "nothing"], "has no model 'nothing'"),
+        (["models", "versions", "nothing"], "has no model 'nothing'"),
+        (["models", "show", "nothing@3"], "has no model 'nothing'"),
+    ],
+)
+def test_unknown_models_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_name_that_cannot_be_is_refused_before_any_work(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--name", "default"]) == 1
+    assert "is the name of a published model" in capsys.readouterr().err
+
+
+def test_one_picture_is_too_few(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(1, 6):
+        (tmp_path / "images" / f"{number}.png").unlink()
+        (tmp_path / "labels" / f"{number}.png").unlink()
+    assert main(command) == 1
+    assert "two labelled pictures are the least" in capsys.readouterr().err
+
+
+def test_pictures_without_labels_say_so(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path / "labels").iterdir():
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
+    assert main(command) == 1
+    assert "no training picture has a labelled object" in capsys.readouterr().err

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.compat import (
         ResizeLongestSide,
         SamAutomaticMaskGenerator,
+        SamOnnxModel,
         SamPredictor,
         sam_model_registry,
     )
@@ -52,6 +53,7 @@ __all__ = [
     "Prompts",
     "ResizeLongestSide",
     "SamAutomaticMaskGenerator",
+    "SamOnnxModel",
     "SamPluginsError",
     "SamPredictor",
     "SegmentOptions",
@@ -79,6 +81,7 @@ _HOME_OF_NAME = {
     "Prompts": "sam_plugins.model.inference.types",
     "ResizeLongestSide": "sam_plugins.model.inference.compat",
     "SamAutomaticMaskGenerator": "sam_plugins.model.inference.compat",
+    "SamOnnxModel": "sam_plugins.model.inference.compat",
     "SamPluginsError": "sam_plugins.errors",
     "SamPredictor": "sam_plugins.model.inference.compat",
     "SegmentOptions": "sam_plugins.model.inference.automatic",

@@ -1,7 +1,10 @@
-"""The calls of segment_anything's two example notebooks, as scripts; only the import differs.
+"""The calls of segment_anything's three example notebooks, as scripts; only the import differs.
 
-The scripts do what ``predictor_example`` and ``automatic_mask_generator_example`` do, in their
-order, with their arguments; pictures are those of scikit-image and prompts lie on their objects.
+The scripts do what ``predictor_example``, ``automatic_mask_generator_example`` and
+``onnx_model_example`` do, in their order, with their arguments; pictures are those of scikit-image
+and prompts lie on their objects. What differs in the last: PyTorch is told to use its older
+exporter, as it did when the notebook was written, and the picture of the trace has the size of the
+one that is asked about, which segment_anything 1.0 keeps in its graph.
 """
 
 from __future__ import annotations
@@ -148,6 +151,87 @@ show_anns(masks2)
 results.append(masks2)
 """
 
+ONNX_MODEL = """
+import warnings
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.utils.onnx import SamOnnxModel
+
+image = cv2.cvtColor(cv2.imread(first_picture), cv2.COLOR_BGR2RGB)
+sam = sam_model_registry[model_type](checkpoint=sam_checkpoint)
+onnx_model = SamOnnxModel(sam, return_single_mask=True)
+dynamic_axes = {"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}}
+embed_dim = sam.prompt_encoder.embed_dim
+embed_size = sam.prompt_encoder.image_embedding_size
+mask_input_size = [4 * x for x in embed_size]
+dummy_inputs = {
+    "image_embeddings": torch.randn(1, embed_dim, *embed_size, dtype=torch.float),
+    "point_coords": torch.randint(low=0, high=1024, size=(1, 5, 2), dtype=torch.float),
+    "point_labels": torch.randint(low=0, high=4, size=(1, 5), dtype=torch.float),
+    "mask_input": torch.randn(1, 1, *mask_input_size, dtype=torch.float),
+    "has_mask_input": torch.tensor([1], dtype=torch.float),
+    "orig_im_size": torch.tensor(image.shape[:2], dtype=torch.float),
+}
+output_names = ["masks", "iou_predictions", "low_res_masks"]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    with open(onnx_model_path, "wb") as f:
+        torch.onnx.export(
+            onnx_model,
+            tuple(dummy_inputs.values()),
+            f,
+            export_params=True,
+            verbose=False,
+            opset_version=17,
+            do_constant_folding=True,
+            input_names=list(dummy_inputs.keys()),
+            output_names=output_names,
+            dynamic_axes=dynamic_axes,
+            dynamo=False,
+        )
+ort_session = onnxruntime.InferenceSession(onnx_model_path)
+sam.to(device=device)
+predictor = SamPredictor(sam)
+predictor.set_image(image)
+image_embedding = predictor.get_image_embedding().cpu().numpy()
+
+
+def ask(points, labels, mask_input=None):
+    # Coordinates are transformed, and a padding point stands in where there is no box.
+    onnx_coord = predictor.transform.apply_coords(points[None], image.shape[:2])
+    return ort_session.run(
+        None,
+        {
+            "image_embeddings": image_embedding,
+            "point_coords": onnx_coord.astype(np.float32),
+            "point_labels": labels[None].astype(np.float32),
+            "mask_input": np.zeros((1, 1, *mask_input_size), np.float32)
+            if mask_input is None
+            else mask_input,
+            "has_mask_input": np.array([mask_input is not None], np.float32),
+            "orig_im_size": np.array(image.shape[:2], np.float32),
+        },
+    )
+
+
+padding = np.array([[0.0, 0.0]])
+masks, scores, logits = ask(
+    np.concatenate([np.array([[220, 100]]), padding]), np.array([1, -1])
+)
+masks = masks > predictor.model.mask_threshold
+results.append((masks, scores, logits))
+input_point = np.concatenate([np.array([[220, 100], [160, 180]]), padding])
+for input_label in (np.array([1, 1, -1]), np.array([1, 0, -1])):
+    results.append(ask(input_point, input_label, logits))
+# A box is two points more, and a click beside the object.
+box_and_point = np.array([[200, 120], [150, 30], [280, 190]])
+results.append(ask(box_and_point, np.array([0, 2, 3])))
+"""
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -166,6 +250,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def run_both(script: str, **given: Any) -> tuple[list[Any], list[Any]]:
     """Run a script with our import and with theirs."""
     ours = script.replace("segment_anything.utils.transforms", "sam_plugins")
+    ours = ours.replace("segment_anything.utils.onnx", "sam_plugins")
     ours = ours.replace("segment_anything", "sam_plugins")
     assert ours.count("sam_plugins") == script.count("segment_anything")
     answers = []
@@ -199,6 +284,17 @@ def test_predictor_example(small: dict[str, str], pictures: dict[str, str]) -> N
     ours, theirs = run_both(PREDICTOR, **small, **pictures)
     assert len(ours) == 8
     assert all(np.any(np.asarray(r[0])) for r in ours[:6])
+    assert_same(ours, theirs)
+
+
+def test_onnx_model_example(
+    small: dict[str, str], pictures: dict[str, str], tmp_path: Path
+) -> None:
+    ours, theirs = run_both(
+        ONNX_MODEL, **small, **pictures, onnx_model_path=str(tmp_path / "sam_onnx_example.onnx")
+    )
+    assert len(ours) == 4
+    assert any(np.any(mask) for mask in ours[0][0])
     assert_same(ours, theirs)
 
 

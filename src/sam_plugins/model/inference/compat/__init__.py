@@ -6,6 +6,7 @@ formulas) are those of Kirillov et al. 2023 and their published code; the way th
 
 from sam_plugins.model.inference.compat.mask_generator import SamAutomaticMaskGenerator
 from sam_plugins.model.inference.compat.model import SamModel
+from sam_plugins.model.inference.compat.onnx_export import SamOnnxModel
 from sam_plugins.model.inference.compat.predictor import SamPredictor
 from sam_plugins.model.inference.compat.registry import sam_model_registry
 from sam_plugins.model.inference.compat.transforms import ResizeLongestSide
@@ -14,6 +15,7 @@ __all__ = [
     "ResizeLongestSide",
     "SamAutomaticMaskGenerator",
     "SamModel",
+    "SamOnnxModel",
     "SamPredictor",
     "sam_model_registry",
 ]

@@ -155,3 +155,27 @@ def test_loading_is_silent(tiny_file: Path, capsys: pytest.CaptureFixture[str]) 
         warnings.simplefilter("error")
         load_model(tiny_file, device="cpu")
     assert capsys.readouterr() == ("", "")
+
+
+def test_half_precision_answers_nearly_the_same(tiny_file: Path) -> None:
+    picture = np.zeros((60, 90), np.uint8)
+    picture[20:40, 30:60] = 200
+    prompts = Prompts.single_points(np.array([[44.5, 30.0]], np.float32))
+    exact, half = load_model(tiny_file), load_model(tiny_file, dtype=torch.bfloat16)
+    assert half.model_id == f"{exact.model_id}-bfloat16"
+    answers = []
+    for model in (exact, half):
+        embedding = encode_image(model, picture)
+        assert embedding.features.dtype == model.dtype
+        answers.append(predict_masks(model, embedding, prompts))
+    assert answers[1].low_res_logits.dtype == np.float32
+    np.testing.assert_allclose(answers[1].iou_predictions, answers[0].iou_predictions, atol=0.03)
+    with pytest.raises(ValueError, match="embedding must come from the model that reads it"):
+        predict_masks(exact, encode_image(half, picture), prompts)
+
+
+def test_another_precision_is_refused(tiny_file: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"one of torch\.float32, .*, got torch\.int8"
+    ):
+        load_model(tiny_file, dtype=torch.int8)

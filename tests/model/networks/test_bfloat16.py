@@ -6,6 +6,8 @@ ran with it. Every layer of the shipped architecture is checked with the input t
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from sam_plugins.model.networks.config import SHIPPED
 from sam_plugins.model.networks.layers import LayerNorm2d
 from sam_plugins.model.networks.prompt_encoder import RandomFourierFeatures
 from sam_plugins.model.networks.prompt_map import reduce_cells
+from sam_plugins.model.networks.sam import Sam
 
 
 def test_every_layer_of_the_shipped_network_agrees_in_bfloat16() -> None:
@@ -84,3 +87,27 @@ def test_positions_are_never_rounded() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rounded = encoding(positions)
     assert torch.equal(rounded, encoding(positions))
+
+
+def test_a_network_in_half_precision_keeps_places_exact(
+    pyramid_sam: Sam, relative_error: Callable[[Tensor, Tensor], float]
+) -> None:
+    half = copy.deepcopy(pyramid_sam).bfloat16()
+    frequencies = half.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    assert frequencies.dtype == torch.float32
+    assert torch.equal(
+        frequencies, pyramid_sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    )
+    prompts = {
+        "points_xy": torch.tensor([[[200.5, 131.0]]]),  # bfloat16 knows 200 and 202 here.
+        "point_labels": torch.ones(1, 1, dtype=torch.long),
+    }
+    picture = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = pyramid_sam.decode(pyramid_sam.encode(picture), **prompts)
+        rounded = half.decode(half.encode(picture.bfloat16()), **prompts)
+        assert rounded.logits.dtype == torch.bfloat16
+        assert relative_error(rounded.logits, exact.logits) < 0.05
+        tokens = half.prompt_encoder(size_hw=(16, 16), **prompts).tokens
+        expected = pyramid_sam.prompt_encoder(size_hw=(16, 16), **prompts).tokens
+        assert relative_error(tokens, expected) < 0.01

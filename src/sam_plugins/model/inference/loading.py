@@ -22,6 +22,8 @@ from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
 from sam_plugins.model.weights.passport import Passport
 from sam_plugins.model.weights.registry import DEFAULT_MODEL
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 class _PreparedImages:
     """What the mask decoder computed of embeddings that are still in use; safe with threads."""
@@ -109,6 +111,7 @@ def load_model(
     name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
     allow_unverified: bool = False,
     show_progress: bool | None = None,
 ) -> Model:
@@ -122,6 +125,10 @@ def load_model(
     device : device, optional
         Such as ``"cpu"``, ``"cuda:1"``, ``"mps"``. By default the first CUDA GPU, or the CPU where
         there is none.
+    dtype : torch.dtype
+        ``torch.bfloat16`` encodes two to three times as fast on processors that compute in it (AMX
+        or AVX-512 BF16), and moves the edges of masks by less than a pixel in thousands.
+        ``torch.float16`` is for GPUs.
     allow_unverified : bool
         Accept a download for which no digest is published.
     show_progress : bool, optional
@@ -145,7 +152,11 @@ def load_model(
         If the model does not fit into memory.
     TypeError
         If ``name_or_path`` is neither a text nor a path.
+    ValueError
+        If ``dtype`` is another type.
     """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, _DTYPES))}, got {dtype!r}")
     where = checked_device(device)
     with memory_limits(f"loading the model {name_or_path}", _smaller_models):
         checkpoint = load_checkpoint(
@@ -156,8 +167,11 @@ def load_model(
         f"loading the model {checkpoint.name}",
         lambda: f"its weights alone are {in_units(size)}; {_smaller_models()}",
     ):
-        network = network_of(checkpoint).to(where)
-    return Model(network, checkpoint.model_id, checkpoint.path, checkpoint.passport)
+        network = network_of(checkpoint).to(where, dtype)
+    # Embeddings of another precision are other embeddings.
+    precision = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
+    model_id = checkpoint.model_id + precision
+    return Model(network, model_id, checkpoint.path, checkpoint.passport)
 
 
 def network_of(checkpoint: LoadedCheckpoint) -> Sam:

@@ -227,18 +227,22 @@ def _decode(
 ) -> MaskOutput:
     """Run the prompt encoder and the mask decoder."""
     sizes = embedding.original_size_hw, embedding.input_size_hw
-    device, dtype = model.device, model.dtype
+    device = model.device
     points, boxes, labels = prompts.points_xy, prompts.boxes_xyxy, prompts.point_labels
     logits, texts = prompts.mask_logits, prompts.text_embeddings
 
-    def tensor(values: npt.NDArray[np.float32]) -> Tensor:
+    def tensor(values: npt.NDArray[np.float32], dtype: torch.dtype = model.dtype) -> Tensor:
         return torch.tensor(values, device=device, dtype=dtype)
+
+    def places(values: npt.NDArray[np.float32]) -> Tensor:
+        # Half precision knows no half pixels on a large picture.
+        return tensor(values, torch.promote_types(model.dtype, torch.float32))
 
     return model.network.decode(
         image,
-        points_xy=None if points is None else tensor(points_to_input(points, *sizes)),
+        points_xy=None if points is None else places(points_to_input(points, *sizes)),
         point_labels=None if labels is None else torch.tensor(labels, device=device),
-        boxes_xyxy=None if boxes is None else tensor(boxes_to_input(boxes, *sizes)),
+        boxes_xyxy=None if boxes is None else places(boxes_to_input(boxes, *sizes)),
         mask_logits=None if logits is None else tensor(logits),
         text_embeddings=None if texts is None else tensor(texts),
     )

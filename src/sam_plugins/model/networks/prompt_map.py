@@ -122,7 +122,8 @@ class PromptMap(nn.Module):
     def _encode(self, drawing: Tensor) -> tuple[Tensor, Tensor]:
         """Dense embedding (N, D, h / 4, w / 4) and skip features (N, S, h, w) of drawings."""
         enter, activation = self.fine
-        fine = activation(enter(drawing.contiguous(memory_format=torch.channels_last)))
+        drawing = drawing.contiguous(memory_format=torch.channels_last)
+        fine = activation(enter(drawing.to(self.to_skip.weight.dtype)))
         reduce, *rest = self.to_dense
         dense = reduce_cells(fine, reduce)
         for layer in rest:

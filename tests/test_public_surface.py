@@ -18,6 +18,7 @@ PUBLIC_NAMES = [
     "Prompts",
     "ResizeLongestSide",
     "SamAutomaticMaskGenerator",
+    "SamOnnxModel",
     "SamPluginsError",
     "SamPredictor",
     "SegmentOptions",

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import errno
 
+_PRIMITIVE = "could not create a primitive"  # how oneDNN says it, whatever the cause
 _NO_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -38,10 +39,11 @@ _NO_MEMORY = (
     "failed to map segment from shared object",  # of a library, by the dynamic linker
     "bad_alloc",
     "bad allocation",
-    "could not create a primitive",  # how oneDNN says it, whatever the cause
     "could not create a memory",
+    "paging file is too small",
+    _PRIMITIVE,
 )
-"""How NumPy, PyTorch, CUDA, oneDNN, C++ and the system say that memory ran out."""
+"""How NumPy, PyTorch, CUDA, oneDNN, C++ and systems say that memory ran out."""
 
 
 class SamPluginsError(Exception):
@@ -140,6 +142,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    text = str(error).lower()
-    may_say_so = isinstance(error, RuntimeError | ImportError)
-    return may_say_so and any(sign in text for sign in _NO_MEMORY)
+    text = _words(error)
+    return not isinstance(error, SamPluginsError) and any(sign in text for sign in _NO_MEMORY)
+
+
+def memory_doubt(error: BaseException) -> str:
+    """Return what follows "memory ran out" where the error may mean something else as well.
+
+    Examples
+    --------
+    >>> memory_doubt(RuntimeError("could not create a primitive"))
+    ', or oneDNN failed for another reason'
+    >>> memory_doubt(MemoryError())
+    ''
+    """
+    return ", or oneDNN failed for another reason" if _PRIMITIVE in _words(error) else ""
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says in small letters, without the file that one of the system names."""
+    return str(getattr(error, "strerror", None) or error).lower()

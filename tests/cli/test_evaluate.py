@@ -254,8 +254,11 @@ def test_clicks(
     printed = capsys.readouterr().out
     assert "| NoC@85 | NoC@90 |" in printed
     assert ("| box |" in printed) is from_box
-    assert "lower" in printed
     written = json.loads(report.read_text())
+    curve = np.mean([score["ious"] for score in written["click_scores"]], axis=0)
+    falling = ", ".join(str(number) for number in np.flatnonzero(np.diff(curve) < 0) + 2)
+    told = f"Clicks after which the mean IoU is lower: {falling}."
+    assert f"\n{told if falling else 'No click lowers the mean IoU.'}\n" in printed
     assert written["prompts"] is None
     assert written["automatic"] == {}
     assert [len(score["ious"]) for score in written["click_scores"]] == [20, 20]

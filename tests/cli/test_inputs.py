@@ -42,6 +42,17 @@ def test_naming_a_picture_twice_is_no_clash(tmp_path: Path) -> None:
     assert clashes == []
 
 
+def test_two_spellings_of_a_path_are_no_clash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    images = [tmp_path / "a.png", Path("../a.png"), Path("../below/../a.png")]
+    jobs, clashes = plan_jobs(images, tmp_path)
+    assert [job.image for job in jobs] == images[:1]
+    assert clashes == []
+
+
 def test_pictures_that_would_write_the_same_files_have_no_job(tmp_path: Path) -> None:
     images = [Path("a.png"), Path("c.png"), Path("b/A.tif"), Path("b/a.ome.tif")]
     jobs, clashes = plan_jobs(images, tmp_path)

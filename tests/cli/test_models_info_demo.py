@@ -144,7 +144,9 @@ def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = capsys.readouterr().out
     assert re.search(rf"sam plugins: +{re.escape(__version__)}", out)
     assert re.search(r"devices: +cpu \(\d+ cores, \d+ threads\)", out)
-    assert str(tmp_path / "sam-plugins-home") in out
+    for name, folder in (("home", ""), ("models", "models"), ("store", "store")):
+        where = re.escape(str(tmp_path / "sam-plugins-home" / folder))
+        assert re.search(rf"^{name}: +{where}$", out, re.MULTILINE)
     assert re.search(r"cache: +0 B", out)
 
 

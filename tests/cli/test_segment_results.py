@@ -78,11 +78,12 @@ def test_only_results_to_segment(pictures: Path, core: Any, said: Said) -> None:
     said(r"cannot segment .*a_labels\.tif: it is a result of an earlier run; name the")
 
 
+@pytest.mark.parametrize("named", ["mine_overlay.png", "", "*"])
 def test_a_picture_that_is_only_named_like_a_result(
-    run_segment: RunSegment, out: Path, pictures: Path
+    run_segment: RunSegment, out: Path, pictures: Path, named: str
 ) -> None:
-    named = (pictures / "a.png").rename(pictures / "mine_overlay.png")
-    assert run_segment(named) == 0
+    (pictures / "a.png").rename(pictures / "mine_overlay.png")
+    assert run_segment(pictures / named) == 0
     assert "mine_overlay_labels.tif" in names(out)
 
 

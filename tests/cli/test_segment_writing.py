@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from tests.cli.helpers import RESULTS_OF_A, RunSegment, Said, names
 from sam_plugins.cli import main
 from sam_plugins.cli.core import Found
 from sam_plugins.cli.results import RESULT_ENDINGS
+from sam_plugins.model.io import atomic
 from sam_plugins.model.io import labels as labels_module
 from sam_plugins.model.io.atomic import output_error
 
@@ -219,6 +224,24 @@ def test_what_a_machine_that_stopped_can_leave_is_made_anew(
             (out / f"a{ending}").unlink()
     assert run_segment(*command) == 0
     assert set(RESULTS_OF_A) <= set(names(out))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell which processes live")
+def test_what_a_killed_run_began_is_finished_even_if_nothing_may_be_replaced(
+    run_segment: RunSegment, pictures: Path, out: Path, said: Said
+) -> None:
+    assert run_segment(pictures / "a.png") == 0
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    staging = out / f".{atomic._place()}-{ended.pid}-0123456789ab.part"
+    for kind in ("new", "old"):
+        (staging / kind).mkdir(parents=True)
+        shutil.copy(out / "a_labels.tif", staging / kind)
+    (out / "a_labels.tif").unlink()
+    edit_overlay(out / "a_overlay.png")
+    assert run_segment(pictures / "a.png") == 1
+    said(r"a_overlay\.png exists and was changed since")
+    assert names(out) == RESULTS_OF_A
 
 
 def test_an_overlay_that_cannot_be_drawn_leaves_no_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_from_labels_to_a_model_in_use(
     assert main([*command, *quick]) == 0
     printed = capsys.readouterr().out
     assert "discs@1: mean of one-click IoU, box IoU and mSA" in printed
-    assert "on 3 held-out pictures" in printed
+    assert re.search(r"on \d held-out pictures \(fewer than the 5 that tell", printed)
     assert " best" in printed
 
     assert main(["models", "versions"]) == 0

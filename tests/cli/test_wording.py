@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.labelled_sets import write_sets
 
 from sam_plugins.cli import main
 from sam_plugins.cli.wording import in_options
@@ -20,6 +21,7 @@ from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.loading import load_checkpoint
+from sam_plugins.model.weights.store import Comparison, ModelStore
 
 
 @pytest.fixture
@@ -61,6 +63,41 @@ def test_a_model_without_an_instance_decoder(
     assert main(command) == 1
     err = capsys.readouterr().err
     assert re.search(r"error: .*--mode auto needs a model .*; use --mode grid with it", err)
+
+
+@pytest.mark.parametrize("command", [["train", "--name", "mine"], ["evaluate", "--split", "train"]])
+def test_sets_without_pictures_of_a_split(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_sets(tmp_path / "data")
+    assert main([*command, str(data), "--sets", "photos"]) == 1
+    message = (
+        r"no labelled picture of the split 'train' in the sets photos of .*; choose other --sets, "
+        r"or save planes of volumes as pictures\n$"
+    )
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "message"),
+    [
+        (None, r"mine@1 was never measured .*, or promote it with --force\n$"),
+        (
+            Comparison("a", "mSA", 0.5, 0.5, -0.1, 0.1, 12),
+            r"mine@1 is not better .*, or promote it with --force\n$",
+        ),
+    ],
+)
+def test_a_version_that_is_not_better(
+    tmp_path: Path,
+    comparison: Comparison | None,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    ModelStore().add("mine", tmp_path / "a.safetensors", model_id="b", comparison=comparison)
+    assert main(["models", "promote", "mine"]) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 def run_out_of_memory(*_: Any) -> None:

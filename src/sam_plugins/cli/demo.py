@@ -39,11 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.segment import Summary, segment_jobs
     from sam_plugins.cli.view import View
+    from sam_plugins.model.io.atomic import remove_leftovers
 
     summary = Summary(failures=Failures(args.debug))
     package = importlib.resources.files("sam_plugins")
     with importlib.resources.as_file(package / "data" / PICTURE) as picture:
         job = Job(picture, picture.stem, Path(args.output), args.overwrite)
+        remove_leftovers(job.folder)
         job.refuse_to_overwrite()
         segment_jobs([job], args.model, args.device, "auto", PromptChoice(), View(), summary)
     if summary.failures:

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 
 from sam_plugins.cli.console import complain, is_terminal
 from sam_plugins.cli.wording import in_options
-from sam_plugins.errors import MemoryLimitError, OutputError, SamPluginsError, is_out_of_memory
+from sam_plugins.errors import (
+    MemoryLimitError,
+    OutputError,
+    SamPluginsError,
+    is_out_of_memory,
+    memory_doubt,
+)
 
 SMALLER_COPY = "save a crop or a reduced copy of it as its own file"
 """What to do about any picture for which there is not enough memory."""
@@ -27,8 +33,8 @@ def explained(error: Exception) -> str:
         return in_options(str(error))
     if is_out_of_memory(error):
         return (
-            "memory ran out; close other programs, and allow this one more where it is limited "
-            "(ulimit -v, a container)"
+            f"memory ran out{memory_doubt(error)}; close other programs, and allow this one more "
+            "where it is limited (ulimit -v, a container)"
         )
     if isinstance(error, OSError | ValueError):
         return in_options(str(error)) or type(error).__name__
@@ -86,7 +92,9 @@ class Failures:
             yield
         except Exception as error:  # noqa: BLE001  # a mistake of ours costs one picture, not all
             if is_out_of_memory(error) and not isinstance(error, SamPluginsError):
-                limit = MemoryLimitError(f"not enough memory for {image}; {smaller()}")
+                limit = MemoryLimitError(
+                    f"not enough memory for {image}{memory_doubt(error)}; {smaller()}"
+                )
                 limit.__cause__ = error
                 error = limit
             self.add(image, error)

@@ -51,6 +51,7 @@ def collect() -> dict[str, Any]:
         home_directory,
         is_offline,
         models_directory,
+        store_directory,
     )
     from sam_plugins.model.weights.registry import model_entries
 
@@ -64,6 +65,7 @@ def collect() -> dict[str, Any]:
         "offline": is_offline(),
         "models": str(models_directory()),
         "models_here": [entry.name for entry in model_entries() if entry.path.is_file()],
+        "store": str(store_directory()),
         "embeddings": str(embeddings_directory()),
         "cache_bytes": EmbeddingCache(embeddings_directory()).disk_bytes,
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_plugins.cli.results import Job, result_ending
+from sam_plugins.cli.results import Job
 from sam_plugins.errors import OutputError, UnreadableImageError
 from sam_plugins.model.io.images import IMAGE_SUFFIXES, is_image_folder
 
@@ -17,8 +18,8 @@ def find_images(named: str) -> list[Path]:
     Parameters
     ----------
     named : str
-        A file, a Zarr image, a folder (its images, without those below and without results of
-        ours), or a pattern such as ``"plate/*.tif"`` (``**`` goes into folders).
+        A file, a Zarr image, a folder (its images, without those below), or a pattern such as
+        ``"plate/*.tif"`` (``**`` goes into folders).
 
     Raises
     ------
@@ -28,8 +29,7 @@ def find_images(named: str) -> list[Path]:
     path = Path(named)
     if not _exists(path) and glob.has_magic(named):
         # Path.glob takes no absolute pattern
-        matches = [Path(p) for p in glob.glob(named, recursive=True)]  # noqa: PTH207
-        found = sorted(p for p in matches if result_ending(p) is None)
+        found = sorted(Path(p) for p in glob.glob(named, recursive=True))  # noqa: PTH207
         if not found:
             raise UnreadableImageError(f"no file matches {named}; check the pattern")
         return found
@@ -54,7 +54,7 @@ def plan_jobs(
     Parameters
     ----------
     images : sequence of Path
-        One that is named twice counts once.
+        One that is named twice, however it is spelled, counts once.
     folder : Path
         Folder of the results.
     overwrite : bool
@@ -67,13 +67,15 @@ def plan_jobs(
     clashes : list of (Path, OutputError)
         Images without a job, with the reason.
     """
-    by_name: dict[str, list[Path]] = {}
-    for image in dict.fromkeys(images):
+    by_name: dict[str, dict[str, Path]] = {}
+    for image in images:
         # compared without case: some file systems do not know it
-        by_name.setdefault(result_name(image).casefold(), []).append(image)
+        same_name = by_name.setdefault(result_name(image).casefold(), {})
+        same_name.setdefault(os.path.realpath(image), image)
     jobs: list[Job] = []
     clashes: list[tuple[Path, OutputError]] = []
-    for rivals in by_name.values():
+    for same_name in by_name.values():
+        rivals = list(same_name.values())
         if len(rivals) == 1:
             jobs.append(Job(rivals[0], result_name(rivals[0]), folder, overwrite))
         else:
@@ -128,7 +130,7 @@ def _unreadable(path: Path, error: OSError) -> UnreadableImageError:
 
 def _looks_like_image(path: Path) -> bool:
     """Return whether something in a folder is to be segmented."""
-    if path.name.startswith(".") or result_ending(path) is not None:
+    if path.name.startswith("."):
         return False
     is_named_so = path.suffix.lower() in IMAGE_SUFFIXES
     try:

@@ -73,18 +73,13 @@ class Job:
 def is_own_result(path: Path) -> bool:
     """Return whether a file is a result of ours: a table beside it says so.
 
-    A shell that expands ``*.tif`` names the label images of an earlier run, too.
+    Folders and ``*.tif`` name the label images of an earlier run, too.
     """
-    ending = result_ending(path)
+    ending = next((end for end in RESULT_ENDINGS.values() if path.name.endswith(end)), None)
     if ending is None:
         return False
     name = path.name.removesuffix(ending)
     return _read_table(path.with_name(f"{name}{RESULT_ENDINGS['objects']}")) is not None
-
-
-def result_ending(path: Path) -> str | None:
-    """Return the ending by which a file is named like a result of ours."""
-    return next((end for end in RESULT_ENDINGS.values() if path.name.endswith(end)), None)
 
 
 def write_results(

@@ -117,12 +117,15 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Segment all images; return the exit code."""
     _refuse_contradictions(args, parser)
     from sam_plugins.cli.core import PromptChoice
+    from sam_plugins.model.io.atomic import remove_leftovers
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
     summary = Summary(failures=Failures(args.debug))
     args.so_far = summary.document
-    jobs = _plan(args.images, Path(args.output), summary, overwrite=args.overwrite)
+    folder = Path(args.output)
+    remove_leftovers(folder)  # before it is decided what may be replaced
+    jobs = _plan(args.images, folder, summary, overwrite=args.overwrite)
     if jobs:
         mode = args.mode or MODES[0]
         segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary)
@@ -161,11 +164,10 @@ def segment_jobs(
     summary: Summary,
 ) -> None:
     """Segment images one after the other; a failure is reported and the rest go on."""
-    from sam_plugins.model.io.atomic import make_folder, remove_leftovers, require_writable_folder
+    from sam_plugins.model.io.atomic import make_folder, require_writable_folder
 
-    folder = make_folder(jobs[0].folder)
-    remove_leftovers(folder)
-    require_writable_folder(folder)  # before the model is loaded and works for nothing
+    # before the model is loaded and works for nothing
+    require_writable_folder(make_folder(jobs[0].folder))
     core = load_core(model, device)
     summary.model_id = core.model_id
     for job in with_progress(jobs, "image"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from sam_plugins.cli.console import mention, say, say_json, step_progress, table
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import FineTuned, TrainingProgress
     from sam_plugins.model.io.labelled import LabelledFile
-    from sam_plugins.model.weights.store import StoredVersion
+    from sam_plugins.model.weights.store import ModelStore, StoredVersion
+
+_INTERRUPTED = 130
 
 
 def add_parser(
@@ -66,10 +69,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not 0 < args.held_out < 1:
         parser.error(f"--held-out must lie between 0 and 1, got {args.held_out}")
     from sam_plugins.model.engine.fine_tuning import FineTuningOptions, fine_tune
-    from sam_plugins.model.inference.loading import checked_device, load_model
-    from sam_plugins.model.weights.store import ModelStore, require_name
+    from sam_plugins.model.inference.loading import checked_device
+    from sam_plugins.model.weights.store import ModelStore
 
-    require_name(args.name)
     try:
         options = FineTuningOptions(
             method=args.method,
@@ -80,6 +82,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     except ValueError as error:
         parser.error(str(error))
+    store = ModelStore()
+    store.require_writable(args.name)
     train_files, held_out = _split(args)
     mention(f"learning from {len(train_files)} pictures, measuring on {len(held_out)} others")
     with tempfile.TemporaryDirectory(prefix="sam-plugins-") as folder:
@@ -102,18 +106,32 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             )
         version = None
         if result.is_better:
-            version = ModelStore().add(
-                args.name,
-                path,
-                model_id=load_model(path).model_id,
-                comparison=result.comparison,
-                note=args.note,
-            )
+            version = _stored(store, result, args)
     if args.json:
         say_json(_plain(result, version))
     else:
         _tell(result, version)
-    return 0
+    return 0 if result.is_complete else _INTERRUPTED
+
+
+def _stored(store: ModelStore, result: FineTuned, args: argparse.Namespace) -> StoredVersion:
+    """Put the best weights into the store; where that fails, they stay where they are."""
+    from sam_plugins.errors import StoreError
+    from sam_plugins.model.inference.loading import load_model
+
+    model_id = load_model(result.path).model_id
+    try:
+        return store.add(
+            args.name,
+            result.path,
+            model_id=model_id,
+            comparison=result.comparison,
+            note=args.note,
+        )
+    except StoreError as error:
+        kept = Path.cwd() / f"{args.name}-{model_id}.safetensors"
+        shutil.copyfile(result.path, kept)
+        raise StoreError(f"{error}; the trained model is kept as {kept}") from error
 
 
 def _split(args: argparse.Namespace) -> tuple[list[LabelledFile], list[LabelledFile]]:
@@ -125,7 +143,7 @@ def _split(args: argparse.Namespace) -> tuple[list[LabelledFile], list[LabelledF
             list(list_manifest_files(args.data, args.sets, split="train")),
             list(list_manifest_files(args.data, args.sets, split="val")),
         )
-    return split_off(list_folder_pair(args.data, args.labels), args.held_out, seed=args.seed)
+    return split_off(list_folder_pair(args.data, args.labels), args.held_out)
 
 
 def _tell(result: FineTuned, version: StoredVersion | None) -> None:
@@ -136,6 +154,8 @@ def _tell(result: FineTuned, version: StoredVersion | None) -> None:
         mark = " best" if one is result.best else ""
         rows.append({"step": str(one.step), **figures, "mean": f"{one.value:.3f}{mark}"})
     say(table(rows))
+    if not result.is_complete:
+        say("Interrupted; the best weights so far are kept.")
     if version is None:
         say("Nothing was better than the model it began with, so nothing is stored.")
         return
@@ -143,7 +163,7 @@ def _tell(result: FineTuned, version: StoredVersion | None) -> None:
     if result.comparison.is_better:
         say(f"Put it into use:  sam-plugins models promote {version.name}")
     else:
-        say("The gain is within what other pictures might give: label more before you promote it.")
+        say("That is no proof: other pictures might say otherwise. Label more and train again.")
 
 
 def _plain(result: FineTuned, version: StoredVersion | None) -> dict[str, Any]:

@@ -26,6 +26,11 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bboxes_xyxy\b"), "--box"),
     (re.compile(r"choose one plane, such as ([\w=,]+)"), r"choose one, such as --plane \1"),
     (re.compile(r"name the axes, such as ([\w=,]+)"), r"name the axes, such as --plane \1"),
+    (
+        re.compile(r"choose another split, or give volume_step to take planes of volumes"),
+        "choose other --sets, or save planes of volumes as pictures",
+    ),
+    (re.compile(r"\bpromote it by force\b"), "promote it with --force"),
     (re.compile(r", or ask with fewer points \(options\.points_per_side\)"), ""),
     (re.compile(r"\bchunk_size=\d+ needs a quarter of it"), "crop the picture or reduce it"),
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.labelled_sets import discs, picture_of
-from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
+from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine import fine_tuning
@@ -18,18 +18,23 @@ from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProg
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
 from sam_plugins.model.networks.builders import build_sam
-from sam_plugins.model.networks.config import PyramidConfig
+from sam_plugins.model.networks.config import PyramidConfig, SamConfig
 from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import read_weight_file, save_model_file
 from sam_plugins.model.weights.passport import Passport
 
 
+def write_parent(folder: Path, config: SamConfig) -> Path:
+    """Write a tiny model with random weights."""
+    network = make_model(config, "tiny").network
+    passport = Passport("tiny", config, version="1", licence="CC0")
+    return save_model_file(folder / "tiny.safetensors", network.state_dict(), passport)
+
+
 @pytest.fixture
 def parent(tmp_path: Path) -> Path:
-    """A tiny model with random weights."""
-    network = make_model(TINY_PYRAMID, "tiny").network
-    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
-    return save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
+    """A tiny pyramid."""
+    return write_parent(tmp_path, TINY_PYRAMID)
 
 
 @pytest.fixture
@@ -46,8 +51,13 @@ def files(tmp_path: Path) -> list[LabelledFile]:
 @pytest.fixture(autouse=True)
 def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Crops that take no time."""
-    options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
-    monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
+
+    def options(config: SamConfig) -> BatchOptions:
+        is_pyramid = isinstance(config.image_encoder, PyramidConfig)
+        pixels = 64 if is_pyramid else config.image_encoder.image_size
+        return BatchOptions((CropSize(pixels, 2, 3, 1.0),), 0.0, {}, 1.0)
+
+    monkeypatch.setattr(fine_tuning, "_batch_options", options)
 
 
 def test_the_best_round_is_written_with_its_proof(
@@ -80,10 +90,12 @@ def test_the_best_round_is_written_with_its_proof(
     assert again.rounds[0].value == pytest.approx(result.best.value, abs=0.01)
 
 
+@pytest.mark.parametrize("config", [TINY_PYRAMID, TINY_VIT], ids=["pyramid", "vit"])
 @pytest.mark.parametrize("method", ["decoder", "full"])
 def test_what_does_not_help_leaves_the_parent(
-    parent: Path, files: list[LabelledFile], tmp_path: Path, method: fine_tuning.Method
+    files: list[LabelledFile], tmp_path: Path, method: fine_tuning.Method, config: SamConfig
 ) -> None:
+    parent = write_parent(tmp_path, config)
     options = FineTuningOptions(method, steps=4, rounds=2, learning_rate=1e-12)
     path = tmp_path / "new.safetensors"
     result = fine_tune(parent, files[:2], files[2:], path, options)
@@ -105,6 +117,54 @@ def test_the_image_encoder_learns_only_where_it_shall(method: fine_tuning.Method
         is_encoder = name.startswith("image_encoder.")
         never = name.startswith("image_encoder.pretrained.features.")
         assert (name in learning) is not (never or (is_encoder and method == "decoder"))
+
+
+def test_an_interrupted_run_keeps_what_was_better(
+    parent: Path, files: list[LabelledFile], tmp_path: Path
+) -> None:
+    path = tmp_path / "new.safetensors"
+
+    def stop(now: TrainingProgress, at: int) -> None:
+        if now.step >= at and now.figures is None:
+            raise KeyboardInterrupt
+
+    options = FineTuningOptions(steps=60, rounds=3, learning_rate=3e-3)
+    result = fine_tune(
+        parent, files[:2], files[2:], path, options, on_progress=lambda now: stop(now, 50)
+    )
+    assert not result.is_complete
+    assert result.best.step == 40
+    assert load_model(path).passport is not None
+    assert sorted(one.name for one in tmp_path.glob("*.safetensors")) == [
+        "new.safetensors",
+        "tiny.safetensors",
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(parent, files[:2], files[2:], path, options, on_progress=lambda now: stop(now, 5))
+
+
+def test_a_place_that_cannot_be_is_refused_before_training(
+    parent: Path, files: list[LabelledFile], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"path must end in \.safetensors, got 'new\.pth'"):
+        fine_tune(parent, files[:2], files[2:], tmp_path / "new.pth")
+
+
+def test_the_interval_is_wider_for_the_best_of_many_rounds() -> None:
+    names = [str(number) for number in range(8)]
+    gains = np.random.default_rng(0).normal(0.02, 0.03, 8)
+    parent = fine_tuning.Round(0, dict.fromkeys(names, 0.5), {})
+    best = fine_tuning.Round(9, dict(zip(names, 0.5 + gains, strict=True)), {})
+    one, six = (fine_tuning._compare(parent, best, "parent", rounds) for rounds in (1, 6))
+    assert one.low is not None
+    assert six.low is not None
+    assert one.high is not None
+    assert six.high is not None
+    assert six.low < one.low < one.high < six.high
+    single = fine_tuning._compare(
+        fine_tuning.Round(0, {"a": 0.5}, {}), fine_tuning.Round(1, {"a": 0.6}, {}), "parent", 1
+    )
+    assert (single.low, single.high, single.is_better) == (None, None, False)
 
 
 def test_pictures_are_learned_from_or_measured_on(

@@ -63,7 +63,9 @@ def test_the_larger_error_is_clicked_far_from_its_border() -> None:
     wanted[2:9, 2:9] = True  # missing: 7 by 7
     found[10:19, 15:24] = True  # false: 9 by 9
     assert next_click(wanted, found) == Click(19, 14, is_positive=False)
-    found[10:19, 15:24] = False
+    found[17:19, 15:24] = False  # as deep as what is missing
+    assert next_click(wanted, found) == Click(18, 13, is_positive=False)
+    found[16:19, 15:24] = False
     assert next_click(wanted, found) == Click(5, 5, is_positive=True)
 
 
@@ -83,11 +85,11 @@ def test_a_pixel_is_clicked_once_and_what_is_not_known_never() -> None:
 
 def test_clicks_add_up_until_the_object_is_whole(image_of: Callable[..., LabelledImage]) -> None:
     model = Painter(radius=7)
-    (score,) = evaluate_clicks(model, [one_object(image_of)], max_clicks=6)
-    assert len(score.ious) == 6
+    (score,) = evaluate_clicks(model, [one_object(image_of)])
+    assert len(score.ious) == 20
     assert score.ious[0] < 0.4 < score.ious[3]
     # Everything said so far, with the last logits, each time.
-    assert [len(dialogue.clicks) for dialogue in model.dialogues] == [1, 2, 3, 4, 5, 6]
+    assert [len(dialogue.clicks) for dialogue in model.dialogues] == list(range(1, 21))
     assert model.dialogues[0].logits is None
     assert all(dialogue.logits is not None for dialogue in model.dialogues[1:])
     assert model.dialogues[0].clicks[0].is_positive
@@ -120,6 +122,7 @@ def test_figures_of_a_score() -> None:
 def test_clicks_that_lower_the_mean_are_found() -> None:
     scores = [ClickScore("a", "1", 1, 9, (0.5, 0.4, 0.9)), ClickScore("a", "1", 2, 9, (0.5, 0.5))]
     assert falling_clicks(scores) == [2]
+    assert falling_clicks([]) == []
 
 
 def test_ignored_pixels_count_on_no_side(image_of: Callable[..., LabelledImage]) -> None:
@@ -132,6 +135,6 @@ def test_ignored_pixels_count_on_no_side(image_of: Callable[..., LabelledImage])
     assert score.ious == (1.0,)
 
 
-def test_a_session_has_a_click_at_least(image_of: Callable[..., LabelledImage]) -> None:
-    with pytest.raises(ValueError, match="max_clicks must be 1 or more, got 0"):
-        list(evaluate_clicks(Painter(7), [one_object(image_of)], max_clicks=0))
+def test_one_object_is_asked_for_at_least() -> None:
+    with pytest.raises(ValueError, match="max_objects must be 1 or more, or None for all, got 0"):
+        list(evaluate_clicks(Painter(7), [], max_objects=0))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from tests.labelled_sets import SIZE_HW
 
 from sam_plugins.errors import OutputError, UnreadableImageError
 from sam_plugins.model.evaluation.automatic import FLOOR_NAME
@@ -142,6 +144,14 @@ def test_wrong_numbers_are_no_failure_of_a_picture(data_dir: Path, truth_model: 
             on_failure=lambda *what: failed.append(what),
         )
     assert not failed
+
+
+def test_nothing_is_said_of_clicks_on_no_objects(data_dir: Path, truth_model: type[Any]) -> None:
+    files = list_manifest_files(data_dir, ["photos"])[:1]
+    Image.fromarray(np.zeros(SIZE_HW, np.uint8)).save(files[0].label_path)
+    text = to_markdown(measure("m", files, clicked=truth_model()))
+    assert "### Clicks until the object is found" in text
+    assert "lower" not in text
 
 
 def test_nothing_to_measure_is_refused(data_dir: Path, truth_model: type[Any]) -> None:

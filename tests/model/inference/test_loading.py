@@ -175,7 +175,5 @@ def test_half_precision_answers_nearly_the_same(tiny_file: Path) -> None:
 
 
 def test_another_precision_is_refused(tiny_file: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"one of torch\.float32, .*, got torch\.int8"
-    ):
+    with pytest.raises(ValueError, match=r"one of torch\.float32, .*, got torch\.int8"):
         load_model(tiny_file, dtype=torch.int8)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from sam_plugins.errors import MemoryLimitError, is_out_of_memory
+from sam_plugins.errors import DownloadError, MemoryLimitError, is_out_of_memory
 from sam_plugins.model.inference import memory
 
 GIB = 1 << 30
@@ -130,11 +131,13 @@ def test_a_limit_of_the_shell_counts() -> None:
         RuntimeError("std::bad_alloc"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(22, "The paging file is too small for this operation to complete"),
+        SafetensorError("The paging file is too small for this operation (os error 1455)"),
     ],
 )
 def test_the_ways_in_which_memory_runs_out(error: Exception) -> None:
     assert is_out_of_memory(error)
-    if not isinstance(error, ImportError | OSError):
+    if isinstance(error, RuntimeError | MemoryError):
         with (
             pytest.raises(MemoryLimitError, match=r"^it ran out of memory.*; crop$"),
             memory.memory_limits("it", lambda: "crop"),
@@ -142,8 +145,24 @@ def test_the_ways_in_which_memory_runs_out(error: Exception) -> None:
             raise error
 
 
+def test_what_onednn_says_has_other_causes_as_well() -> None:
+    message = r"^it ran out of memory.*, or oneDNN failed for another reason; crop$"
+    with (
+        pytest.raises(MemoryLimitError, match=message),
+        memory.memory_limits("it", lambda: "crop"),
+    ):
+        raise RuntimeError("could not create a primitive")
+
+
 @pytest.mark.parametrize(
-    "error", [RuntimeError("shapes differ"), ImportError("no such module"), OSError(2, "no file")]
+    "error",
+    [
+        RuntimeError("shapes differ"),
+        ImportError("no such module"),
+        OSError(2, "no file"),
+        OSError(2, "No such file or directory", "out of memory.png"),
+        DownloadError("cannot fetch out of memory.pth"),
+    ],
 )
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert not is_out_of_memory(error)

@@ -112,6 +112,16 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
         write_bytes(tmp_path / ("a" * 300), b"")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts characters")
+def test_long_names_are_counted_in_bytes(tmp_path: Path) -> None:
+    name = "語" * 85
+    require_writable(tmp_path / name)
+    write_bytes(tmp_path / name, b"new")
+    assert contents(tmp_path) == {name: b"new"}
+    with pytest.raises(OutputError, match="the name is too long; choose a shorter one"):
+        require_writable(tmp_path / (name + "a"))
+
+
 # The numbers by which Windows reports the same three, and a file that a viewer holds open.
 ENTRY_NOT_FOUND, ACCESS_DENIED, SHARING_VIOLATION, INVALID_NAME = 3, 5, 32, 123
 
@@ -460,6 +470,38 @@ def test_what_a_killed_process_began_is_finished(tmp_path: Path, moves: int) -> 
     assert files_in(tmp_path)[0].endswith(".part")
     remove_leftovers(tmp_path)
     assert contents(tmp_path) == dict.fromkeys(NAMES, b"new")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell which processes live")
+@pytest.mark.parametrize("moves", range(1, 6))
+def test_what_somebody_made_after_the_kill_is_kept(tmp_path: Path, moves: int) -> None:
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"old")
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(moves)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (tmp_path / "third").write_bytes(b"mine")  # set aside first, given its name last
+    remove_leftovers(tmp_path)
+    # what had not been set aside may belong to it: only gaps are filled
+    first, second = (b"old" if moves < number else b"new" for number in (3, 2))
+    assert contents(tmp_path) == {"first": first, "second": second, "third": b"mine"}
+
+
+def test_two_machines_of_one_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = tmp_path / "machine-id"
+    monkeypatch.setattr(atomic, "_MACHINE_ID", identity)
+    places = []
+    for text in ("0123\n", "4567\n", "\n", None):
+        if text is None:
+            identity.unlink()
+        else:
+            identity.write_text(text)
+        places.append(atomic._place.__wrapped__())
+    assert len(set(places)) == 3
+    assert places[2] == places[3]  # an empty one is none: the network card counts
+    monkeypatch.setattr(atomic.uuid, "getnode", lambda: 1)
+    assert atomic._place.__wrapped__() != places[3]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell which processes live")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -78,8 +79,6 @@ def test_exif_orientation_of_jpeg(tmp_path: Path) -> None:
 
 
 def test_exif_orientation_of_a_16_bit_colour_png(tmp_path: Path) -> None:
-    import imagecodecs
-
     deep = RNG.integers(0, 65536, (30, 20, 3), dtype=np.uint16)
     content = imagecodecs.png_encode(deep)
     exif = Image.Exif()
@@ -98,8 +97,6 @@ def test_grey_png(tmp_path: Path, array: npt.NDArray[Any]) -> None:
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_16_bit_colour_png_keeps_its_16_bits(tmp_path: Path, channels: int) -> None:
-    import imagecodecs
-
     deep = RNG.integers(0, 65536, (30, 20, channels), dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(deep))
     check(tmp_path / "a.png", deep[..., 0] if channels == 2 else deep)
@@ -167,6 +164,12 @@ def test_tiff_palette(tmp_path: Path) -> None:
     colours = RNG.integers(0, 65536, (3, 256), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="palette", colormap=colours)
     check(tmp_path / "a.tif", (colours.T >> 8).astype(np.uint8)[GREY])
+
+
+def test_tiff_palette_of_8_bit_entries(tmp_path: Path) -> None:
+    colours = RNG.integers(0, 256, (3, 256), dtype=np.uint16)  # 16 bits by the standard
+    tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="palette", colormap=colours)
+    check(tmp_path / "a.tif", colours.T.astype(np.uint8)[GREY])
 
 
 def test_display_colours_of_imagej_are_not_intensities(tmp_path: Path) -> None:
@@ -397,6 +400,13 @@ def test_wrong_planes(tmp_path: Path, plane: Any, message: str) -> None:
         read_image(tmp_path / "a.tif", plane=plane)
 
 
+def test_the_first_plane_of_the_only_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK[:1, None], metadata={"axes": "TZYX"})
+    check(tmp_path / "a.tif", STACK[0], plane=0, axes="TZYX")
+    with pytest.raises(UnusableImageError, match=r"a\.tif has the planes 0 to 0 along T, got 1"):
+        read_image(tmp_path / "a.tif", plane=1, axes="TZYX")
+
+
 def test_one_number_for_two_axes(tmp_path: Path) -> None:
     data = np.zeros((2, 3, 8, 9), np.uint8)
     zarr.create_array(tmp_path / "a.zarr", data=data)
@@ -527,13 +537,17 @@ def test_animations(tmp_path: Path) -> None:
         read_image(tmp_path / "a.gif")
 
 
-def test_too_many_pixels_for_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(RGB).save(tmp_path / "a.png")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_too_many_pixels_for_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type[np.integer[Any]]
+) -> None:
+    picture = RGB.astype(dtype)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(picture))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # more is a warning, twice an error
     with pytest.raises(UnreadableImageError, match=r"decoded at once; convert it to TIFF or OME-Z"):
         read_image(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    check(tmp_path / "a.png", RGB)
+    check(tmp_path / "a.png", picture)
 
 
 def test_memory_that_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

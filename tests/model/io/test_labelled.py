@@ -17,6 +17,7 @@ from sam_plugins.model.io.labelled import (
     list_manifest_files,
     list_sets,
     read_each,
+    split_off,
 )
 
 
@@ -157,3 +158,33 @@ def test_the_real_sets(test_data: Path) -> None:
                 # Smaller objects lie before it: of the visible part nothing is outside the whole.
                 visible = image.labels == object_id
                 assert (whole & visible).sum() >= 0.98 * visible.sum()
+
+
+def listed(count: int) -> list[LabelledFile]:
+    return [
+        LabelledFile(str(number), "cells", "", Path(f"{number}.png"), Path(f"{number}_l.png"))
+        for number in range(count)
+    ]
+
+
+def test_a_picture_stays_on_its_side_when_there_are_more() -> None:
+    train, held_out = split_off(listed(40), 0.25)
+    assert len(train) + len(held_out) == 40
+    assert 4 <= len(held_out) <= 16
+    more_train, more_held_out = split_off(listed(80), 0.25)
+    assert {file.id for file in train} <= {file.id for file in more_train}
+    assert {file.id for file in held_out} <= {file.id for file in more_held_out}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_each_side_has_a_picture(share: float) -> None:
+    train, held_out = split_off(listed(3), share)
+    assert train
+    assert held_out
+
+
+def test_what_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"two labelled pictures are the least, .* got 1"):
+        split_off(listed(1), 0.5)
+    with pytest.raises(ValueError, match="share must lie between 0 and 1, got 1"):
+        split_off(listed(3), 1)

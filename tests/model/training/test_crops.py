@@ -68,6 +68,21 @@ def test_a_covered_object_is_asked_for_as_a_whole() -> None:
     assert whole.sum() > 1.5 * disc
 
 
+def test_what_fills_a_photograph_is_often_seen_as_a_whole() -> None:
+    labels = np.zeros((400, 600), np.uint16)
+    labels[40:360, 60:540] = 1  # 480 wide, five times a crop
+    rgb = np.repeat((labels * 200)[..., None], 3, -1).astype(np.uint8)
+    picture = TrainingPicture("photographs", "0", rgb, labels)
+    crops = [draw_crop(picture, 96, 1, np.random.default_rng(seed)) for seed in range(60)]
+    # An object that ends within the crop on all sides.
+    whole = sum(
+        bool(mask.any() and not (mask[0] | mask[-1] | mask[:, 0] | mask[:, -1]).any())
+        for crop in crops
+        for mask in crop.masks
+    )
+    assert 15 <= whole <= 45
+
+
 def test_labels_of_a_crop_have_no_gaps() -> None:
     crop = draw_crop(disc_picture(), 200, 5, np.random.default_rng(3))
     present = np.unique(crop.labels)

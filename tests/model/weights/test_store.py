@@ -67,8 +67,11 @@ def test_a_name_stands_for_the_version_in_use(store: ModelStore, weights: Path) 
             replace(BETTER, parent="cells-a", low=-0.01),
             r"mSA 0\.620 against 0\.550 of cells-a on 12 held-out .*-0\.010 to \+0\.110",
         ),
-        # One picture gives no interval.
-        (replace(BETTER, parent="cells-a", low=float("nan")), "not better beyond doubt"),
+        (
+            replace(BETTER, parent="cells-a", low=None, high=None, pictures=1),
+            r"of cells-a on 1 held-out pictures \(fewer than the 5 that tell a difference\)",
+        ),
+        (replace(BETTER, parent="cells-a", pictures=4), "fewer than the 5"),
     ],
 )
 def test_what_is_not_shown_to_be_better_is_promoted_by_force_only(
@@ -108,7 +111,9 @@ def test_what_is_not_there_is_named(
         store.find(reference)
 
 
-@pytest.mark.parametrize("name", ["", "Cells", "../up", "a b", "x" * 65, ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["", "Cells", "../up", "a b", "x" * 65, ".hidden", "cells.pt", "a."]
+)
 def test_names_that_could_be_paths_are_refused(store: ModelStore, weights: Path, name: str) -> None:
     with pytest.raises(StoreError, match="name of a model must be 1 to 64"):
         store.add(name, weights, model_id="x")
@@ -120,10 +125,36 @@ def test_names_of_published_models_are_taken(store: ModelStore, weights: Path, n
         store.add(name, weights, model_id="x")
 
 
-def test_promoting_an_unknown_model_makes_no_folder(store: ModelStore) -> None:
-    with pytest.raises(StoreError, match="has no model 'cells'"):
-        store.promote("cells")
+@pytest.mark.parametrize("name", ["con", "nul.x", "com1"])
+def test_names_that_windows_keeps_are_refused(store: ModelStore, name: str) -> None:
+    with pytest.raises(StoreError, match="no name for a folder on Windows"):
+        store.require_writable(name)
+
+
+@pytest.mark.parametrize("name", ["cells", "../outside"])
+def test_promoting_an_unknown_model_touches_nothing(store: ModelStore, name: str) -> None:
+    foreign = store.directory.parent / "outside" / ".new-mine"
+    foreign.mkdir(parents=True)
+    for act in (store.promote, store.rollback):
+        with pytest.raises(StoreError, match=r"has no model 'cells'|called NAME or NAME@NUMBER"):
+            act(name)
+    assert [path.name for path in foreign.parent.iterdir()] == [".new-mine"]
     assert not store.directory.exists()
+    assert store.versions(name) == []
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="cannot write to"):
+        ModelStore(tmp_path / "file").require_writable("cells")
+
+
+def test_rollback_passes_over_what_was_removed(store: ModelStore, weights: Path) -> None:
+    for number in range(1, 4):
+        store.add("cells", weights, model_id=f"cells-{number}")
+        store.promote("cells", force=True)
+    shutil.rmtree(store.find("cells@2").path.parent)
+    assert store.rollback("cells").number == 1
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])

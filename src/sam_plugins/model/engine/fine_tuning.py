@@ -6,23 +6,25 @@ round. What comes out is the best of them, and that may be the parent.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.evaluation.bootstrap import paired_bootstrap
 from sam_plugins.model.evaluation.loaded import AutomaticSegmenter, LoadedModel
 from sam_plugins.model.evaluation.measure import measure
-from sam_plugins.model.inference.loading import Model, network_of
+from sam_plugins.model.inference.loading import Model, load_model, network_of
+from sam_plugins.model.io.atomic import require_writable
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
 from sam_plugins.model.networks.efficientnet_lite import EfficientNetLiteFeatures
@@ -34,7 +36,7 @@ from sam_plugins.model.training.pictures import TrainingPicture, picture_of
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
+from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.passport import DataSource, Passport
 from sam_plugins.model.weights.store import Comparison
 
@@ -123,12 +125,15 @@ class FineTuned:
     best : Round
     comparison : Comparison
         Of the best round with the parent.
+    is_complete : bool
+        False where somebody interrupted it after a round that was better.
     """
 
     path: Path
     rounds: tuple[Round, ...]
     best: Round
     comparison: Comparison
+    is_complete: bool = True
 
     @property
     def is_better(self) -> bool:
@@ -187,6 +192,9 @@ def fine_tune(
         If a picture cannot be read.
     """
     options = options or FineTuningOptions()
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path must end in .safetensors, got {path.name!r}")
+    require_writable(path)
     _require_apart(train_files, held_out_files)
     checkpoint = load_checkpoint(parent)
     network = network_of(checkpoint).to(device)
@@ -204,31 +212,43 @@ def fine_tune(
     _choose_what_learns(network, options.method)
     state = TrainingState.fresh(network, config)
     batches = BatchMaker(pictures, _batch_options(checkpoint.config), options.seed)
-    rounds = [_measure(checkpoint, state.average, 0, held_out_files, options, device)]
-    best, best_weights = rounds[0], _copy(state.average)
-    for number in range(1, options.rounds + 1):
-        stop_at = options.steps * number // options.rounds
-        _train_until(stop_at, state, batches, config, on_progress)
-        after = _measure(checkpoint, state.average, state.step, held_out_files, options, device)
-        rounds.append(after)
-        if on_progress is not None:
-            on_progress(TrainingProgress(state.step, options.steps, math.nan, after.figures))
-        if after.value > best.value:
-            best, best_weights = after, _copy(state.average)
-    comparison = _compare(rounds[0], best, checkpoint.model_id)
     passport = Passport(
         name=name,
         config=checkpoint.config,
-        version="1",
         licence=checkpoint.passport.licence if checkpoint.passport else "",
         description=f"{checkpoint.name}, fine-tuned on {len(pictures)} pictures.",
         training_data=(_source(train_files, pictures),),
-        metrics={"held out": dict(best.figures)},
         parent=checkpoint.model_id,
-        extra={"fine_tuning": asdict(options), "rounds": [asdict(one) for one in rounds]},
+        extra={"fine_tuning": asdict(options)},
     )
-    save_model_file(path, best_weights, passport)
-    return FineTuned(path, tuple(rounds), best, comparison)
+    measure_file = functools.partial(_measure, held_out_files, options)
+    rounds = [measure_file(load_model(parent, device=device), 0)]
+    best = rounds[0]
+    save_model_file(path, state.average, passport)
+    candidate = path.with_name(f".{path.stem}-candidate.safetensors")
+    is_complete = True
+    try:
+        for number in range(1, options.rounds + 1):
+            stop_at = options.steps * number // options.rounds
+            _train_until(stop_at, state, batches, config, on_progress)
+            # What is measured is the file, with the rounding of its weights.
+            save_model_file(candidate, state.average, passport)
+            after = measure_file(load_model(candidate, device=device), state.step)
+            rounds.append(after)
+            if on_progress is not None:
+                on_progress(TrainingProgress(state.step, options.steps, math.nan, after.figures))
+            if after.value > best.value:
+                best = after
+                metrics = {"held out": dict(best.figures)}
+                save_model_file(path, state.average, replace(passport, metrics=metrics))
+    except KeyboardInterrupt:
+        if best.step == 0:
+            raise
+        is_complete = False
+    finally:
+        candidate.unlink(missing_ok=True)
+    comparison = _compare(rounds[0], best, checkpoint.model_id, options.rounds)
+    return FineTuned(path, tuple(rounds), best, comparison, is_complete)
 
 
 def _require_apart(train: Sequence[LabelledFile], held_out: Sequence[LabelledFile]) -> None:
@@ -286,19 +306,11 @@ def _train_until(
 
 
 def _measure(
-    checkpoint: LoadedCheckpoint,
-    weights: Mapping[str, Tensor],
-    step: int,
-    files: Sequence[LabelledFile],
-    options: FineTuningOptions,
-    device: torch.device | str,
+    files: Sequence[LabelledFile], options: FineTuningOptions, model: Model, step: int
 ) -> Round:
     """Ask for the objects of the held-out pictures, and segment them as a whole."""
-    network = network_of(checkpoint).to(device)
-    network.load_state_dict(weights)
-    model = Model(network.eval(), f"{checkpoint.name}-step-{step}")
     report = measure(
-        checkpoint.name,
+        model.model_id,
         files,
         model=LoadedModel(model),
         segmenter=AutomaticSegmenter(model) if model.has_instance_decoder else None,
@@ -331,26 +343,28 @@ def _measure(
     )
 
 
-def _compare(parent: Round, best: Round, parent_id: str) -> Comparison:
-    """Compare two rounds picture by picture."""
+def _compare(parent: Round, best: Round, parent_id: str, rounds: int) -> Comparison:
+    """Compare two rounds picture by picture.
+
+    The best of several rounds is better by chance more easily than one: the interval is as much
+    wider (Bonferroni).
+    """
     names = sorted(parent.pictures)
     interval = paired_bootstrap(
-        [best.pictures[name] for name in names], [parent.pictures[name] for name in names]
+        [best.pictures[name] for name in names],
+        [parent.pictures[name] for name in names],
+        level=1 - 0.05 / rounds,
+        resamples=20_000,
     )
     return Comparison(
         parent=parent_id,
         metric=METRIC,
         value=best.value,
         parent_value=parent.value,
-        low=interval.low,
-        high=interval.high,
+        low=None if math.isnan(interval.low) else interval.low,
+        high=None if math.isnan(interval.high) else interval.high,
         pictures=len(names),
     )
-
-
-def _copy(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy that training does not move."""
-    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def _source(files: Sequence[LabelledFile], pictures: Sequence[TrainingPicture]) -> DataSource:
@@ -358,7 +372,9 @@ def _source(files: Sequence[LabelledFile], pictures: Sequence[TrainingPicture]) 
     digest = hashlib.sha256()
     for file in files:
         for path in (file.image_path, file.label_path):
-            digest.update(path.read_bytes())
+            inside = sorted(one for one in path.rglob("*") if one.is_file())  # of a Zarr folder
+            for one in inside or [path]:
+                digest.update(one.read_bytes())
     return DataSource(
         name=", ".join(sorted({file.set_name for file in files})),
         sha256=digest.hexdigest(),

@@ -4,7 +4,8 @@ The protocol is RITM's (Sofiiuk et al. 2021, section 4; from Xu et al. 2016), so
 numbers of interactive segmentation stand beside ours:
 
 - The first click is the centre of the object, each further one lies in the larger error, false
-  background or false foreground, at the pixel farthest from its border. A pixel is clicked once.
+  background or false foreground (this one where both are as deep), at the pixel farthest from its
+  border. A pixel is clicked once.
 - *NoC@85* is the number of clicks until the IoU is 0.85 or more, 20 where it never is.
 - All clicks so far and the last answer's logits are given to the model each time. Of the three
   answers to a lone first click, the one that the model trusts most counts, as a user would see.
@@ -162,7 +163,6 @@ def evaluate_clicks(
     images: Iterable[LabelledImage],
     *,
     from_box: bool = False,
-    max_clicks: int = MAX_CLICKS,
     enough: float = 1.0,
     max_objects: int | None = None,
     mask_threshold: float = 0.0,
@@ -178,8 +178,6 @@ def evaluate_clicks(
         Read one at a time; each is encoded once.
     from_box : bool
         Whether a session starts with the tight box.
-    max_clicks : int
-        1 or more.
     enough : float
         A session ends at this IoU. The default is a full curve; 0.9 is enough for NoC@90 and
         takes a fraction of the time.
@@ -196,10 +194,10 @@ def evaluate_clicks(
     Raises
     ------
     ValueError
-        If ``max_clicks`` or ``max_objects`` is below 1.
+        If ``max_objects`` is below 1.
     """
-    if max_clicks < 1:
-        raise ValueError(f"max_clicks must be 1 or more, got {max_clicks}")
+    if max_objects is not None and max_objects < 1:
+        raise ValueError(f"max_objects must be 1 or more, or None for all, got {max_objects}")
     for image in images:
         objects = chosen_objects(image, max_objects, seed)
         if not objects:
@@ -207,7 +205,7 @@ def evaluate_clicks(
         with torch.inference_mode():
             embedding = model.encode(image.image)
             session = _Session(model, embedding, image, mask_threshold)
-            scores = [session.run(one, from_box, max_clicks, enough) for one in objects]
+            scores = [session.run(one, from_box, enough) for one in objects]
         yield from scores
 
 
@@ -247,7 +245,7 @@ def next_click(
     top, left = int(rows[0]), int(columns[0])
     window = slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1)
     best, best_distance = None, 0.0
-    for is_positive in (True, False):
+    for is_positive in (False, True):  # RITM's order where both are as deep
         error = wrong[window] & (wanted[window] if is_positive else found[window])
         distances = ndimage.distance_transform_edt(np.pad(error, 1))[1:-1, 1:-1]
         for click in clicks:
@@ -263,7 +261,12 @@ def next_click(
 
 
 def falling_clicks(scores: Sequence[ClickScore]) -> list[int]:
-    """Return the numbers of the clicks (2 to 20) after which the mean IoU was lower than before."""
+    """Return the numbers of the clicks (2 to 20) after which the mean IoU was lower than before.
+
+    None without scores.
+    """
+    if not scores:
+        return []
     curve = [
         float(np.mean([score.iou_after(number) for score in scores]))
         for number in range(1, MAX_CLICKS + 1)
@@ -280,7 +283,7 @@ class _Session(Generic[Embedding]):
     image: LabelledImage
     mask_threshold: float
 
-    def run(self, one: TrueObject, from_box: bool, max_clicks: int, enough: float) -> ClickScore:
+    def run(self, one: TrueObject, from_box: bool, enough: float) -> ClickScore:
         """Annotate one object."""
         wanted = np.zeros(self.image.labels.shape, bool)
         wanted[one.window] = one.mask
@@ -291,7 +294,7 @@ class _Session(Generic[Embedding]):
             dialogue, found = self._ask(dialogue)
             box_iou = _iou(wanted, found, counted)
         ious: list[float] = []
-        while len(ious) < max_clicks and not (ious and ious[-1] >= enough):
+        while len(ious) < MAX_CLICKS and not (ious and ious[-1] >= enough):
             click = (
                 next_click(wanted, found, dialogue.clicks, counted)
                 if from_box or ious

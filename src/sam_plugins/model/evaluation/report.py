@@ -191,7 +191,9 @@ def to_markdown(report: Report) -> str:
         parts += ["### One prompt per object: IoU", "", *_prompt_table(report.prompts), ""]
     if report.clicks is not None:
         parts += ["### Clicks until the object is found, and IoU after some", ""]
-        parts += [*_prompt_table(report.clicks), "", _falling(report.click_scores), ""]
+        parts += [*_prompt_table(report.clicks), ""]
+        if report.click_scores:
+            parts += [_falling(report.click_scores), ""]
     if report.automatic:
         parts += ["### Automatic segmentation", "", *_automatic_table(report.automatic), ""]
     parts.append(

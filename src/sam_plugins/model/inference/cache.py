@@ -455,7 +455,6 @@ class _Packed:
             embedding = ImageEmbedding(
                 features=features.embedding,
                 skips=features.skips,
-                overview=features.overview,
                 original_size_hw=_pair(values["original_size_hw"]),
                 input_size_hw=_pair(values["input_size_hw"]),
                 padded_size_hw=_pair(values["padded_size_hw"]),

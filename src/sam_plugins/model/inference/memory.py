@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sam_plugins.errors import MemoryLimitError, is_out_of_memory
+from sam_plugins.errors import MemoryLimitError, is_out_of_memory, memory_doubt
 
 if sys.platform != "win32":
     import resource
@@ -53,7 +53,9 @@ def memory_limits(what: str, remedy: Callable[[], str]) -> Iterator[None]:
             raise
         free = available_bytes()
         state = "" if free is None else f" ({in_units(free)} are free)"
-        raise MemoryLimitError(f"{what} ran out of memory{state}; {remedy()}") from error
+        raise MemoryLimitError(
+            f"{what} ran out of memory{state}{memory_doubt(error)}; {remedy()}"
+        ) from error
 
 
 def require_memory(needed: int, what: str, remedy: Callable[[int], str]) -> None:

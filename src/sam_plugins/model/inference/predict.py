@@ -115,7 +115,6 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         input_size_hw=input_size_hw,
         padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
         model_id=model.model_id,
-        overview=features.overview,
     )
 
 

@@ -34,8 +34,6 @@ class ImageEmbedding:
         Height and width of the picture, of the network's input, and of the input with its padding.
     model_id : str
         Of the model that made it; no other can read it.
-    overview : ImageFeatures, optional
-        The picture from afar, for models that answer prompts about large objects there.
     """
 
     features: Tensor
@@ -44,18 +42,15 @@ class ImageEmbedding:
     input_size_hw: SizeHW
     padded_size_hw: SizeHW
     model_id: str
-    overview: ImageFeatures | None = None
 
     @property
     def image_features(self) -> ImageFeatures:
         """The tensors as the networks take them."""
-        return ImageFeatures(self.features, self.skips, self.overview)
+        return ImageFeatures(self.features, self.skips)
 
     def with_features(self, features: ImageFeatures) -> ImageEmbedding:
         """Return an embedding of the same picture with other tensors."""
-        return replace(
-            self, features=features.embedding, skips=features.skips, overview=features.overview
-        )
+        return replace(self, features=features.embedding, skips=features.skips)
 
     @property
     def low_res_hw(self) -> SizeHW:

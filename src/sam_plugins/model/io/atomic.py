@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,7 @@ _REMEDIES = {
     "choose another folder",
 }
 _LONGEST_NAME = 255
+_MACHINE_ID = Path("/etc/machine-id")
 _WINDOWS_REFUSALS = (5, 32)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
 
 
@@ -178,8 +180,9 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     folder : path-like
         Its hidden files and folders of this module, made on this machine by a process that is
         gone, are removed. Where a process was killed while files of :func:`files_together` got
-        their names, the rest of them get theirs. What may belong to a living process, here or on
-        another machine, stays; so does everything on Windows, which cannot tell.
+        their names, the rest of them get theirs; once somebody has made one of them again, only
+        those that are missing. What may belong to a living process, here or on another machine,
+        stays; so does everything on Windows, which cannot tell.
     """
     if os.name != "posix":
         return
@@ -202,7 +205,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     temporary = _temporary_name(target)
     try:
         _refuse_folder(target)
-        if len(target.name) > _LONGEST_NAME:  # the temporary one is shorter
+        if _is_too_long(target.name):  # the temporary one is shorter
             raise output_error(target, OSError(errno.ENAMETOOLONG, ""))
         _create(temporary)
     except OSError as error:
@@ -272,7 +275,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
 def _cause(path: Path, error: OSError) -> int:
     """Return the error number that POSIX has for what Windows may report under another one."""
     number = error.errno or 0
-    if number in {errno.ENOENT, errno.EINVAL} and len(path.name) > _LONGEST_NAME:
+    if number in {errno.ENOENT, errno.EINVAL} and _is_too_long(path.name):
         return errno.ENAMETOOLONG
     with contextlib.suppress(OSError):
         if number == errno.ENOENT and any(parent.is_file() for parent in path.parents):
@@ -331,8 +334,14 @@ def _clear(leftover: Path) -> None:
     if old.is_dir() and any(old.iterdir()):
         if not new.is_dir():
             return  # an older file that could not be put back is kept
-        for path in new.iterdir():  # older files are set aside when all new ones are complete
-            path.replace(leftover.parent / path.name)
+        # older files are set aside when all new ones are complete
+        places = {path: leftover.parent / path.name for path in new.iterdir()}
+        is_made_anew = any(
+            place.exists() and (old / place.name).exists() for place in places.values()
+        )
+        for path, place in places.items():
+            if not (is_made_anew and place.exists()):
+                path.replace(place)
     shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -350,10 +359,14 @@ def _is_alive(process: int) -> bool:
 @cache
 def _place() -> str:
     """Return a short name of this machine, or of this container: where process numbers count."""
-    numbering = ""
+    machine = numbering = ""
+    with contextlib.suppress(OSError):
+        machine = _MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()
     with contextlib.suppress(OSError):
         numbering = str(Path("/proc/self/ns/pid").stat().st_ino)
-    return hashlib.blake2b(f"{platform.node()} {numbering}".encode(), digest_size=3).hexdigest()
+    # machines that share a folder may share their name
+    told = f"{platform.node()} {machine or uuid.getnode()} {numbering}"
+    return hashlib.blake2b(told.encode(), digest_size=3).hexdigest()
 
 
 def _token() -> str:
@@ -370,7 +383,13 @@ def _refuse_folder(path: Path) -> None:
 
 def _temporary_name(target: Path) -> Path:
     """Return the hidden name beside a file under which it is written."""
-    return target.with_name(f".{target.name[:100]}.{_token()}{TEMPORARY_SUFFIX}")
+    beginning = os.fsencode(target.name)[:100].decode(errors="ignore")
+    return target.with_name(f".{beginning}.{_token()}{TEMPORARY_SUFFIX}")
+
+
+def _is_too_long(name: str) -> bool:
+    """Return whether no file can have a name: Windows counts characters, others bytes."""
+    return len(name if os.name == "nt" else os.fsencode(name)) > _LONGEST_NAME
 
 
 def _create(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -364,18 +365,19 @@ def _without_role(stem: str) -> str:
 
 
 def split_off(
-    files: Sequence[LabelledFile], share: float, *, seed: int = 0
+    files: Sequence[LabelledFile], share: float
 ) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """Divide pictures into those to learn from and those that are only measured on.
+
+    A picture's name decides, so that one that was learned from is not measured on later, when
+    there are more pictures.
 
     Parameters
     ----------
     files : sequence of LabelledFile
         2 or more.
     share : float
-        Of the second part, between 0 and 1; each part has one picture at least.
-    seed : int
-        The same pictures with the same seed are divided in the same way.
+        Of the second part, between 0 and 1, on average; each part has one picture at least.
 
     Raises
     ------
@@ -388,11 +390,13 @@ def split_off(
         raise ValueError(f"share must lie between 0 and 1, got {share}")
     if len(files) < 2:
         raise DatasetError(
-            f"two labelled pictures are the least, one to learn from and one to measure on, got "
+            "two labelled pictures are the least, one to learn from and one to measure on, got "
             f"{len(files)}; label more"
         )
-    count = min(len(files) - 1, max(1, round(share * len(files))))
-    held_out = set(np.random.default_rng(seed).permutation(len(files))[:count].tolist())
+    ranks = [zlib.crc32(file.id.encode()) / 2**32 for file in files]
+    order = np.argsort(ranks)
+    count = min(len(files) - 1, max(1, sum(rank < share for rank in ranks)))
+    held_out = set(order[:count].tolist())
     return (
         [file for index, file in enumerate(files) if index not in held_out],
         [file for index, file in enumerate(files) if index in held_out],

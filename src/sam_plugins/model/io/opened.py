@@ -128,7 +128,7 @@ class OpenImage:
         ----------
         where : int or mapping of axis letter to int, optional
             Index of the plane along each axis of a stack, such as ``{"Z": 5, "T": 0}``; a plain
-            number where only one axis is longer than 1. Axes of length 1 need no index.
+            number where at most one axis is longer than 1. Axes of length 1 need no index.
 
         Returns
         -------
@@ -163,12 +163,13 @@ class OpenImage:
         stack = self.stack_axes
         long_axes = [axis for axis, length in stack.items() if length > 1]
         if isinstance(where, int):
-            if len(long_axes) != 1:
+            choices = long_axes or list(stack)[:1]  # all of length 1: 0 is what there is
+            if len(choices) != 1:
                 raise UnusableImageError(
                     f"{self.path}: one plane number is enough only for one stack axis, "
-                    f"got {self._named(long_axes)}; name the axes, such as Z=0,T=0"
+                    f"got {self._named(choices)}; name the axes, such as Z=0,T=0"
                 )
-            where = {long_axes[0]: where}
+            where = {choices[0]: where}
         given = {} if where is None else {axis.upper(): index for axis, index in where.items()}
         for axis, index in given.items():
             if axis not in stack:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def open_picture(path: Path, *, level: int = 0, axes: str | None = None) -> Open
 
 def _deep_png(path: Path) -> npt.NDArray[Any] | None:
     """Return a PNG with more than one 16-bit channel, of which Pillow keeps 8 bits; else None."""
-    with decoding(path):
+    with _decoding_with_pillow(path):
         with path.open("rb") as file:
             start = file.read(26)
         is_deep = start[:8] == _PNG_START and start[24:25] == b"\x10"
@@ -67,18 +69,24 @@ def _deep_png(path: Path) -> npt.NDArray[Any] | None:
 
 def _with_pillow(path: Path) -> npt.NDArray[Any]:
     """Return the pixels of a picture."""
+    with _decoding_with_pillow(path), Image.open(path, formats=_FORMATS) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format not in _SINGLE_FORMATS:
+            raise UnreadableImageError(
+                f"cannot read {path}: expected one picture, got an animation of {frames} "
+                "frames; save the frame that you want as PNG"
+            )
+        return picture_pixels(ImageOps.exif_transpose(picture))
+
+
+@contextlib.contextmanager
+def _decoding_with_pillow(path: Path) -> Iterator[None]:
+    """Translate what Pillow raises; it warns of no large picture, and refuses a huge one."""
     try:
         with decoding(path), warnings.catch_warnings():
             # the user named this file: a large one is no attack
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
-                frames = getattr(picture, "n_frames", 1)
-                if frames > 1 and picture.format not in _SINGLE_FORMATS:
-                    raise UnreadableImageError(
-                        f"cannot read {path}: expected one picture, got an animation of {frames} "
-                        "frames; save the frame that you want as PNG"
-                    )
-                return picture_pixels(ImageOps.exif_transpose(picture))
+            yield
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(
             f"cannot read {path}: it has too many pixels to be decoded at once; "

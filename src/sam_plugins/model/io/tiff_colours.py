@@ -104,7 +104,9 @@ def _inverted(plane: Pixels) -> Pixels:
 
 def _looked_up(colormap: Pixels) -> Finish:
     """Return what replaces indices by the colours of a palette."""
-    palette = (np.asarray(colormap).T >> 8).astype(np.uint8)
+    palette = np.asarray(colormap).T
+    # 16 bits by the standard; some programs write 8, which would be black
+    palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)
     return lambda plane: palette[plane] if plane.ndim == 2 else plane
 
 

@@ -145,30 +145,6 @@ class InstanceDecoderConfig:
 
 
 @dataclass(frozen=True)
-class OverviewConfig:
-    """A second, smaller view of the picture, which answers prompts about large objects.
-
-    Parameters
-    ----------
-    long_side : int
-        Longer side of the smaller view in pixels.
-    least_extent : float
-        Objects are large from this root of their area on, in pixels of the network's input.
-    """
-
-    long_side: int = 320
-    least_extent: float = 140.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.long_side < 1 or self.least_extent < 0:
-            raise ValueError(
-                "long_side must be 1 or more and least_extent 0 or more, "
-                f"got {self.long_side} and {self.least_extent}"
-            )
-
-
-@dataclass(frozen=True)
 class SamConfig:
     """Everything that is needed to build a promptable model, before any weight is known."""
 
@@ -177,7 +153,6 @@ class SamConfig:
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
     instance_decoder: InstanceDecoderConfig | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    overview: OverviewConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries of plain values, for JSON."""
@@ -196,7 +171,6 @@ class SamConfig:
             "prompt_encoder": PromptEncoderConfig,
             "mask_decoder": MaskDecoderConfig,
             "instance_decoder": InstanceDecoderConfig,
-            "overview": OverviewConfig,
             "preprocessing": Preprocessing,
         }
         unknown = set(values) - set(parts) - {"image_encoder"}

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-_OVERVIEW = "overview."
-
 
 class ImageFeatures(NamedTuple):
     """An encoded batch of pictures.
@@ -22,20 +20,15 @@ class ImageFeatures(NamedTuple):
     skips : tuple of Tensor
         Finer maps for the mask decoder, coarse to fine: (B, D8, 2 h, 2 w) and (B, D4, 4 h, 4 w) of
         a pyramid; empty for SAM's encoders.
-    overview : ImageFeatures, optional
-        The same pictures from afar, for models that look twice.
     """
 
     embedding: Tensor
     skips: tuple[Tensor, ...] = ()
-    overview: ImageFeatures | None = None
 
     def named_tensors(self) -> dict[str, Tensor]:
-        """Return all tensors, such as ``"skips.0"`` and ``"overview.embedding"``."""
+        """Return all tensors: ``"embedding"``, ``"skips.0"``, ``"skips.1"`` and so on."""
         tensors = {"embedding": self.embedding}
         tensors |= {f"skips.{index}": skip for index, skip in enumerate(self.skips)}
-        if self.overview is not None:
-            tensors |= {_OVERVIEW + k: v for k, v in self.overview.named_tensors().items()}
         return tensors
 
     @classmethod
@@ -48,11 +41,9 @@ class ImageFeatures(NamedTuple):
             If a tensor is missing.
         """
         count = sum(name.startswith("skips.") for name in tensors)
-        afar = {k.removeprefix(_OVERVIEW): v for k, v in tensors.items() if k.startswith(_OVERVIEW)}
         return cls(
             tensors["embedding"],
             tuple(tensors[f"skips.{index}"] for index in range(count)),
-            cls.from_named_tensors(afar) if afar else None,
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
@@ -75,11 +66,8 @@ class PreparedImage(NamedTuple):
     projected_skips : tuple of Tensor
         The finer maps at the decoder's widths, (B, h * w, 4, F) and (B, F', 4 h, 4 w); empty for
         SAM's decoders.
-    overview : PreparedImage, optional
-        The same of the features' overview.
     """
 
     features: ImageFeatures
     positions: Tensor
     projected_skips: tuple[Tensor, ...] = ()
-    overview: PreparedImage | None = None

@@ -105,7 +105,7 @@ class RelativeAttention(nn.Module):
         height, width = x.shape[1:3]
         qkv = functional.linear(x, self.qkv.weight)
         pad_h, pad_w = -height % self.side, -width % self.side
-        qkv = functional.pad(qkv, (0, 0, 0, pad_w, 0, pad_h)) + self.qkv.bias
+        qkv = functional.pad(qkv, (0, 0, 0, pad_w, 0, pad_h)) + self.qkv.bias.to(qkv.dtype)
         count, rows, columns = qkv.shape[0], qkv.shape[1] // self.side, qkv.shape[2] // self.side
         windows = qkv.reshape(count, rows, self.side, columns, self.side, -1).transpose(2, 3)
         attended = self.attend(windows.flatten(0, 2))

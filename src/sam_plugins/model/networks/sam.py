@@ -8,7 +8,6 @@ from sam_plugins.model.networks.config import SamConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.instance_decoder import InstanceDecoder, InstanceMaps
 from sam_plugins.model.networks.mask_decoder import MaskDecoder, MaskOutput
-from sam_plugins.model.networks.overview import PromptTensors, decode_in_views, view_from_afar
 from sam_plugins.model.networks.prompt_encoder import PromptEncoder
 
 
@@ -47,15 +46,9 @@ class Sam(nn.Module):
         self.instance_decoder = instance_decoder
 
     def encode(self, images: Tensor) -> ImageFeatures:
-        """Encode normalised pictures of shape (B, 3, H, W), once for any number of prompts.
-
-        In training, crops are small enough to have no overview.
-        """
+        """Encode normalised pictures of shape (B, 3, H, W), once for any number of prompts."""
         features: ImageFeatures = self.image_encoder(images)
-        if self.config.overview is None or self.training:
-            return features
-        reduced = view_from_afar(images, self.config.overview)
-        return features if reduced is None else features._replace(overview=self.encode(reduced))
+        return features
 
     def prepare(
         self, features: ImageFeatures, origin_xy: tuple[float, float] = (0.0, 0.0)
@@ -63,10 +56,7 @@ class Sam(nn.Module):
         """Do the part of :meth:`decode` that is the same for every prompt about a picture."""
         height, width = features.embedding.shape[-2:]
         positions = self.prompt_encoder.positional_encoding((height, width), origin_xy)
-        prepared = self.mask_decoder.prepare(features, positions)
-        if features.overview is None:
-            return prepared
-        return prepared._replace(overview=self.prepare(features.overview))
+        return self.mask_decoder.prepare(features, positions)
 
     def decode(
         self,
@@ -107,33 +97,17 @@ class Sam(nn.Module):
             If there is no prompt, or several images without ``image_index``.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, origin_xy)
-        prompts = PromptTensors(
-            points_xy, point_labels, boxes_xyxy, mask_logits, text_embeddings, image_index
-        )
-        if prepared.overview is None or self.config.overview is None:
-            return self._decode(prepared, prompts, origin_xy)
-        return decode_in_views(
-            self._decode, prepared, prepared.overview, prompts, self.config.overview
-        )
-
-    def _decode(
-        self,
-        image: PreparedImage,
-        prompts: PromptTensors,
-        origin_xy: tuple[float, float] = (0.0, 0.0),
-    ) -> MaskOutput:
-        """Answer prompts in one view."""
-        height, width = image.features.embedding.shape[-2:]
-        encoded = self.prompt_encoder(
+        height, width = prepared.features.embedding.shape[-2:]
+        prompts = self.prompt_encoder(
             size_hw=(height, width),
-            points_xy=prompts.points_xy,
-            point_labels=prompts.point_labels,
-            boxes_xyxy=prompts.boxes_xyxy,
-            mask_logits=prompts.mask_logits,
-            text_embeddings=prompts.text_embeddings,
+            points_xy=points_xy,
+            point_labels=point_labels,
+            boxes_xyxy=boxes_xyxy,
+            mask_logits=mask_logits,
+            text_embeddings=text_embeddings,
             origin_xy=origin_xy,
         )
-        output: MaskOutput = self.mask_decoder(image, encoded, prompts.image_index)
+        output: MaskOutput = self.mask_decoder(prepared, prompts, image_index)
         return output
 
     def instances(self, features: ImageFeatures) -> InstanceMaps:

@@ -155,7 +155,10 @@ def _start_from(model: Sam, parent: LoadedCheckpoint | None, imagenet: Path | No
                 f"{imagenet} is no EfficientNet-Lite 0: {error} is missing"
             ) from error
         known = known | {_PRETRAINED + "features." + name: value for name, value in folded.items()}
-    missing, unknown = model.load_state_dict(known, strict=False)
+    try:
+        missing, unknown = model.load_state_dict(known, strict=False)
+    except RuntimeError as error:  # Of other shapes.
+        raise TrainingError("the model to start from has another architecture") from error
     if unknown or (parent is not None and any(_PRETRAINED not in name for name in missing)):
         raise TrainingError("the model to start from has another architecture")
     if any(_PRETRAINED + "features." in name for name in missing):

@@ -71,6 +71,10 @@ def train(
     recipe = TrainingRecipe.of(state.model.config, config, batches)
     device = next(state.model.parameters()).device
     state.model.train()
+    for part in state.model.modules():
+        # What does not learn must not move either: batch normalisation would keep its statistics.
+        if not any(parameter.requires_grad for parameter in part.parameters()):
+            part.eval()
     last = config.steps if stop_at is None else min(stop_at, config.steps)
     for batch in _upcoming(batches, state.step, last, workers):
         values = train_step(state, batch.to(device), config)

@@ -7,7 +7,6 @@ unpickler only, which builds tensors and runs nothing else.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import pickle
 import re
@@ -31,6 +30,7 @@ from sam_plugins.errors import (
     MemoryLimitError,
     OutputError,
     UnsafeCheckpointError,
+    is_out_of_memory,
 )
 from sam_plugins.model.io.atomic import atomic_path, make_folder
 from sam_plugins.model.weights.passport import METADATA_KEY, Passport
@@ -41,10 +41,6 @@ _ENCODER = "image_encoder."
 _NEWEST_PROTOCOL = 3  # of pickles that PyTorch's restricted unpickler understands; torch.save has 2
 # How PyTorch's restricted unpickler names what it will not build.
 _CODE = re.compile(r"(?:GLOBAL|unrecognized function|allowlisted via \S+ but got) (\S+)")
-# How PyTorch and safetensors say that memory ran out: allocators, mapping, Windows.
-_NO_MEMORY = re.compile(
-    r"can(?:'t|not) allocate memory|(?:not enough|out of) memory|paging file is too small", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -460,8 +456,7 @@ def _enough_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, OSError, safetensors.SafetensorError) as error:
-        is_memory = isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
-        if not is_memory and _NO_MEMORY.search(str(error)) is None:
+        if not is_out_of_memory(error):
             raise
         raise MemoryLimitError(
             f"{what} ran out of memory; close other programs, or take a smaller model: 'default' "

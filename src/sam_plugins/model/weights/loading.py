@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sam_plugins.errors import CheckpointError, WeightsError
+from sam_plugins.errors import CheckpointError, UnknownModelError, WeightsError
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.weights.checkpoints import read_weight_file, require_finite
 from sam_plugins.model.weights.download import fetch, require_verifiable, verify
@@ -124,11 +124,15 @@ def resolve(
                 f"the file of weights {path} {what}: give the path of a file, or a model's name"
             )
         return ModelFile(path, path.stem)
-    store = ModelStore()
-    if is_reference(str(name_or_path)) or name_or_path in store.names():
-        version = store.find(str(name_or_path))
+    name = str(name_or_path)
+    try:
+        entry = find_entry(name)
+    except UnknownModelError:
+        store = ModelStore()
+        if not is_reference(name) and not store.versions(name):
+            raise
+        version = store.find(name)
         return ModelFile(version.path, version.name)
-    entry = find_entry(str(name_or_path))
     if entry.is_shipped:
         _require_shipped(entry)
         return ModelFile(entry.path, entry.name, entry)

@@ -40,6 +40,11 @@ _IN_USE = "in-use.json"
 _LOCK = ".lock"
 _UNFINISHED = ".new-"
 _LOCK_SECONDS = 60
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")  # of Windows
+
+LEAST_PICTURES = 5
+"""Held-out pictures that a promotion needs."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ class Comparison:
         What was measured, such as ``"mSA"``; more is better.
     value, parent_value : float
         Means over the pictures.
-    low, high : float
-        Interval of the mean difference, from a paired bootstrap over pictures.
+    low, high : float or None
+        Interval of the mean difference, from a paired bootstrap over pictures; None where there
+        are too few for one.
     pictures : int
         How many were held out.
     """
@@ -64,21 +70,27 @@ class Comparison:
     metric: str
     value: float
     parent_value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     pictures: int
 
     @property
     def is_better(self) -> bool:
-        """Whether the difference is beyond what other pictures of the same kind might give."""
-        return self.low > 0
+        """Whether the difference is beyond what other pictures of the same kind might give.
+
+        A bootstrap of fewer than five pictures would find differences where there are none.
+        """
+        return self.low is not None and self.low > 0 and self.pictures >= LEAST_PICTURES
 
     def __str__(self) -> str:
         """Say it in a line."""
-        return (
+        text = (
             f"{self.metric} {self.value:.3f} against {self.parent_value:.3f} of {self.parent} on "
-            f"{self.pictures} held-out pictures (difference {self.low:+.3f} to {self.high:+.3f})"
+            f"{self.pictures} held-out pictures"
         )
+        if self.low is None or self.high is None or self.pictures < LEAST_PICTURES:
+            return f"{text} (fewer than the {LEAST_PICTURES} that tell a difference)"
+        return f"{text} (difference {self.low:+.3f} to {self.high:+.3f})"
 
 
 @dataclass(frozen=True)
@@ -136,15 +148,28 @@ class ModelStore:
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self.directory = store_directory() if directory is None else Path(directory)
 
+    def require_writable(self, name: str) -> None:
+        """Refuse a name or a place that :meth:`add` could not use, before any work is done.
+
+        Raises
+        ------
+        StoreError
+            If the name cannot be used or the store cannot be written.
+        """
+        require_name(name)
+        with self._writing(name) as folder:
+            (folder / _UNFINISHED).touch()
+            (folder / _UNFINISHED).unlink()
+
     def names(self) -> list[str]:
-        """Return the names of all models, sorted."""
+        """Return the names of all models that have a version, sorted."""
         try:
             entries = [entry.name for entry in os.scandir(self.directory) if entry.is_dir()]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StoreError(f"cannot read {self.directory}: {error.strerror}") from error
-        return sorted(name for name in entries if _NAME.fullmatch(name))
+        return sorted(name for name in entries if _NAME.fullmatch(name) and self._numbers(name))
 
     def versions(self, name: str) -> list[StoredVersion]:
         """Return the versions of a model, oldest first; none of an unknown name.
@@ -154,6 +179,8 @@ class ModelStore:
         StoreError
             If the folder cannot be read or a document in it is damaged.
         """
+        if not _NAME.fullmatch(name):
+            return []
         in_use = self._history(name)[-1:]
         return [self._read(name, number, in_use) for number in self._numbers(name)]
 
@@ -275,13 +302,14 @@ class ModelStore:
             If none was, or the store cannot be written.
         """
         with self._writing(name, must_exist=True):
-            history = self._history(name)
-            if len(history) < 2:
+            numbers, history = self._numbers(name), self._history(name)
+            before = [number for number in history[:-1] if number in numbers]
+            if not before:
                 raise StoreError(
                     f"no version of {name} was in use before; its versions: "
-                    f"{_listed(name, self._numbers(name))}"
+                    f"{_listed(name, numbers)}"
                 )
-            self._write_history(name, history[:-1])
+            self._write_history(name, before)
         return self.find(name)
 
     def _numbers(self, name: str) -> list[int]:
@@ -332,12 +360,12 @@ class ModelStore:
     def _writing(self, name: str, *, must_exist: bool = False) -> Iterator[Path]:
         """Take turns with other writers of a model."""
         folder = self.directory / name
-        if must_exist and not folder.is_dir():
+        if must_exist and not (_NAME.fullmatch(name) and self._numbers(name)):
             self.find(name)  # Says that there is no such model.
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder / _LOCK, timeout=_LOCK_SECONDS):
-                for leftover in folder.glob(f"{_UNFINISHED}*"):
+                for leftover in folder.glob(f"{_UNFINISHED}?*"):
                     shutil.rmtree(leftover, ignore_errors=True)
                 yield folder
         except filelock.Timeout as error:
@@ -357,11 +385,13 @@ def require_name(name: str) -> None:
     StoreError
         If it holds other signs, is too long, or is the name of a published model.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.endswith((".", *_WEIGHT_SUFFIXES)):
         raise StoreError(
-            "the name of a model must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a "
-            f"letter or digit, got {name!r}"
+            "the name of a model must be 1 to 64 of a-z, 0-9, '.', '_' and '-', begin with a "
+            f"letter or digit, and not end as a file of weights does, got {name!r}"
         )
+    if _RESERVED.fullmatch(name):
+        raise StoreError(f"{name!r} is no name for a folder on Windows; choose another")
     try:
         find_entry(name)
     except UnknownModelError:

@@ -13,7 +13,7 @@ import skimage.data
 import torch
 from tests.model.inference.compat.small_sam import small_official
 
-from sam_plugins import sam_model_registry
+from sam_plugins import SamPredictor, sam_model_registry
 from sam_plugins.model.inference.compat import SamModel
 
 
@@ -49,3 +49,18 @@ def portrait() -> npt.NDArray[np.uint8]:
     """A photograph, higher than wide, larger than the input."""
     picture: npt.NDArray[np.uint8] = skimage.data.coffee()[:400, 150:390]
     return picture
+
+
+@pytest.fixture
+def inputs(ours: SamModel, landscape: npt.NDArray[np.uint8]) -> dict[str, torch.Tensor]:
+    """What an ONNX model is given: a click, with its padding point."""
+    predictor = SamPredictor(ours)
+    predictor.set_image(landscape)
+    return {
+        "image_embeddings": predictor.get_image_embedding(),
+        "point_coords": torch.tensor([[[40.0, 90.0], [0, 0]]]),
+        "point_labels": torch.tensor([[1.0, -1.0]]),
+        "mask_input": torch.zeros(1, 1, 64, 64),
+        "has_mask_input": torch.zeros(1),
+        "orig_im_size": torch.tensor([200.0, 290.0]),
+    }

@@ -92,20 +92,10 @@ def test_attributes_of_the_parts(ours: SamModel, theirs: Any) -> None:
 
 
 def test_the_official_export_wraps_our_model(
-    official: ModuleType, ours: SamModel, theirs: Any, landscape: Picture
+    official: ModuleType, ours: SamModel, theirs: Any, inputs: dict[str, torch.Tensor]
 ) -> None:
     from segment_anything.utils.onnx import SamOnnxModel
 
-    predictor = SamPredictor(ours)
-    predictor.set_image(landscape)
-    inputs = {
-        "image_embeddings": predictor.get_image_embedding(),
-        "point_coords": torch.tensor([[[40.0, 90.0], [0, 0]]]),
-        "point_labels": torch.tensor([[1.0, -1.0]]),
-        "mask_input": torch.zeros(1, 1, 64, 64),
-        "has_mask_input": torch.zeros(1),
-        "orig_im_size": torch.tensor([200.0, 290.0]),
-    }
     answers = [SamOnnxModel(sam, return_single_mask=True)(**inputs) for sam in (ours, theirs)]
     assert_same(answers[0], answers[1])
 

@@ -7,33 +7,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
 import torch
 from tests.model.inference.compat.small_sam import assert_same
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
-from sam_plugins import SamOnnxModel, SamPredictor
+from sam_plugins import SamOnnxModel
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.inference.compat.model import SamModel
 
 Inputs = dict[str, torch.Tensor]
-
-
-@pytest.fixture
-def inputs(ours: SamModel, landscape: np.ndarray) -> Inputs:
-    """A click, with its padding point."""
-    predictor = SamPredictor(ours)
-    predictor.set_image(landscape)
-    return {
-        "image_embeddings": predictor.get_image_embedding(),
-        "point_coords": torch.tensor([[[40.0, 90.0], [0, 0]]]),
-        "point_labels": torch.tensor([[1.0, -1.0]]),
-        "mask_input": torch.zeros(1, 1, 64, 64),
-        "has_mask_input": torch.zeros(1),
-        "orig_im_size": torch.tensor([200.0, 290.0]),
-    }
 
 
 def more_prompts(inputs: Inputs) -> Inputs:

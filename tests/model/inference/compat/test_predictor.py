@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pytest
 import torch
 from tests.model.inference.compat.small_sam import assert_same
+from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 
 from sam_plugins import SamPredictor
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.inference.compat import SamModel
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.networks.config import SamConfig
 
 Picture = npt.NDArray[np.uint8]
 
@@ -361,3 +363,17 @@ def test_embeddings_put_into_a_model_that_needs_more(tiny_model: Model, picture:
     predictor.features = predictor.features.clone()
     with pytest.raises(UnsuitableModelError, match=r"features of tiny-.* are more than the embed"):
         predictor.predict(**POINT)
+
+
+@pytest.mark.parametrize("config", [TINY_PYRAMID, TINY_VIT], ids=["pyramid", "vit"])
+def test_half_precision_answers_nearly_the_same(config: SamConfig, landscape: Picture) -> None:
+    exact, half = make_model(config, "tiny"), make_model(config, "tiny")
+    half.network.to(torch.bfloat16)
+    answers = []
+    for model in (exact, half):
+        predictor = SamPredictor(SamModel(model))
+        predictor.set_image(landscape)
+        answers.append(predictor.predict(np.array([[120.5, 81.0]]), np.array([1])))
+    for one, other in zip(*answers, strict=True):
+        assert one.dtype == other.dtype
+    np.testing.assert_allclose(answers[1][1], answers[0][1], atol=0.05)

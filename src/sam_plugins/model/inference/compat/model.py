@@ -205,6 +205,7 @@ class SamModel(nn.Module):
             f"encoding {len(images)} pictures of {height} x {width} pixels",
             lambda: "encode fewer pictures at a time, or use a smaller model, such as 'default'",
         ):
+            images = images.to(next(self.parameters()).dtype)
             if not self.is_sam:
                 return self.network.encode(images)
             return ImageFeatures(self.image_encoder(images))
@@ -230,12 +231,14 @@ class SamModel(nn.Module):
             Three masks for each prompt, or one.
         """
         floating = features.embedding.dtype
+        # Half precision knows no half pixels on a large picture.
+        exact = torch.promote_types(floating, torch.float32)
         values = [
-            None if value is None else value.to(self.device, floating)
-            for value in (
-                None if points is None else points[0],
-                None if boxes is None else boxes.reshape(-1, 4),
-                masks,
+            None if value is None else value.to(self.device, dtype)
+            for value, dtype in (
+                (None if points is None else points[0], exact),
+                (None if boxes is None else boxes.reshape(-1, 4), exact),
+                (masks, floating),
             )
         ]
         labels = None if points is None else points[1].to(self.device)

@@ -146,5 +146,5 @@ def _choose(masks: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     bonus = torch.zeros_like(scores)
     bonus[:, 0] = (count - _POINTS_THAT_ARE_CLEAR) * _SINGLE_MASK_BONUS
     best = (scores + bonus).argmax(dim=1)
-    each = torch.arange(len(masks), device=masks.device)
+    each = torch.arange(masks.shape[0], device=masks.device)
     return masks[each, best][:, None], scores[each, best][:, None]

@@ -69,7 +69,7 @@ class SeedOptions:
 
     min_foreground: float = 0.6
     min_strength: float = 0.2
-    min_prominence: float = 0.15
+    min_prominence: float = 0.1
     smoothing: float = 1.0
     seed_every_component: bool = True
 

@@ -7,7 +7,7 @@ whole picture, of groups of channels (Wu and He 2018) within a stage and of sing
 stages: with the layer normalisation of single pixels, training from scratch lost sight of the
 picture.
 
-What 1,755 pictures cannot teach, above all how things look in photographs, an EfficientNet-Lite
+What 1,822 pictures cannot teach, above all how things look in photographs, an EfficientNet-Lite
 trained on ImageNet adds: its maps, which stay as they are, join those of the stages.
 """
 

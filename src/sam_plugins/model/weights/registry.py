@@ -128,7 +128,7 @@ _ENTRIES = (
         size_is_exact=False,
         licence="Apache-2.0",
         input_convention="RGB of 0 to 255 after robust contrast; sizes as its passport says",
-        good_for="nuclei and cells on a laptop, early on all else; comes with the package",
+        good_for="nuclei, cells and particles on a laptop; comes with the package",
         aliases=("sam_plugins", "sam_plugins_default"),
     ),
     ModelEntry(

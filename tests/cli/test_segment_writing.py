@@ -22,9 +22,9 @@ from tests.cli.helpers import RESULTS_OF_A, RunSegment, Said, names
 from sam_plugins.cli import main
 from sam_plugins.cli.core import Found
 from sam_plugins.cli.results import RESULT_ENDINGS
-from sam_plugins.model.io import atomic
 from sam_plugins.model.io import labels as labels_module
 from sam_plugins.model.io.atomic import output_error
+from sam_plugins.model.io.temporary import place
 
 
 def test_results_may_be_made_anew_until_somebody_changed_them(
@@ -233,7 +233,7 @@ def test_what_a_killed_run_began_is_finished_even_if_nothing_may_be_replaced(
     assert run_segment(pictures / "a.png") == 0
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    staging = out / f".{atomic._place()}-{ended.pid}-0123456789ab.part"
+    staging = out / f".{place()}-{ended.pid}-0123456789ab.part"
     for kind in ("new", "old"):
         (staging / kind).mkdir(parents=True)
         shutil.copy(out / "a_labels.tif", staging / kind)

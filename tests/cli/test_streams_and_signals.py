@@ -91,10 +91,10 @@ def test_too_little_memory_to_start(kilobytes: int) -> None:
 
 
 STUCK = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from sam_plugins.cli import app
-from sam_plugins.model.io.atomic import files_together
+from sam_plugins.model.io.together import files_together
 
 def run(_):
     out = Path(sys.argv[1])
@@ -105,6 +105,7 @@ def run(_):
     return 0
 
 app.info.run = run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, for its children too
 sys.exit(app.main(["info"]))
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli.app import main
 from sam_plugins.model.engine import fine_tuning
+from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import save_model_file
@@ -81,6 +83,23 @@ def test_what_did_not_help_is_not_stored(
     assert [one["step"] for one in values["rounds"]] == [0, 2]
     assert main(["models", "versions", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_what_was_better_is_stored_when_somebody_stops(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = iter((0.1, 0.2))
+
+    def measured(model: Any, step: int, **_: Any) -> Round:
+        value = next(values, None)
+        if value is None:
+            raise KeyboardInterrupt
+        return Round(step, {"a": value}, {"box": value})
+
+    monkeypatch.setattr(fine_tuning, "measure_round", measured)
+    assert main([*command, "--steps", "4", "--rounds", "2"]) == 130
+    assert "Stopped early; the best weights so far are kept." in capsys.readouterr().out
+    assert load_model("discs@1").passport is not None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.segment import Summary, segment_jobs
     from sam_plugins.cli.view import View
-    from sam_plugins.model.io.atomic import remove_leftovers
+    from sam_plugins.model.io.leftovers import remove_leftovers
 
     summary = Summary(failures=Failures(args.debug))
     package = importlib.resources.files("sam_plugins")

@@ -74,8 +74,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("--sets and --split belong to folders with manifests, not to --labels")
     from sam_plugins.model.evaluation.report import to_json, to_markdown, write_report
     from sam_plugins.model.inference.loading import load_model
-    from sam_plugins.model.io.atomic import remove_leftovers, require_writable
+    from sam_plugins.model.io.atomic import require_writable
     from sam_plugins.model.io.labelled import list_folder_pair, list_manifest_files
+    from sam_plugins.model.io.leftovers import remove_leftovers
 
     if args.output:
         require_writable(args.output)

@@ -201,7 +201,7 @@ def run_convert(args: argparse.Namespace, parser: argparse.ArgumentParser) -> in
         parser.error(f"--output must end in .safetensors, got {args.output}")
     import torch
 
-    from sam_plugins.model.io.atomic import remove_leftovers
+    from sam_plugins.model.io.leftovers import remove_leftovers
     from sam_plugins.model.weights.convert import convert_checkpoint
 
     remove_leftovers(Path(args.output).parent)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import OutputError
-from sam_plugins.model.io.atomic import files_together, output_error, taking_turns
+from sam_plugins.model.io.atomic import output_error
+from sam_plugins.model.io.together import files_together, taking_turns
 
 if TYPE_CHECKING:
     import numpy as np

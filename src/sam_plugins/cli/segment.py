@@ -117,7 +117,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Segment all images; return the exit code."""
     _refuse_contradictions(args, parser)
     from sam_plugins.cli.core import PromptChoice
-    from sam_plugins.model.io.atomic import remove_leftovers
+    from sam_plugins.model.io.leftovers import remove_leftovers
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)

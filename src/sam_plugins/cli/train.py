@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sam_plugins.model.io.labelled import LabelledFile
     from sam_plugins.model.weights.store import ModelStore, StoredVersion
 
-_INTERRUPTED = 130
-
 
 def add_parser(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
@@ -111,7 +109,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         say_json(_plain(result, version))
     else:
         _tell(result, version)
-    return 0 if result.is_complete else _INTERRUPTED
+    if result.stopped_by is not None:
+        raise result.stopped_by
+    return 0
 
 
 def _stored(store: ModelStore, result: FineTuned, args: argparse.Namespace) -> StoredVersion:
@@ -154,8 +154,8 @@ def _tell(result: FineTuned, version: StoredVersion | None) -> None:
         mark = " best" if one is result.best else ""
         rows.append({"step": str(one.step), **figures, "mean": f"{one.value:.3f}{mark}"})
     say(table(rows))
-    if not result.is_complete:
-        say("Interrupted; the best weights so far are kept.")
+    if result.stopped_by is not None:
+        say("Stopped early; the best weights so far are kept.")
     if version is None:
         say("Nothing was better than the model it began with, so nothing is stored.")
         return

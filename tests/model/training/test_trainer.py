@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from sam_plugins.errors import TrainingError
 from sam_plugins.model.networks.builders import build_sam
@@ -168,3 +169,19 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.1)
+
+
+def test_what_is_frozen_keeps_its_statistics_too(
+    pictures: list[TrainingPicture], tiny_config: SamConfig
+) -> None:
+    state = fresh(tiny_config)
+    encoder = state.model.image_encoder
+    encoder.entering = nn.BatchNorm2d(3)  # TinyViT has many.
+    encoder.register_forward_pre_hook(lambda _, inputs: (encoder.entering(inputs[0]),))
+    encoder.requires_grad_(requires_grad=False)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    state = TrainingState.fresh(state.model, CONFIG)
+    train(state, BatchMaker(pictures, OPTIONS, 0), CONFIG, stop_at=2, workers=0)
+    after = encoder.state_dict()
+    assert "entering.running_mean" in before
+    assert all(torch.equal(before[name], after[name]) for name in before)

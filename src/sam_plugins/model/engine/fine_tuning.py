@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from sam_plugins.errors import DatasetError
-from sam_plugins.model.evaluation.bootstrap import paired_bootstrap
-from sam_plugins.model.evaluation.loaded import AutomaticSegmenter, LoadedModel
-from sam_plugins.model.evaluation.measure import measure
-from sam_plugins.model.inference.loading import Model, load_model, network_of
+from sam_plugins.model.engine.held_out import Round, compare_rounds, measure_round
+from sam_plugins.model.inference.loading import load_model, network_of
 from sam_plugins.model.io.atomic import require_writable
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
@@ -32,17 +27,15 @@ from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.losses import LossWeights
-from sam_plugins.model.training.pictures import TrainingPicture, picture_of
+from sam_plugins.model.training.pictures import picture_of
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.loading import load_checkpoint
+from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
 from sam_plugins.model.weights.passport import DataSource, Passport
 from sam_plugins.model.weights.store import Comparison
 
 Method = Literal["full", "decoder"]
-
-METRIC = "mean of one-click IoU, box IoU and mSA"
 
 
 @dataclass(frozen=True)
@@ -89,30 +82,6 @@ class FineTuningOptions:
 
 
 @dataclass(frozen=True)
-class Round:
-    """What was measured on the held-out pictures after some steps.
-
-    Attributes
-    ----------
-    step : int
-        0 is the parent.
-    pictures : mapping of str to float
-        By picture, the mean of its figures; see :data:`METRIC`.
-    figures : mapping of str to float
-        Means over the pictures of each figure.
-    """
-
-    step: int
-    pictures: Mapping[str, float]
-    figures: Mapping[str, float]
-
-    @property
-    def value(self) -> float:
-        """Mean over the pictures."""
-        return float(np.mean(list(self.pictures.values())))
-
-
-@dataclass(frozen=True)
 class FineTuned:
     """What fine-tuning came to.
 
@@ -125,15 +94,16 @@ class FineTuned:
     best : Round
     comparison : Comparison
         Of the best round with the parent.
-    is_complete : bool
-        False where somebody interrupted it after a round that was better.
+    stopped_by : BaseException or None
+        What ended it early, after a round that was better: Ctrl-C, or an order of the system. Who
+        called decides whether to raise it again.
     """
 
     path: Path
     rounds: tuple[Round, ...]
     best: Round
     comparison: Comparison
-    is_complete: bool = True
+    stopped_by: BaseException | None = None
 
     @property
     def is_better(self) -> bool:
@@ -142,11 +112,11 @@ class FineTuned:
 
 
 class TrainingProgress(NamedTuple):
-    """How far fine-tuning is: ``figures`` are there after each round."""
+    """How far fine-tuning is: a loss after each step, ``figures`` after each round."""
 
     step: int
     steps: int
-    loss: float
+    loss: float | None = None
     figures: Mapping[str, float] | None = None
 
 
@@ -197,58 +167,101 @@ def fine_tune(
     require_writable(path)
     _require_apart(train_files, held_out_files)
     checkpoint = load_checkpoint(parent)
-    network = network_of(checkpoint).to(device)
-    pictures = [picture_of(file.read(), checkpoint.config.preprocessing) for file in train_files]
-    if not any(picture.labels.any() for picture in pictures):
-        raise DatasetError("no training picture has a labelled object: label some first")
-    config = TrainingConfig(
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        dense_steps=0,
-        warmup_steps=min(20, options.steps // 10),
-        losses=LossWeights(background_areas=1.5),
-        seed=options.seed,
-    )
-    _choose_what_learns(network, options.method)
-    state = TrainingState.fresh(network, config)
-    batches = BatchMaker(pictures, _batch_options(checkpoint.config), options.seed)
+    learner = _Learner.of(checkpoint, train_files, options, device)
     passport = Passport(
         name=name,
         config=checkpoint.config,
         licence=checkpoint.passport.licence if checkpoint.passport else "",
-        description=f"{checkpoint.name}, fine-tuned on {len(pictures)} pictures.",
-        training_data=(_source(train_files, pictures),),
+        description=f"{checkpoint.name}, fine-tuned on {len(train_files)} pictures.",
+        training_data=(_source(train_files, learner.objects),),
         parent=checkpoint.model_id,
         extra={"fine_tuning": asdict(options)},
     )
-    measure_file = functools.partial(_measure, held_out_files, options)
-    rounds = [measure_file(load_model(parent, device=device), 0)]
-    best = rounds[0]
-    save_model_file(path, state.average, passport)
+    measured = functools.partial(
+        measure_round, files=held_out_files, max_objects=options.max_objects, seed=options.seed
+    )
+    rounds = [measured(load_model(parent, device=device), 0)]
+    best, stopped_by = rounds[0], None
+    learner.save(path, passport)
     candidate = path.with_name(f".{path.stem}-candidate.safetensors")
-    is_complete = True
     try:
         for number in range(1, options.rounds + 1):
-            stop_at = options.steps * number // options.rounds
-            _train_until(stop_at, state, batches, config, on_progress)
+            learner.train_until(options.steps * number // options.rounds, on_progress)
             # What is measured is the file, with the rounding of its weights.
-            save_model_file(candidate, state.average, passport)
-            after = measure_file(load_model(candidate, device=device), state.step)
+            learner.save(candidate, passport)
+            after = measured(load_model(candidate, device=device), learner.step)
             rounds.append(after)
             if on_progress is not None:
-                on_progress(TrainingProgress(state.step, options.steps, math.nan, after.figures))
+                on_progress(TrainingProgress(learner.step, options.steps, figures=after.figures))
             if after.value > best.value:
+                learner.save(path, replace(passport, metrics={"held out": dict(after.figures)}))
                 best = after
-                metrics = {"held out": dict(best.figures)}
-                save_model_file(path, state.average, replace(passport, metrics=metrics))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
         if best.step == 0:
             raise
-        is_complete = False
+        stopped_by = error
     finally:
         candidate.unlink(missing_ok=True)
-    comparison = _compare(rounds[0], best, checkpoint.model_id, options.rounds)
-    return FineTuned(path, tuple(rounds), best, comparison, is_complete)
+    comparison = compare_rounds(
+        rounds[0], best, checkpoint.model_id, chosen_of=max(1, len(rounds) - 1)
+    )
+    return FineTuned(path, tuple(rounds), best, comparison, stopped_by)
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """A network in training, and what it learns from."""
+
+    state: TrainingState
+    batches: BatchMaker
+    config: TrainingConfig
+    objects: int
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: LoadedCheckpoint,
+        files: Sequence[LabelledFile],
+        options: FineTuningOptions,
+        device: torch.device | str,
+    ) -> _Learner:
+        """Read the pictures and prepare a copy of the parent."""
+        pictures = [picture_of(file.read(), checkpoint.config.preprocessing) for file in files]
+        objects = sum(len(picture.boxes_xyxy) for picture in pictures)
+        if not objects:
+            raise DatasetError("no training picture has a labelled object: label some first")
+        config = TrainingConfig(
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            dense_steps=0,
+            warmup_steps=min(20, options.steps // 10),
+            losses=LossWeights(background_areas=1.5),
+            seed=options.seed,
+        )
+        network = network_of(checkpoint).to(device)
+        _choose_what_learns(network, options.method)
+        batches = BatchMaker(pictures, _batch_options(checkpoint.config), options.seed)
+        return cls(TrainingState.fresh(network, config), batches, config, objects)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.state.step
+
+    def save(self, path: Path, passport: Passport) -> None:
+        """Write the average of the weights."""
+        save_model_file(path, self.state.average, passport)
+
+    def train_until(
+        self, stop_at: int, on_progress: Callable[[TrainingProgress], None] | None
+    ) -> None:
+        """Train some steps more."""
+
+        def report(step: int, values: Mapping[str, float]) -> None:
+            if on_progress is not None:
+                on_progress(TrainingProgress(step, self.config.steps, values["loss"]))
+
+        train(self.state, self.batches, self.config, stop_at=stop_at, workers=0, report=report)
 
 
 def _require_apart(train: Sequence[LabelledFile], held_out: Sequence[LabelledFile]) -> None:
@@ -289,85 +302,7 @@ def _batch_options(config: SamConfig) -> BatchOptions:
     return BatchOptions(crop_sizes=sizes, synthetic_share=0.0, set_shares={}, power=1.0)
 
 
-def _train_until(
-    stop_at: int,
-    state: TrainingState,
-    batches: BatchMaker,
-    config: TrainingConfig,
-    on_progress: Callable[[TrainingProgress], None] | None,
-) -> None:
-    """Train some steps more."""
-
-    def report(step: int, values: Mapping[str, float]) -> None:
-        if on_progress is not None:
-            on_progress(TrainingProgress(step, config.steps, values["loss"]))
-
-    train(state, batches, config, stop_at=stop_at, workers=0, report=report)
-
-
-def _measure(
-    files: Sequence[LabelledFile], options: FineTuningOptions, model: Model, step: int
-) -> Round:
-    """Ask for the objects of the held-out pictures, and segment them as a whole."""
-    report = measure(
-        model.model_id,
-        files,
-        model=LoadedModel(model),
-        segmenter=AutomaticSegmenter(model) if model.has_instance_decoder else None,
-        with_floor=False,
-        max_objects=options.max_objects,
-        seed=options.seed,
-    )
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for score in report.object_scores:
-        own = values[f"{score.set_name}/{score.image_id}"]
-        own["one click"].append(score.point_confident_iou)
-        own["box"].append(score.box_iou)
-    for picture in report.picture_scores:
-        if not math.isnan(picture.msa):
-            values[f"{picture.set_name}/{picture.image_id}"]["mSA"].append(picture.msa)
-    if not report.object_scores:
-        raise DatasetError("no held-out picture has a labelled object: label some first")
-    means = {
-        name: {figure: float(np.mean(numbers)) for figure, numbers in own.items()}
-        for name, own in values.items()
-    }
-    figures = sorted({figure for own in means.values() for figure in own})
-    return Round(
-        step=step,
-        pictures={name: float(np.mean(list(own.values()))) for name, own in means.items()},
-        figures={
-            figure: float(np.mean([own[figure] for own in means.values() if figure in own]))
-            for figure in figures
-        },
-    )
-
-
-def _compare(parent: Round, best: Round, parent_id: str, rounds: int) -> Comparison:
-    """Compare two rounds picture by picture.
-
-    The best of several rounds is better by chance more easily than one: the interval is as much
-    wider (Bonferroni).
-    """
-    names = sorted(parent.pictures)
-    interval = paired_bootstrap(
-        [best.pictures[name] for name in names],
-        [parent.pictures[name] for name in names],
-        level=1 - 0.05 / rounds,
-        resamples=20_000,
-    )
-    return Comparison(
-        parent=parent_id,
-        metric=METRIC,
-        value=best.value,
-        parent_value=parent.value,
-        low=None if math.isnan(interval.low) else interval.low,
-        high=None if math.isnan(interval.high) else interval.high,
-        pictures=len(names),
-    )
-
-
-def _source(files: Sequence[LabelledFile], pictures: Sequence[TrainingPicture]) -> DataSource:
+def _source(files: Sequence[LabelledFile], objects: int) -> DataSource:
     """Describe the pictures that were learned from."""
     digest = hashlib.sha256()
     for file in files:
@@ -379,5 +314,5 @@ def _source(files: Sequence[LabelledFile], pictures: Sequence[TrainingPicture]) 
         name=", ".join(sorted({file.set_name for file in files})),
         sha256=digest.hexdigest(),
         pictures=len(files),
-        objects=sum(len(picture.boxes_xyxy) for picture in pictures),
+        objects=objects,
     )

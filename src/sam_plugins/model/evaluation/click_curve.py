@@ -29,6 +29,7 @@ from sam_plugins.model.evaluation.single_point import (
     LowResMasks,
     PromptableModel,
     SizedEmbedding,
+    check_max_objects,
     chosen_objects,
 )
 from sam_plugins.model.inference.full_size import SizeChain
@@ -196,8 +197,7 @@ def evaluate_clicks(
     ValueError
         If ``max_objects`` is below 1.
     """
-    if max_objects is not None and max_objects < 1:
-        raise ValueError(f"max_objects must be 1 or more, or None for all, got {max_objects}")
+    check_max_objects(max_objects)
     for image in images:
         objects = chosen_objects(image, max_objects, seed)
         if not objects:

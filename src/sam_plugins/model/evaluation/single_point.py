@@ -168,8 +168,7 @@ def evaluate_prompts(
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
-    if max_objects is not None and max_objects < 1:
-        raise ValueError(f"max_objects must be 1 or more, or None for all, got {max_objects}")
+    check_max_objects(max_objects)
     for image in images:
         objects = chosen_objects(image, max_objects, seed)
         if not objects:
@@ -193,6 +192,12 @@ def _score_picture(
         chunk = objects[start : start + chunk_size]
         scores.extend(_score_chunk(model, embedding, image, chunk, mask_threshold))
     return scores
+
+
+def check_max_objects(max_objects: int | None) -> None:
+    """Refuse a number of objects that is none."""
+    if max_objects is not None and max_objects < 1:
+        raise ValueError(f"max_objects must be 1 or more, or None for all, got {max_objects}")
 
 
 def chosen_objects(image: LabelledImage, max_objects: int | None, seed: int) -> list[TrueObject]:

@@ -24,28 +24,26 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import filelock
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from sam_plugins.errors import CacheError, OutputError
+from sam_plugins.model.inference.packed_embedding import FORMAT, PackedEmbedding
 from sam_plugins.model.inference.types import ImageEmbedding
-from sam_plugins.model.io.atomic import TEMPORARY_SUFFIX, atomic_path
+from sam_plugins.model.io.atomic import atomic_path
+from sam_plugins.model.io.temporary import TEMPORARY_SUFFIX
 from sam_plugins.model.networks.config import Preprocessing
-from sam_plugins.model.networks.features import ImageFeatures
 
 _LOG = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BYTES = 512 * 2**20
 DEFAULT_DISK_BYTES = 4 * 2**30
 
-_FORMAT = "sam-plugins-embedding-2"
 _SUFFIX = ".embedding"  # safetensors behind a digest
 _LOCK_NAME = ".eviction.lock"
 _LOCK_SECONDS = 5.0  # others hold it for as long as it takes to remove a few files
@@ -62,7 +60,6 @@ _LASTING_ERRORS = (
     errno.ENAMETOOLONG,
     errno.EFBIG,
 )
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class _NoRoomError(Exception):
@@ -91,7 +88,7 @@ def embedding_key(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing, mode
         40 hexadecimal digits of a BLAKE2b digest.
     """
     header = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "shape": list(rgb.shape),
         "dtype": rgb.dtype.str,
         "preprocessing": asdict(preprocessing),
@@ -144,7 +141,7 @@ class EmbeddingCache:
         self.directory = None if directory is None else Path(directory)
         self.max_memory_bytes = max_memory_bytes
         self.max_disk_bytes = max_disk_bytes
-        self._memory: OrderedDict[str, _Packed] = OrderedDict()
+        self._memory: OrderedDict[str, PackedEmbedding] = OrderedDict()
         self._memory_bytes = 0
         self._flights: dict[str, _Flight] = {}
         self._lock = threading.Lock()
@@ -239,7 +236,7 @@ class EmbeddingCache:
             packed = self._find(key)
             if packed is None:
                 embedding = compute()
-                packed = _Packed.of(embedding)
+                packed = PackedEmbedding.of(embedding)
                 if packed is None:
                     return embedding
                 self._keep_in_memory(key, packed)
@@ -251,7 +248,7 @@ class EmbeddingCache:
                 del self._flights[key]
             flight.landed.set()
 
-    def _find(self, key: str) -> _Packed | None:
+    def _find(self, key: str) -> PackedEmbedding | None:
         """Return a kept embedding from memory or disk."""
         with self._lock:
             packed = self._memory.get(key)
@@ -263,7 +260,7 @@ class EmbeddingCache:
             self._keep_in_memory(key, packed)
         return packed
 
-    def _keep_in_memory(self, key: str, packed: _Packed) -> None:
+    def _keep_in_memory(self, key: str, packed: PackedEmbedding) -> None:
         """Keep an embedding in memory, dropping the least recently used ones."""
         if packed.nbytes > self.max_memory_bytes:
             return
@@ -279,7 +276,7 @@ class EmbeddingCache:
         """Return the file of a key."""
         return None if self.directory is None else self.directory / f"{key}{_SUFFIX}"
 
-    def _read(self, key: str) -> _Packed | None:
+    def _read(self, key: str) -> PackedEmbedding | None:
         """Return an embedding from disk; a damaged file is removed."""
         path = self._path(key)
         if path is None:
@@ -288,7 +285,7 @@ class EmbeddingCache:
             content = path.read_bytes()
         except OSError:
             return None
-        packed = _Packed.from_bytes(content)
+        packed = PackedEmbedding.from_bytes(content)
         with contextlib.suppress(OSError):
             if packed is None:
                 path.unlink()
@@ -296,7 +293,7 @@ class EmbeddingCache:
                 os.utime(path)  # the time of last use
         return packed
 
-    def _keep_on_disk(self, key: str, packed: _Packed) -> None:
+    def _keep_on_disk(self, key: str, packed: PackedEmbedding) -> None:
         """Write an embedding to disk; where that is of no use, warn once and stop trying."""
         path = self._path(key)
         if path is None or not self._is_disk_writable:
@@ -387,88 +384,7 @@ class _Flight:
 
     def __init__(self) -> None:
         self.landed = threading.Event()
-        self.packed: _Packed | None = None
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """An embedding whose tensors are float16 on the CPU."""
-
-    embedding: ImageEmbedding
-    dtype: str
-
-    @classmethod
-    def of(cls, embedding: ImageEmbedding) -> _Packed | None:
-        """Round an embedding; None where float16 cannot hold it."""
-        dtype = str(embedding.features.dtype).removeprefix("torch.")
-        tensors = embedding.image_features.named_tensors().values()
-        if dtype not in _DTYPES or any(t.dtype != embedding.features.dtype for t in tensors):
-            return None
-        halves = embedding.image_features.map(
-            lambda t: t.detach().to("cpu", torch.float16, copy=True).contiguous()
-        )
-        if not all(bool(torch.isfinite(half).all()) for half in halves.named_tensors().values()):
-            return None
-        return cls(embedding.with_features(halves), dtype)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        return self.embedding.nbytes
-
-    def unpack(self, device: torch.device | str) -> ImageEmbedding:
-        """Return an embedding of the original type with tensors of its own."""
-        dtype = _DTYPES[self.dtype]
-        return self.embedding.with_features(
-            self.embedding.image_features.map(lambda tensor: tensor.to(device, dtype, copy=True))
-        )
-
-    def to_bytes(self) -> bytes:
-        """Return the content of a file."""
-        embedding = self.embedding
-        tensors = embedding.image_features.named_tensors()
-        values = {
-            "format": _FORMAT,
-            "dtype": self.dtype,
-            "model_id": embedding.model_id,
-            "original_size_hw": list(embedding.original_size_hw),
-            "input_size_hw": list(embedding.input_size_hw),
-            "padded_size_hw": list(embedding.padded_size_hw),
-        }
-        body = safetensors.torch.save(tensors, {"embedding": json.dumps(values)})
-        return hashlib.blake2b(body, digest_size=32).digest() + body
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> _Packed | None:
-        """Return the embedding of a file, None where it is damaged or of another version."""
-        digest, body = content[:32], content[32:]
-        if hashlib.blake2b(body, digest_size=32).digest() != digest:
-            return None
-        try:
-            length = int.from_bytes(body[:8], "little")
-            header = json.loads(body[8 : 8 + length])
-            values = json.loads(header["__metadata__"]["embedding"])
-            tensors = safetensors.torch.load(body)
-            if values["format"] != _FORMAT or values["dtype"] not in _DTYPES:
-                return None
-            features = ImageFeatures.from_named_tensors(tensors)
-            embedding = ImageEmbedding(
-                features=features.embedding,
-                skips=features.skips,
-                original_size_hw=_pair(values["original_size_hw"]),
-                input_size_hw=_pair(values["input_size_hw"]),
-                padded_size_hw=_pair(values["padded_size_hw"]),
-                model_id=str(values["model_id"]),
-            )
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            return None
-        return cls(embedding, values["dtype"])
-
-
-def _pair(values: list[int]) -> tuple[int, int]:
-    """Return a size from JSON."""
-    height, width = values
-    return int(height), int(width)
+        self.packed: PackedEmbedding | None = None
 
 
 def _check_key(key: str) -> None:

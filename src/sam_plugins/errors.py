@@ -19,6 +19,8 @@ message says what was expected, what was found and what to do::
     │   └── CheckpointError
     │       ├── UnsafeCheckpointError    reading the file would run code
     │       └── ForeignCheckpointError   no architecture that we know
+    ├── ProjectError                 the folder is no project of the data engine, or lacks something
+    │   └── ProjectBusyError             another job is at work on the project
     ├── CacheError                   the embedding cache cannot be written or read
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
@@ -108,6 +110,14 @@ class UnsafeCheckpointError(CheckpointError):
 
 class ForeignCheckpointError(CheckpointError):
     """A file of weights belongs to no architecture that we know."""
+
+
+class ProjectError(SamPluginsError):
+    """A project of the data engine cannot be used, or lacks what was asked for."""
+
+
+class ProjectBusyError(ProjectError):
+    """Another job is at work on a project."""
 
 
 class CacheError(SamPluginsError):

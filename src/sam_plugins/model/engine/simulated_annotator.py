@@ -54,7 +54,7 @@ class AnnotatorOptions:
 
     accept_iou: float = 0.85
     match_iou: float = 0.5
-    max_clicks: int = 10
+    max_clicks: int = 6
     drawing_clicks: int = 10
     first: Literal["point", "box"] = "point"
 

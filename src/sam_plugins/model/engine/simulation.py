@@ -1,4 +1,4 @@
-"""The loop of labelling and learning, played with ground truth: does people's work become less?
+"""The loop of labelling and learning, played with ground truth, and what it costs people.
 
 Pictures with known objects are a pool that nobody labelled. In every round some of them are
 labelled by a simulated person (:mod:`~.simulated_annotator`) with the model's proposals, the model
@@ -196,7 +196,7 @@ def simulate(
     folder: Path,
     options: SimulationOptions | None = None,
     *,
-    report: Report = lambda text: None,
+    report: Report | None = None,
 ) -> Simulation:
     """Play the loop.
 
@@ -225,7 +225,7 @@ def simulate(
             f"pool, got {len(pictures.pool)}; play fewer, or take more pictures"
         )
     make_folder(folder)
-    loop = _Loop(pictures, chosen, folder, report)
+    loop = _Loop(pictures, chosen, folder, report or (lambda _: None))
     model = load_model(start_from, device="cpu")
     passport = model.passport
     start = {

@@ -22,6 +22,7 @@ message says what was expected, what was found and what to do::
     ├── LabelStoreError              the label store lacks what it should hold, or cannot be used
     ├── ProjectError                 the folder is no project of the data engine, or lacks something
     │   └── ProjectBusyError             another job is at work on the project
+    ├── MissingExtraError            a library is not installed that an extra brings
     ├── CacheError                   the embedding cache cannot be written or read
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
@@ -123,6 +124,10 @@ class ProjectError(SamPluginsError):
 
 class ProjectBusyError(ProjectError):
     """Another job is at work on a project."""
+
+
+class MissingExtraError(SamPluginsError, ImportError):
+    """A library is not installed that one of the extras of this package brings."""
 
 
 class CacheError(SamPluginsError):

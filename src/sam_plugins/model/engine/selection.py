@@ -18,7 +18,6 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from sam_plugins.model.inference.automatic import instance_maps
-from sam_plugins.model.inference.candidates import valid_cells_hw
 from sam_plugins.model.inference.coordinates import points_to_original
 from sam_plugins.model.inference.grid import grid_points
 from sam_plugins.model.inference.loading import Model
@@ -198,10 +197,15 @@ def pooled_embedding(embedding: ImageEmbedding) -> FloatArray:
 
     The padding is left out. Two pictures are as far apart as the angle between their vectors says.
     """
-    rows, columns = valid_cells_hw(embedding)
-    low_hw, high_hw = embedding.low_res_hw, embedding.features.shape[-2:]
-    rows = max(1, round(rows * high_hw[0] / low_hw[0]))
-    columns = max(1, round(columns * high_hw[1] / low_hw[1]))
+    rows, columns = (
+        -(-side * cells // padded)
+        for side, cells, padded in zip(
+            embedding.input_size_hw,
+            embedding.features.shape[-2:],
+            embedding.padded_size_hw,
+            strict=True,
+        )
+    )
     mean = embedding.features[0, :, :rows, :columns].float().mean(dim=(1, 2)).cpu().numpy()
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
 

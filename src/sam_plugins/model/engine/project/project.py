@@ -244,6 +244,17 @@ class Project:
             "or name one by its id, its path or the name of its file"
         )
 
+    def divide(self) -> dict[str, int]:
+        """Give every picture its split; return how many have which.
+
+        Pictures of one group alone are learned from until there is another group.
+        """
+        records = self.labels.images()
+        if len({one.group for one in records}) > 1:
+            self.labels.assign_splits(self.settings.held_out_share, self.settings.seed)
+        records = self.labels.images()
+        return {str(split): sum(one.split == split for one in records) for split in Split}
+
     def is_touched(self, record: ImageRecord) -> bool:
         """Return whether a person labelled a picture, or said that nothing is there."""
         return record.is_complete or bool(self.labels.objects(record.image_id, reviews=TRUSTED))

@@ -35,6 +35,7 @@ CREATE TABLE images (
     added_at TEXT NOT NULL
 );
 CREATE INDEX images_by_group ON images (group_name);
+CREATE INDEX images_by_sha256 ON images (sha256);
 CREATE TABLE objects (
     object_id TEXT PRIMARY KEY,
     image_id TEXT NOT NULL REFERENCES images (image_id),

@@ -72,6 +72,12 @@ def object_of(connection: sqlite3.Connection, object_id: str) -> LabelledObject 
     return found[0] if found else None
 
 
+def has_object(connection: sqlite3.Connection, object_id: str) -> bool:
+    """Return whether an object of that id is there."""
+    found = connection.execute("SELECT 1 FROM objects WHERE object_id = ?", (object_id,))
+    return found.fetchone() is not None
+
+
 def reviews_of(connection: sqlite3.Connection, object_id: str) -> list[Review]:
     """Return the history of an object."""
     found = connection.execute(

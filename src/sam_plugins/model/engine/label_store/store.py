@@ -168,11 +168,10 @@ class LabelStore:
         LabelStoreError
             If the store cannot be written.
         """
-        known = {(one.sha256, one.plane): one for one in self.images()}
         found: list[tuple[ImageSource, Content | ImageRecord]] = []
         for source in sources:  # reading takes long: nobody waits for it
             one = _as_source(source)
-            record = known.get((file_sha256(one.path), one.plane))
+            record = self._known(file_sha256(one.path), one.plane)
             found.append((one, record or read_content(one.path, one.plane)))
         choose = group_of or by_name
         with self._database.writing() as connection:
@@ -349,10 +348,21 @@ class LabelStore:
 
     # ------------------------------------------------------------------------------- objects
 
-    def put_objects(self, objects: Iterable[LabelledObject]) -> None:
-        """Store objects, all of them or, on an error, none; one of a known id is replaced.
+    def put_objects(self, objects: Iterable[LabelledObject], *, replace_known: bool = True) -> int:
+        """Store objects, all of them or, on an error, none.
 
         Each goes into the history of reviews, with its author, time and seconds.
+
+        Parameters
+        ----------
+        objects : iterable of LabelledObject
+        replace_known : bool
+            Whether an object takes the place of the one with its id; otherwise that one stays.
+
+        Returns
+        -------
+        int
+            How many were stored.
 
         Raises
         ------
@@ -362,6 +372,7 @@ class LabelStore:
             If a mask is not of its picture's size.
         """
         checked = [replace(one, rle=compress(one.rle)) for one in objects]
+        stored = 0
         with self._database.writing() as connection:
             sizes: dict[str, tuple[int, int]] = {}
             for one in checked:
@@ -372,7 +383,10 @@ class LabelStore:
                         f"a mask must be of its picture's size {sizes[one.image_id]} (height, "
                         f"width), got {tuple(one.rle['size'])} for {one.image_id}"
                     )
-                rows.put_object(connection, one)
+                if replace_known or not rows.has_object(connection, one.object_id):
+                    rows.put_object(connection, one)
+                    stored += 1
+        return stored
 
     def objects(
         self,
@@ -407,6 +421,12 @@ class LabelStore:
             for one in found
             if (wanted is None or one.review in wanted) and (crowds or not one.is_crowd)
         ]
+
+    def has_object(self, object_id: str, image_id: str) -> bool:
+        """Return whether a picture has an object of that id."""
+        with self._database.reading() as connection:
+            found = rows.object_of(connection, object_id)
+        return found is not None and found.image_id == image_id
 
     def object(self, object_id: str) -> LabelledObject:
         """Return one object.
@@ -535,6 +555,14 @@ class LabelStore:
         return files
 
     # ------------------------------------------------------------------------------- private
+
+    def _known(self, sha256: str, plane: int | None) -> ImageRecord | None:
+        """Return the picture in a file, if it was added before."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                f"{rows.SELECT_IMAGES} WHERE sha256 = ? AND plane IS ?", (sha256, plane)
+            ).fetchone()
+        return None if row is None else rows.image_of(row, self.folder)
 
     def _trusted(self, image_id: str) -> list[LabelledObject]:
         """Return what people stand by, crowds among it."""

@@ -314,7 +314,7 @@ def test_from_labels_to_a_model_in_use(
     monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
     assert "training needs labelled pictures to learn from and" in project("train", code=1)
     label_all(project, tmp_path, pictures)
-    quick = ["--steps", "60", "--rounds", "2", "--learning-rate", "0.005", "--note", "first"]
+    quick = ["--steps", "30", "--rounds", "1", "--learning-rate", "0.01", "--note", "first"]
     trained = project("train", *quick)
     assert (trained["round"], trained["version"]) == (1, "cells@1")
     assert (trained["pictures"], trained["held_out"], trained["objects"]) == (6, 2, 18)
@@ -482,7 +482,7 @@ def test_labels_that_exist_come_in(run: Run, parent: Path, pictures: Path, tmp_p
     ("arguments", "message"),
     [
         (["next", "P", "--count", "0"], "--count and --max-pool must be 1 or more"),
-        (["next", "P", "--weights", "1,2"], "--weights must be three numbers such as 1,1,0.5: not enough values"),
+        (["next", "P", "--weights", "1,2"], "must be three numbers such as 1,1,0.5: not enough"),
         (["next", "P", "--weights", "0,0,0"], "weights must be 0 or more and one of them above"),
         (["next", "P", "--min-score", "2"], "--min-score must lie between 0 and 1, got 2"),
         (["label", "P", "a"], "give --labels, --prompts, --accept-all, --complete"),

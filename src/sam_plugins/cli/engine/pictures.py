@@ -351,7 +351,7 @@ def run_export(args: argparse.Namespace) -> int:
 def _exporter(name: str) -> Callable[[LabelStore, str, ExportOptions], int]:
     """Return what writes a format."""
     from sam_plugins.model.engine.label_store.coco import export_coco
-    from sam_plugins.model.engine.label_store.label_studio import export_label_studio
+    from sam_plugins.model.engine.label_store.label_studio_export import export_label_studio
     from sam_plugins.model.engine.label_store.labelled_sets import export_folder_pair
     from sam_plugins.model.engine.label_store.sa1b import export_sa1b
 

@@ -261,7 +261,8 @@ def choose_next(
     chosen_weights = weights or GainWeights()
     left, seen = sorted(candidates, key=lambda one: one.image_id), list(known)
     shares = np.array(
-        [chosen_weights.disagreement, chosen_weights.expected_error, chosen_weights.novelty]
+        [chosen_weights.disagreement, chosen_weights.expected_error, chosen_weights.novelty],
+        np.float64,
     )
     shares /= shares.sum()
     chosen: list[Gain] = []

@@ -130,8 +130,15 @@ class Work(NamedTuple):
     @classmethod
     def of(cls, done: AnnotatedPicture) -> Work:
         """Count what was done."""
-        counts = [done.count(outcome) for outcome in Outcome]
-        return cls(len(done.objects), done.clicks, *counts, done.deleted)
+        return cls(
+            objects=len(done.objects),
+            clicks=done.clicks,
+            untouched=done.count(Outcome.UNTOUCHED),
+            corrected=done.count(Outcome.CORRECTED),
+            added=done.count(Outcome.ADDED),
+            drawn=done.count(Outcome.DRAWN),
+            deleted=done.deleted,
+        )
 
 
 def total(works: Sequence[Work]) -> Work:

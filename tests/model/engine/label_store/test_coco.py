@@ -64,7 +64,12 @@ def test_polygons_and_both_kinds_of_rle_are_read(store: LabelStore, tmp_path: Pa
         tmp_path,
         {"segmentation": [[2, 1, 7, 1, 7, 6, 2, 6], [10, 10, 12, 10, 12, 12, 10, 12]]},
         {"segmentation": encode_mask(square(3, 3), compressed=False), "iscrowd": 1},
-        {"segmentation": encode_mask(square(9, 9)), "score": 0.5, "category_id": 99},
+        {
+            "segmentation": encode_mask(square(9, 9)),
+            "score": 0.5,
+            "category_id": 99,
+            "sam_plugins": {"said_by_a_later_version": 1, "author": "ada"},
+        },
     )
     report = import_coco(store, path)
     assert (report.added, report.skipped) == (3, ())
@@ -73,6 +78,7 @@ def test_polygons_and_both_kinds_of_rle_are_read(store: LabelStore, tmp_path: Pa
     np.testing.assert_array_equal(crowd.mask(), square(3, 3))
     assert (polygon.is_crowd, crowd.is_crowd) == (False, True)
     assert (polygon.class_name, scored.class_name, scored.score) == ("cell", "99", 0.5)
+    assert scored.author == "ada"
     assert (polygon.stage, polygon.review) == (Stage.IMPORTED, ReviewState.ACCEPTED)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.model.engine.label_store.helpers import write_picture
 
@@ -113,6 +113,7 @@ sizes = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.integers
 
 
 @given(sizes, st.floats(0.05, 0.95), st.integers(0, 3), st.data())
+@settings(max_examples=40)
 def test_draws_are_complete_close_and_final(
     sizes: dict[str, int], share: float, seed: int, data: st.DataObject
 ) -> None:

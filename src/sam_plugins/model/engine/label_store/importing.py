@@ -20,7 +20,6 @@ from sam_plugins.model.engine.label_store.types import (
     ReviewState,
     Split,
 )
-from sam_plugins.model.io.rle import compress
 
 _SHOWN = 5
 
@@ -196,9 +195,9 @@ def take_in(
 def object_id_of(image_id: str, rle: Mapping[str, Any], class_name: str) -> str:
     """Return the id of an imported object, which follows from what it is.
 
-    The same file imported twice gives the same objects.
+    The same file imported twice gives the same objects. ``rle`` is compressed.
     """
-    told = json.dumps([image_id, compress(rle)["counts"], class_name])
+    told = json.dumps([image_id, rle["counts"], class_name])
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

@@ -151,9 +151,11 @@ def _prediction(
     objects: Sequence[LabelledObject], model_id: str, record: ImageRecord, names: LabelStudioNames
 ) -> dict[str, Any]:
     """Return what one model proposes."""
-    scores = [one.score for one in objects if one.score is not None]
-    return {
+    prediction: dict[str, Any] = {
         "model_version": model_id,
-        "score": float(np.mean(scores)) if scores else None,
         "result": [region_of(one, record, names) for one in objects],
     }
+    scores = [one.score for one in objects if one.score is not None]
+    if scores:
+        prediction["score"] = float(np.mean(scores))
+    return prediction

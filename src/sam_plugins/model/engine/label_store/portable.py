@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,13 @@ from sam_plugins.model.io.rle import compress
 
 KEY = "sam_plugins"
 """Under which it stands beside the words of the format."""
+
+
+_DESCRIBED = {one.name for one in dataclasses.fields(LabelledObject)} - {
+    "image_id",
+    "rle",
+    "class_name",
+}
 
 
 def describe_object(one: LabelledObject) -> dict[str, Any]:
@@ -72,7 +80,9 @@ def restored_object(
     ValueError
         If a value is impossible.
     """
-    known = dict(described or {})
+    rle = compress(rle)
+    # a later version may say more
+    known = {key: value for key, value in (described or {}).items() if key in _DESCRIBED}
     fields: dict[str, Any] = {
         "object_id": object_id_of(image_id, rle, class_name),
         "author": options.author,
@@ -85,7 +95,7 @@ def restored_object(
         fields["prompts"] = tuple(_prompt(one) for one in known["prompts"])
     if "created_at" in known:
         fields["created_at"] = datetime.fromisoformat(known["created_at"])
-    return LabelledObject(image_id, compress(rle), class_name=class_name, **fields)
+    return LabelledObject(image_id, rle, class_name=class_name, **fields)
 
 
 def _described(prompt: PromptEvent) -> dict[str, Any]:

@@ -307,7 +307,9 @@ class ProjectState:
         with self._connected() as connection:
             connection.row_factory = sqlite3.Row
             rows = connection.execute("SELECT * FROM rounds ORDER BY number").fetchall()
-        return [TrainingRound(**{**dict(row), "details": json.loads(row["details"])}) for row in rows]
+        return [
+            TrainingRound(**{**dict(row), "details": json.loads(row["details"])}) for row in rows
+        ]
 
     @contextlib.contextmanager
     def _connected(self, *, is_new: bool = False) -> Iterator[sqlite3.Connection]:

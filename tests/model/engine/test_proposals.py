@@ -10,7 +10,7 @@ from tests.labelled_sets import SIZE_HW, discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 
 from sam_plugins.model.engine import proposals
-from sam_plugins.model.engine.proposals import propose
+from sam_plugins.model.engine.proposals import calibrated_min_score, propose
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.types import Segmentation
 
@@ -43,3 +43,23 @@ def test_confident_objects_are_proposed(
     assert len(propose(model, embedding, min_score=0)) == 3
     with pytest.raises(ValueError, match=r"min_score must lie in \[0, 1\], got 1.5"):
         propose(model, embedding, min_score=1.5)
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"),
+    [
+        ([(0.6, False)] * 19, 0.5),  # too few
+        ([(0.6, True)] * 30, 0.5),
+        ([(0.6, False)] * 30, 1.0),
+        ([(0.6, False)] * 15 + [(0.8, True)] * 10, 0.8),
+        ([(0.6, False)] * 5 + [(0.6, True)] * 10 + [(0.8, True)] * 10, 0.5),
+        ([(0.55, True)] * 9 + [(0.6, False)] * 12 + [(0.7, True), (0.9, True)], 0.7),
+        # What lies below was proposed under other rules.
+        ([(0.3, False)] * 40 + [(0.9, True)] * 20, 0.5),
+    ],
+)
+def test_what_people_judged_says_what_pays(
+    judged: list[tuple[float, bool]], expected: float
+) -> None:
+    assert calibrated_min_score(judged) == expected
+    assert calibrated_min_score(judged[::-1]) == expected

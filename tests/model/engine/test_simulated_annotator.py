@@ -124,6 +124,7 @@ def test_a_false_proposal_costs_a_click(labels: np.ndarray, model: Model) -> Non
     nothing = proposal(slice(0, 4), slice(18, 24), (20, 2))
     done = run(labels, [proposal(*SQUARE, (4, 4)), proposal(*BAR, (9, 12)), nothing])
     assert (done.deleted, done.clicks) == (1, 1)
+    assert done.judged == ((0.9, True), (0.9, True), (0.9, False))
     # Of a picture that is not labelled completely, nobody knows that it is false.
     assert run(labels, [nothing], complete=False).deleted == 0
     ignore = np.zeros(SIZE, bool)

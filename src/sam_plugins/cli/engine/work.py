@@ -40,7 +40,7 @@ def add_next(actions: Actions[argparse.ArgumentParser], shared: argparse.Argumen
         "--max-pool", type=int, default=200, metavar="N",
         help="look at N pictures at most, drawn at random (%(default)s)",
     )  # fmt: skip
-    _add_proposals(parser)
+    _add_proposals(parser, "that has paid so far, at least 0.5")
     parser.add_argument(
         "--propose", action="store_true",
         help="fill in what the model is sure of (the semi-automatic stage)",
@@ -103,7 +103,7 @@ def add_run_auto(
         help="points from the model's instance decoder, or of a grid on the picture and its crops "
         "(decoder, where the model has one)",
     )  # fmt: skip
-    _add_proposals(parser)
+    _add_proposals(parser, "0.5")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures this time")
     grid = parser.add_argument_group("of the grid")
     grid.add_argument("--points", type=int, default=32, metavar="N", help="a side (%(default)s)")
@@ -125,11 +125,11 @@ def add_run_auto(
     parser.set_defaults(run=lambda args: run_auto(args, parser))
 
 
-def _add_proposals(parser: argparse.ArgumentParser) -> None:
+def _add_proposals(parser: argparse.ArgumentParser, usual: str) -> None:
     """Add the option that says what is worth a look."""
     parser.add_argument(
         "--min-score", type=float, metavar="SCORE",
-        help="propose objects from this score on, 0 to 1 (0.5)",
+        help=f"propose objects from this score on, 0 to 1 ({usual})",
     )  # fmt: skip
 
 
@@ -140,7 +140,9 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     _check_score(args, parser)
     from sam_plugins.model.engine.project.choosing import choose_pictures
     from sam_plugins.model.engine.project.encoding import usual_cache
+    from sam_plugins.model.engine.project.learning import judged_proposals
     from sam_plugins.model.engine.project.project import Project
+    from sam_plugins.model.engine.proposals import calibrated_min_score
     from sam_plugins.model.engine.selection import GainWeights
     from sam_plugins.model.inference.loading import load_model
     from sam_plugins.model.io.atomic import make_folder, require_writable_folder
@@ -164,28 +166,29 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 max_pool=args.max_pool,
                 on_progress=progress,
             )
-        values = [_handed_out(project, model, one, args) for one in choices]
+        min_score = args.min_score
+        if min_score is None:
+            min_score = calibrated_min_score(judged_proposals(project))
+        values = [_handed_out(project, model, one, min_score, args) for one in choices]
     if args.json:
-        say_json({"model": model.model_id, "next": values})
+        say_json({"model": model.model_id, "min_score": min_score, "next": values})
         return 0
     say(table([_choice_row(one, value) for one, value in zip(choices, values, strict=True)]))
     return 0
 
 
 def _handed_out(
-    project: Project, model: Model, choice: Choice, args: argparse.Namespace
+    project: Project, model: Model, choice: Choice, min_score: float, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Propose objects in a picture and write it out, where that is wanted; describe it."""
     from dataclasses import asdict
 
     from sam_plugins.model.engine.project.automatic import put_proposals
     from sam_plugins.model.engine.project.encoding import usual_cache
-    from sam_plugins.model.engine.proposals import MIN_SCORE
 
     record = choice.record
     if args.propose:
-        score = MIN_SCORE if args.min_score is None else args.min_score
-        put_proposals(project, model, usual_cache(), record, min_score=score)
+        put_proposals(project, model, usual_cache(), record, min_score=min_score)
     objects = project.labels.objects(record.image_id)
     values = described_image(record, objects)
     values["gain"] = None if choice.gain is None else asdict(choice.gain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from sam_plugins.model.inference.types import ImageEmbedding
 
 MIN_SCORE = 0.5
 """Score from which an object is proposed; see :func:`propose`."""
+
+LEAST_JUDGED = 20
+"""Proposals that people must have judged before :func:`calibrated_min_score` learns from them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,3 +77,44 @@ def propose(
             mask = np.asarray(found.labels[window] == index + 1)
             proposals.append(Proposal(WindowMask(window, mask), float(found.scores[index]), (x, y)))
     return proposals
+
+
+def calibrated_min_score(
+    judged: Iterable[tuple[float, bool]], min_score: float = MIN_SCORE
+) -> float:
+    """Return from which score on proposals have paid, as far as people have judged some.
+
+    A real object that is proposed saves a person a click at least, a false one costs a click. The
+    score is chosen for which the clicks saved less the clicks spent are most; of equal ones the
+    lowest. It never falls below ``min_score``: what was not proposed was not judged.
+
+    Parameters
+    ----------
+    judged : iterable of (float, bool)
+        Score of each proposal that a person looked at, and whether it was an object, if need be
+        after a correction. Fewer than :data:`LEAST_JUDGED` change nothing.
+    min_score : float
+        From which they were proposed, 0 to 1.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 where no proposal has paid.
+
+    Examples
+    --------
+    >>> calibrated_min_score([(0.6, False)] * 15 + [(0.8, True)] * 10)
+    0.8
+    """
+    known = sorted(((score, real) for score, real in judged if score >= min_score), reverse=True)
+    if len(known) < LEAST_JUDGED:
+        return min_score
+    # Below the lowest judged score nothing is known: there, what was settled holds.
+    best, best_gain, gain = 1.0, 0, 0
+    for index, (score, real) in enumerate(known):
+        gain += 1 if real else -1
+        is_last = index + 1 == len(known)
+        is_whole = is_last or known[index + 1][0] < score
+        if is_whole and gain >= max(best_gain, 1):
+            best, best_gain = (min_score if is_last else score), gain
+    return best

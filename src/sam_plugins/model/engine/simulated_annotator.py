@@ -125,10 +125,13 @@ class AnnotatedPicture:
     objects : tuple of AnnotatedObject
     deleted : int
         False proposals.
+    judged : tuple of (float, bool)
+        Score of each proposal that was looked at, and whether it meant an object.
     """
 
     objects: tuple[AnnotatedObject, ...]
     deleted: int
+    judged: tuple[tuple[float, bool], ...] = ()
 
     @property
     def clicks(self) -> int:
@@ -163,7 +166,7 @@ def annotate(
     """
     person = _Person(LoadedModel(model), embedding, image, options or AnnotatorOptions())
     objects = list(true_objects(image.labels))
-    matches, deleted = person.match(objects, proposals)
+    matches, false = person.match(objects, proposals)
     with torch.inference_mode():
         done = tuple(
             person.add(one)
@@ -171,7 +174,9 @@ def annotate(
             else person.look(one, proposals[matches[one.object_id]])
             for one in objects
         )
-    return AnnotatedPicture(done, deleted)
+    judged = [(proposals[index].score, True) for index in matches.values()]
+    judged += [(proposals[index].score, False) for index in false]
+    return AnnotatedPicture(done, len(false), tuple(judged))
 
 
 @dataclass(frozen=True)
@@ -185,11 +190,11 @@ class _Person:
 
     def match(
         self, objects: Sequence[TrueObject], proposals: Sequence[Proposal]
-    ) -> tuple[dict[int, int], int]:
-        """Return which proposal means which object, and how many mean none."""
+    ) -> tuple[dict[int, int], list[int]]:
+        """Return which proposal means which object, and which mean none."""
         areas = {one.object_id: one.area for one in objects}
         matches: dict[int, int] = {}
-        false = 0
+        false: list[int] = []
         for index, proposal in enumerate(proposals):
             window, mask = proposal.window_mask
             inside = self.image.labels[window][mask]
@@ -202,7 +207,7 @@ class _Person:
             if best >= 0 and ious[best] > self.options.match_iou:
                 matches[int(ids[best])] = index  # above one half, no other proposal can have it
             elif self.image.complete and ignored <= area / 2:
-                false += 1
+                false.append(index)
         return matches, false
 
     def look(self, one: TrueObject, proposal: Proposal) -> AnnotatedObject:

@@ -14,7 +14,7 @@ pictures.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -32,7 +32,7 @@ from sam_plugins.model.engine.label_store import (
     ReviewState,
     Stage,
 )
-from sam_plugins.model.engine.proposals import MIN_SCORE, propose
+from sam_plugins.model.engine.proposals import MIN_SCORE, calibrated_min_score, propose
 from sam_plugins.model.engine.selection import (
     GainWeights,
     choose_next,
@@ -80,7 +80,8 @@ class SimulationOptions:
         Of each round.
     annotator : AnnotatorOptions
     min_score : float
-        From which objects are proposed.
+        From which objects are proposed at first; what the person judges raises it
+        (:func:`~.proposals.calibrated_min_score`), also where the model does not learn.
     weights : GainWeights
         Of the chosen order.
     strategies : tuple of Strategy
@@ -141,9 +142,10 @@ class Work(NamedTuple):
         )
 
 
-def total(works: Sequence[Work]) -> Work:
+def total(works: Iterable[Work]) -> Work:
     """Return the work on several pictures together."""
-    return Work(*(sum(numbers) for numbers in zip(*works, strict=True)))
+    every = list(works)
+    return Work(**{name: sum(getattr(one, name) for one in every) for name in Work._fields})
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ class SimulatedRound:
         Figures on the held-out pictures.
     model_id : str
         After this round.
+    min_score : float
+        From which objects are proposed after this round.
     seconds : float
     """
 
@@ -170,6 +174,7 @@ class SimulatedRound:
     test: dict[str, Work]
     held_out: dict[str, float]
     model_id: str
+    min_score: float
     seconds: float
 
 
@@ -241,7 +246,10 @@ def simulate(
         "trained_on": [one.name for one in passport.training_data] if passport else [],
     }
     begin = time.perf_counter()
-    first = SimulatedRound(0, {}, loop.test(model), {}, model.model_id, time.perf_counter() - begin)
+    test = loop.test(model, chosen.min_score)
+    seconds = time.perf_counter() - begin
+    first = SimulatedRound(0, {}, test, {}, model.model_id, chosen.min_score, seconds)
+    loop.tell("start", first)
     return Simulation(
         start=start,
         sets=pictures.sets,
@@ -262,42 +270,61 @@ class _Loop:
     folder: Path
     report: Report
 
-    def test(self, model: Model) -> dict[str, Work]:
+    def test(self, model: Model, min_score: float) -> dict[str, Work]:
         """Return what the test pictures would cost with a model."""
-        return {file.id: Work.of(self._annotated(model, file)) for file in self.pictures.test}
+        return {
+            file.id: Work.of(self._annotated(model, file, min_score)) for file in self.pictures.test
+        }
 
     def play(self, strategy: Strategy, start: Model, first: SimulatedRound) -> list[SimulatedRound]:
         """Go through all rounds in one way."""
         order = np.random.default_rng(self.options.seed).permutation(len(self.pictures.pool))
         left = [self.pictures.pool[index] for index in order]
         done: list[LabelledFile] = []
-        model, rounds = start, [first]
+        judged: list[tuple[float, bool]] = []
+        model, min_score, rounds = start, first.min_score, [first]
         folder = make_folder(self.folder / strategy.name.lower().replace("_", "-"))
         with LabelStore.create(folder / "labels") as store:
             for number in range(1, self.options.rounds + 1):
                 begin = time.perf_counter()
                 batch = self._next(strategy, model, left, done)
                 left = [file for file in left if file not in batch]
-                works = {file.id: self._label(store, model, file) for file in batch}
+                works: dict[str, Work] = {}
+                for file in batch:
+                    labelled = self._annotated(model, file, min_score)
+                    self._store(store, model, file, labelled)
+                    judged += labelled.judged
+                    works[file.id] = Work.of(labelled)
                 done += batch
+                min_score = calibrated_min_score(judged, self.options.min_score)
                 figures: dict[str, float] = {}
                 if strategy != Strategy.NO_LEARNING:
                     model, figures = self._learn(store, model, folder / f"{number}.safetensors")
-                is_new = model.model_id != rounds[-1].model_id
-                test = self.test(model) if is_new else rounds[-1].test
+                now, before = (
+                    (model.model_id, min_score),
+                    (rounds[-1].model_id, rounds[-1].min_score),
+                )
+                test = self.test(model, min_score) if now != before else rounds[-1].test
                 seconds = time.perf_counter() - begin
-                rounds.append(SimulatedRound(number, works, test, figures, model.model_id, seconds))
-                self._tell(strategy, rounds[-1])
+                rounds.append(
+                    SimulatedRound(number, works, test, figures, model.model_id, min_score, seconds)
+                )
+                self.tell(strategy, rounds[-1])
         return rounds
 
-    def _tell(self, strategy: Strategy, one: SimulatedRound) -> None:
+    def tell(self, strategy: str, one: SimulatedRound) -> None:
         """Report a round."""
-        now, test = total(list(one.labelled.values())), total(list(one.test.values()))
+        now, test = total(one.labelled.values()), total(one.test.values())
+        labelled = (
+            f"labelled {now.objects} objects with {now.clicks / now.objects:.2f} clicks each; "
+            if now.objects
+            else ""
+        )
         self.report(
-            f"{strategy}, round {one.number}: labelled {now.objects} objects with "
-            f"{now.clicks / max(1, now.objects):.2f} clicks each; test pictures "
+            f"{strategy}, round {one.number}: {labelled}test pictures "
             f"{test.clicks / max(1, test.objects):.2f} clicks each, "
-            f"{100 * test.untouched / max(1, test.objects):.0f} % untouched ({one.seconds:.0f} s)"
+            f"{100 * test.untouched / max(1, test.objects):.0f} % untouched, proposed from "
+            f"{one.min_score:.2f} ({one.seconds:.0f} s)"
         )
 
     def _next(
@@ -319,16 +346,16 @@ class _Loop:
         by_id = {file.id: file for file in left}
         return [by_id[gain.image_id] for gain in gains]
 
-    def _annotated(self, model: Model, file: LabelledFile) -> AnnotatedPicture:
+    def _annotated(self, model: Model, file: LabelledFile, min_score: float) -> AnnotatedPicture:
         """Propose objects and let the person go over them."""
         image = file.read()
         embedding = encode_image(model, image.image)
-        proposals = propose(model, embedding, min_score=self.options.min_score)
+        proposals = propose(model, embedding, min_score=min_score)
         return annotate(model, image, embedding, proposals, self.options.annotator)
 
-    def _label(self, store: LabelStore, model: Model, file: LabelledFile) -> Work:
-        """Label a picture into the store."""
-        done = self._annotated(model, file)
+    @staticmethod
+    def _store(store: LabelStore, model: Model, file: LabelledFile, done: AnnotatedPicture) -> None:
+        """Put what was labelled into the store."""
         (record,) = store.add_images([ImageSource(file.image_path, group=file.id)])
         store.put_objects(
             LabelledObject(
@@ -348,7 +375,6 @@ class _Loop:
             for one in done.objects
         )
         store.set_complete(record.image_id, file.complete)
-        return Work.of(done)
 
     def _learn(self, store: LabelStore, model: Model, path: Path) -> tuple[Model, dict[str, float]]:
         """Train on all labels so far; return the better model, and its held-out figures."""
@@ -415,6 +441,7 @@ def to_dict(simulation: Simulation) -> dict[str, Any]:
                     "test": {name: work._asdict() for name, work in one.test.items()},
                     "held_out": one.held_out,
                     "model_id": one.model_id,
+                    "min_score": round(one.min_score, 3),
                     "seconds": round(one.seconds, 1),
                 }
                 for one in rounds

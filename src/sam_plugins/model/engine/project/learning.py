@@ -18,12 +18,14 @@ from sam_plugins.model.engine.fine_tuning import (
     TrainingProgress,
     fine_tune,
 )
-from sam_plugins.model.engine.label_store import ReviewState, Split
+from sam_plugins.model.engine.label_store import PromptEvent, PromptKind, ReviewState, Split
 from sam_plugins.model.engine.label_store.types import TRUSTED
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.store import StoredVersion
+
+_CLICKS = {PromptKind.POINT: 1, PromptKind.BOX: 2}
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,9 @@ def work_so_far(project: Project) -> dict[str, float | int | None]:
     """
     trusted = project.labels.objects(reviews=TRUSTED)
     rejected = project.labels.objects(reviews=[ReviewState.REJECTED])
-    clicks = sum(
-        {"point": 1, "box": 2}.get(str(event.kind), 0) for one in trusted for event in one.prompts
-    ) + len(rejected)
+    clicks = sum(_CLICKS.get(event.kind, 0) for one in trusted for event in one.prompts) + len(
+        rejected
+    )
     timed = [one.seconds for one in trusted if one.seconds is not None]
     return {
         "objects": len(trusted),
@@ -160,10 +162,18 @@ def work_so_far(project: Project) -> dict[str, float | int | None]:
     }
 
 
-def _is_proposed(prompts: tuple[object, ...]) -> bool:
+def judged_proposals(project: Project) -> list[tuple[float, bool]]:
+    """Return the score of each proposal that people judged, and whether it was an object."""
+    return [
+        (one.score, one.review != ReviewState.REJECTED)
+        for one in project.labels.objects(reviews=[*TRUSTED, ReviewState.REJECTED])
+        if one.score is not None and one.prompts and one.prompts[0].kind == PromptKind.SEED
+    ]
+
+
+def _is_proposed(prompts: tuple[PromptEvent, ...]) -> bool:
     """Return whether a mask was made from a seed of the model alone."""
-    kinds = {str(getattr(event, "kind", "")) for event in prompts}
-    return kinds == {"seed"}
+    return {event.kind for event in prompts} == {PromptKind.SEED}
 
 
 def _stored(project: Project, result: FineTuned, note: str) -> StoredVersion:

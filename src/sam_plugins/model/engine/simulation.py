@@ -300,11 +300,9 @@ class _Loop:
                 figures: dict[str, float] = {}
                 if strategy != Strategy.NO_LEARNING:
                     model, figures = self._learn(store, model, folder / f"{number}.safetensors")
-                now, before = (
-                    (model.model_id, min_score),
-                    (rounds[-1].model_id, rounds[-1].min_score),
-                )
-                test = self.test(model, min_score) if now != before else rounds[-1].test
+                last = rounds[-1]
+                is_same = (model.model_id, min_score) == (last.model_id, last.min_score)
+                test = last.test if is_same else self.test(model, min_score)
                 seconds = time.perf_counter() - begin
                 rounds.append(
                     SimulatedRound(number, works, test, figures, model.model_id, min_score, seconds)

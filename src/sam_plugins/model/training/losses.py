@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.instance_decoder import InstanceMaps
 
+_CHOICE_TEMPERATURE = 0.1
+"""IoU by which one mask must be better than another to be chosen e times as often."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -40,6 +43,9 @@ class LossWeights:
         Share of the single mask's loss where the prompt is ambiguous.
     ambiguous : float
         Share of the best of the masks for ambiguous prompts where the prompt is clear.
+    choice : float
+        Cross-entropy between which of those masks is best and which the predicted IoU would choose:
+        what makes an object hard moves all its masks alike and hides the order from squared errors.
     """
 
     focal: float = 2.0
@@ -51,6 +57,7 @@ class LossWeights:
     others: float = 0.05
     single: float = 0.3
     ambiguous: float = 0.3
+    choice: float = 0.1
 
 
 class MaskLosses(NamedTuple):
@@ -170,13 +177,21 @@ def prompt_loss(
         trusted = iou_predictions[:, 1:].argmax(dim=1)
         error = (iou_predictions - iou).abs().mean()
     iou_loss = functional.mse_loss(iou_predictions.float(), iou)
+    choice = _choice_loss(iou_predictions[:, 1:].float(), iou[:, 1:])
     return MaskLosses(
-        per_prompt.mean() + weights.iou * iou_loss,
+        per_prompt.mean() + weights.iou * iou_loss + weights.choice * choice,
         iou[each, best + 1].mean(),
         iou[each, trusted + 1].mean(),
         iou[:, 0].mean(),
         error,
     )
+
+
+def _choice_loss(predicted: Tensor, iou: Tensor) -> Tensor:
+    """Cross-entropy between two softened choices among masks, from IoUs of shape (N, C)."""
+    wanted = (iou / _CHOICE_TEMPERATURE).softmax(dim=1)
+    found = (predicted / _CHOICE_TEMPERATURE).log_softmax(dim=1)
+    return -(wanted * found).sum(dim=1).mean()
 
 
 def instance_loss(maps: InstanceMaps, targets: Tensor) -> Tensor:

@@ -34,8 +34,14 @@ class PromptOptions:
         Limit of that in pixels.
     exact_box_share : float
         Share of boxes without noise.
+    clicked_box_share : float
+        Share of boxes that come with a point inside: a network that never saw both answers worse to
+        both than to the box.
     rounds : tuple of float
         Probabilities of one, two, three, ... answers for each object.
+    max_corrected : int
+        Of the objects that are asked for in one way, so many go on after the second answer: long
+        sessions are learned from few objects, because each answer costs time.
     """
 
     box_share: float = 0.35
@@ -43,7 +49,9 @@ class PromptOptions:
     box_noise: float = 0.08
     max_box_noise: float = 20.0
     exact_box_share: float = 0.4
-    rounds: tuple[float, ...] = (0.65, 0.25, 0.1)
+    clicked_box_share: float = 0.25
+    rounds: tuple[float, ...] = (0.55, 0.2, 0.1, 0.08, 0.07)
+    max_corrected: int = 8
 
 
 def first_points_xy(

@@ -101,12 +101,13 @@ def simulate_session(
     # A crop stands for any part of a larger input.
     reach = np.maximum(0, model.prompt_encoder.image_size - np.array(batch.images.shape[:1:-1]))
     origin_xy = (float(rng.integers(reach[0] + 1)), float(rng.integers(reach[1] + 1)))
-    with_box = torch.from_numpy(rng.random(count) < config.prompts.box_share).to(device)
-    for name, chosen in (("box", with_box), ("point", ~with_box)):
-        index = torch.nonzero(chosen)[:, 0]
+    with_box = rng.random(count) < config.prompts.box_share
+    with_both = with_box & (rng.random(count) < config.prompts.clicked_box_share)
+    for name, chosen in (("box", with_box & ~with_both), ("both", with_both), ("point", ~with_box)):
+        index = torch.from_numpy(np.flatnonzero(chosen)).to(device)
         if len(index) == 0:
             continue
-        asked = _Dialogue(model, features, objects.at(index), config, origin_xy, name == "box")
+        asked = _Dialogue(model, features, objects.at(index), config, origin_xy, name)
         answers = asked.run(rounds, rng, generator, autocast)
         share = len(index) / count / len(answers)
         loss = loss + share * torch.stack([answer.total for answer in answers]).sum()
@@ -137,7 +138,7 @@ class _Dialogue:
     objects: _Objects
     config: TrainingConfig
     origin_xy: tuple[float, float]
-    with_box: bool
+    first: str  # "box", "point" or "both"
 
     def run(
         self,
@@ -151,9 +152,9 @@ class _Dialogue:
         device = objects.masks.device
         masks = objects.masks.cpu().numpy()
         boxes = points = labels = mask_logits = None
-        if self.with_box:
+        if self.first != "point":
             boxes = torch.from_numpy(boxes_xyxy(masks, rng, options)).to(device)
-        else:
+        if self.first != "box":
             first = first_points_xy(masks, rng, options.central_share)
             points = torch.from_numpy(first).to(device)[:, None]
             labels = torch.ones(len(masks), 1, dtype=torch.long, device=device)
@@ -169,7 +170,7 @@ class _Dialogue:
                     image_index=objects.image_index,
                     origin_xy=self.origin_xy,
                 )
-            is_ambiguous = number == 0 and not self.with_box
+            is_ambiguous = number == 0 and self.first == "point"
             answers.append(
                 prompt_loss(
                     output.logits,
@@ -183,6 +184,13 @@ class _Dialogue:
             if number + 1 == rounds:
                 break
             mask_logits = _trusted(output.logits, output.iou_predictions, is_ambiguous)
+            if number > 0 and len(objects.masks) > options.max_corrected:
+                chosen = rng.permutation(len(objects.masks))[: options.max_corrected]
+                kept = torch.from_numpy(chosen).to(device)
+                objects, mask_logits = objects.at(kept), mask_logits[kept]
+                boxes = None if boxes is None else boxes[kept]
+                points = None if points is None else points[kept]
+                labels = None if labels is None else labels[kept]
             new, signs = correction_points(
                 mask_logits[:, 0], objects.target, objects.known, generator
             )

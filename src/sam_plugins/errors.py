@@ -19,6 +19,7 @@ message says what was expected, what was found and what to do::
     │   └── CheckpointError
     │       ├── UnsafeCheckpointError    reading the file would run code
     │       └── ForeignCheckpointError   no architecture that we know
+    ├── LabelStoreError              the label store lacks what it should hold, or cannot be used
     ├── CacheError                   the embedding cache cannot be written or read
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
@@ -64,6 +65,10 @@ class UnusableImageError(ImageError, ValueError):
 
 class DatasetError(SamPluginsError):
     """A folder of labelled pictures cannot be used: parts are missing or do not fit together."""
+
+
+class LabelStoreError(SamPluginsError):
+    """The label store lacks what was asked for, or cannot be read or written."""
 
 
 class WeightsError(SamPluginsError):

@@ -101,6 +101,8 @@ class LabelledFile:
         Whole masks of covered objects.
     plane : int or None
         Which plane of a volume; None for a plain picture.
+    is_label_flat : bool
+        Whether the label image of a plane holds that plane alone.
     """
 
     id: str
@@ -114,6 +116,7 @@ class LabelledFile:
     )
     complete: bool = True
     plane: int | None = None
+    is_label_flat: bool = False
 
     def read(self) -> LabelledImage:
         """Read picture, labels and ignored region.
@@ -126,7 +129,7 @@ class LabelledFile:
             If the labels are not integers of one channel, or sizes differ.
         """
         image = read_image(self.image_path, plane=self.plane)
-        labels = read_image(self.label_path, plane=self.plane)
+        labels = read_image(self.label_path, plane=None if self.is_label_flat else self.plane)
         if labels.ndim != 2 or not (
             np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
         ):

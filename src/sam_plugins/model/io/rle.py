@@ -91,6 +91,48 @@ def decode_mask(rle: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     array([[0, 1],
            [0, 1]])
     """
+    (height, width), lengths = _runs_of(rle)
+    flat = np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
+    return np.ascontiguousarray(flat.reshape(width, height).T)
+
+
+def compress(rle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checked COCO RLE with COCO's string, ready for JSON; equal masks have equal ones.
+
+    Raises
+    ------
+    ValueError
+        As :func:`decode_mask`.
+
+    Examples
+    --------
+    >>> compress({"size": [2, 2], "counts": [1, 0, 1, 2]})
+    {'size': [2, 2], 'counts': '22'}
+    """
+    (height, width), lengths = _runs_of(rle)
+    if lengths.size > 1 and not lengths[1:].all():  # the same mask can be said with empty runs
+        return encode_mask(decode_mask(rle))
+    return {"size": [height, width], "counts": _to_string(lengths)}
+
+
+def mask_area(rle: Mapping[str, Any]) -> int:
+    """Return the number of pixels of a COCO RLE without drawing it.
+
+    Raises
+    ------
+    ValueError
+        As :func:`decode_mask`.
+
+    Examples
+    --------
+    >>> mask_area({"size": [2, 2], "counts": [1, 2, 1]})
+    2
+    """
+    return int(_runs_of(rle)[1][1::2].sum())
+
+
+def _runs_of(rle: Mapping[str, Any]) -> tuple[tuple[int, int], npt.NDArray[np.int64]]:
+    """Return the size of the picture, and the lengths of runs, which add up to it."""
     try:
         height, width = (int(n) for n in rle["size"])
         counts = rle["counts"]
@@ -106,8 +148,7 @@ def decode_mask(rle: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
             f"the runs of a COCO RLE must add up to {height} x {width} = {height * width}, "
             f"got {int(lengths.sum())}; the text was cut or changed"
         )
-    flat = np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
-    return np.ascontiguousarray(flat.reshape(width, height).T)
+    return (height, width), lengths
 
 
 def _counts(

@@ -1,0 +1,278 @@
+"""Label Studio's JSON: tasks with annotations of people and predictions of models.
+
+The keys and units are those of Label Studio's documentation (Task Format, and the tags of its
+labelling interface) and of what version 1.23 sends: places in percent of the picture, 0 at the left
+or upper edge; rectangles turned clockwise about the corner ``x, y``, ellipses about their centre;
+brush masks in an encoding of their own; one item for each region, or two with one id where shape
+and label are two tags.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from sam_plugins.errors import DatasetError
+from sam_plugins.model.engine.label_store.importing import (
+    Changed,
+    ImportOptions,
+    ImportReport,
+    Incoming,
+    Skipped,
+    explained,
+    find_picture,
+    read_json,
+    take_in,
+)
+from sam_plugins.model.engine.label_store.label_studio_regions import (
+    SHAPES,
+    LabelStudioNames,
+    Region,
+    mask_of,
+    regions_of,
+)
+from sam_plugins.model.engine.label_store.portable import restored_object
+from sam_plugins.model.engine.label_store.store import LabelStore
+from sam_plugins.model.engine.label_store.types import (
+    TRUSTED,
+    ImageRecord,
+    ImageSource,
+    LabelledObject,
+    ReviewState,
+)
+from sam_plugins.model.io.rle import encode_mask
+
+FindImage = Callable[[str], Path | None]
+"""Returns the picture that a task names by its URL or path; None where there is none."""
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+_ORIGINS = {
+    "prediction": ReviewState.ACCEPTED,
+    "prediction-changed": ReviewState.CORRECTED,
+}
+
+
+def import_label_studio(
+    store: LabelStore,
+    path: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str] | None = None,
+    options: ImportOptions | None = None,
+    *,
+    shapes: Sequence[str] = SHAPES,
+    with_predictions: bool = False,
+    names: LabelStudioNames | None = None,
+    find_image: FindImage | None = None,
+) -> ImportReport:
+    """Import what was exported from Label Studio as JSON.
+
+    Regions become masks. An annotation's seconds are shared among its regions. Cancelled
+    annotations are left out.
+
+    A region that is known here, because it was exported from this store or imported before, is
+    accepted when it stands in an annotation, and corrected when it was changed there, unless it was
+    changed here later.
+
+    Parameters
+    ----------
+    store : LabelStore
+    path : path-like
+        The document: a list of tasks.
+    images_dir : path-like, optional
+        Where the pictures are; beside the document by default. A picture is found by the end of
+        its URL, with or without the eight digits that uploading puts before its name.
+    options : ImportOptions, optional
+    shapes : sequence of str
+        Which kinds of regions are objects, of ``"brush"``, ``"bitmask"``, ``"polygon"``,
+        ``"rectangle"`` and ``"ellipse"``. Leave rectangles out where they were prompts.
+    with_predictions : bool
+        Whether predictions of models are taken, too, as proposed objects.
+    names : LabelStudioNames, optional
+        Only ``data_key`` matters here.
+    find_image : callable, optional
+        Finds a picture in another way.
+
+    Returns
+    -------
+    ImportReport
+
+    Raises
+    ------
+    DatasetError
+        If the document is no list of tasks, or no picture is found.
+    LabelStoreError
+        If the store cannot be written.
+    ValueError
+        If there is no such shape.
+    """
+    unknown = set(shapes) - set(SHAPES)
+    if unknown:
+        raise ValueError(f"shapes must be some of {', '.join(SHAPES)}, got {sorted(unknown)}")
+    path, options = Path(path), options or ImportOptions()
+    tasks = read_json(path)
+    if not isinstance(tasks, list) or not all(
+        isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks
+    ):
+        raise DatasetError(
+            f"{path} must be a list of tasks with 'data'; export the project as JSON (not JSON-MIN)"
+        )
+    find = find_image or _finder(Path(images_dir) if images_dir is not None else path.parent)
+    key = (names or LabelStudioNames()).data_key
+    reader = _Reader(store, options, tuple(shapes), with_predictions)
+    incoming = (one for task in tasks for one in _pages(task, key, find, reader))
+    return take_in(store, incoming, options, path)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How regions become objects."""
+
+    store: LabelStore
+    options: ImportOptions
+    shapes: tuple[str, ...]
+    with_predictions: bool
+
+    def objects(
+        self, task: Mapping[str, Any], page: int | None, record: ImageRecord
+    ) -> Iterator[LabelledObject | Changed | Skipped]:
+        """Return the objects of one picture of a task."""
+        stored = {one.object_id: one for one in self.store.objects(record.image_id)}
+        for annotation in task.get("annotations") or ():
+            if annotation.get("was_cancelled"):
+                continue
+            regions = self._drawn(annotation, page)
+            for region in regions:
+                made = explained(
+                    f"region {region.id} of annotation {annotation.get('id')}",
+                    self._annotated(annotation, region, record, len(regions)),
+                )
+                known = stored.get(made.object_id) if isinstance(made, LabelledObject) else None
+                if isinstance(made, Skipped) or known is None:
+                    yield made
+                else:
+                    yield self._updated(known, made)
+        for prediction in (task.get("predictions") or ()) if self.with_predictions else ():
+            for region in self._drawn(prediction, page):
+                yield explained(
+                    f"region {region.id} of prediction {prediction.get('id')}",
+                    self._predicted(prediction, region, record),
+                )
+
+    def _drawn(self, source: Mapping[str, Any], page: int | None) -> list[Region]:
+        """Return the regions of one picture that are to be objects."""
+        found = regions_of(source.get("result") or (), page)
+        return [region for region in found if region.shape in self.shapes]
+
+    def _annotated(
+        self, annotation: Mapping[str, Any], region: Region, record: ImageRecord, count: int
+    ) -> Iterator[LabelledObject]:
+        """Make the object that a person drew."""
+        seconds = annotation.get("lead_time")
+        yield self._made(
+            region,
+            record,
+            review=_ORIGINS.get(region.origin, self.options.review),
+            author=_author(annotation.get("completed_by")) or None,
+            seconds=None if seconds is None else float(seconds) / count,
+            created_at=_time(annotation.get("updated_at") or annotation.get("created_at")),
+        )
+
+    def _predicted(
+        self, prediction: Mapping[str, Any], region: Region, record: ImageRecord
+    ) -> Iterator[LabelledObject]:
+        """Make the object that a model drew."""
+        score = region.score if region.score is not None else prediction.get("score")
+        yield self._made(
+            region,
+            record,
+            review=ReviewState.PROPOSED,
+            model_id=prediction.get("model_version") or None,
+            score=score,
+            created_at=_time(prediction.get("created_at")),
+        )
+
+    def _made(self, region: Region, record: ImageRecord, **fields: Any) -> LabelledObject:  # noqa: ANN401
+        """Make an object, with an id that stays when the region is changed in Label Studio."""
+        rle = encode_mask(mask_of(region, record.size_hw))
+        told = hashlib.sha256(f"{record.image_id} {region.id}".encode()).hexdigest()[:32]
+        is_ours = self.store.has_object(region.id, record.image_id)
+        made = restored_object(
+            record.image_id, rle, region.class_name, None, self.options, **fields
+        )
+        return replace(made, object_id=region.id if is_ours else told)
+
+    def _updated(self, known: LabelledObject, made: LabelledObject) -> LabelledObject | Changed:
+        """Return what a person made of a known object, unless more was made of it here since."""
+        if made.created_at <= self.store.history(known.object_id)[-1].reviewed_at:
+            return made
+        is_same = known.rle == made.rle and known.class_name == made.class_name
+        if is_same and known.review in TRUSTED:
+            return made
+        return Changed(
+            replace(
+                known,
+                rle=made.rle,
+                class_name=made.class_name,
+                author=made.author or known.author,
+                seconds=made.seconds if made.seconds is not None else known.seconds,
+                created_at=made.created_at,
+                review=ReviewState.ACCEPTED if is_same else ReviewState.CORRECTED,
+            )
+        )
+
+
+def _pages(
+    task: Mapping[str, Any], key: str, find: FindImage, reader: _Reader
+) -> Iterator[Incoming]:
+    """Return the pictures of a task: one, or a list of pages."""
+    named = task["data"].get(key)
+    pages = [(None, named)] if not isinstance(named, list) else list(enumerate(named))
+    for page, url in pages:
+        picture = find(str(url)) if url else None
+        yield Incoming(
+            where=f"task {task.get('id')} ({url or f'no {key!r} in its data'})",
+            source=None if picture is None else ImageSource(picture),
+            size_hw=None,
+            objects_of=functools.partial(reader.objects, task, page),
+        )
+
+
+def _author(completed_by: Any) -> str:  # noqa: ANN401
+    """Return who annotated: an e-mail address where the export has it, or a number."""
+    if isinstance(completed_by, Mapping):
+        return str(completed_by.get("email") or completed_by.get("id") or "")
+    return "" if completed_by is None else str(completed_by)
+
+
+def _time(text: str | None) -> datetime:
+    """Return a time, now where none is told; without a zone it is UTC."""
+    if text is None:
+        return datetime.now(UTC)
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _finder(folder: Path) -> FindImage:
+    """Return what finds a picture in a folder by the end of its URL."""
+
+    def find(url: str) -> Path | None:
+        parts = urlsplit(url)
+        name = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
+        inside = [part for part in PurePosixPath(name).parts if part not in {"/", ".."}]
+        if not inside:
+            return None
+        uploaded = [*inside[:-1], _UPLOADED.sub("", inside[-1])]
+        for names in (inside, uploaded):
+            found = find_picture("/".join(names), [folder])
+            if found is not None and found.is_file():
+                return found
+        return None
+
+    return find

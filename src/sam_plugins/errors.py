@@ -20,6 +20,9 @@ message says what was expected, what was found and what to do::
     │       ├── UnsafeCheckpointError    reading the file would run code
     │       └── ForeignCheckpointError   no architecture that we know
     ├── LabelStoreError              the label store lacks what it should hold, or cannot be used
+    ├── ProjectError                 the folder is no project of the data engine, or lacks something
+    │   └── ProjectBusyError             another job is at work on the project
+    ├── MissingExtraError            a library is not installed that an extra brings
     ├── CacheError                   the embedding cache cannot be written or read
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
@@ -113,6 +116,18 @@ class UnsafeCheckpointError(CheckpointError):
 
 class ForeignCheckpointError(CheckpointError):
     """A file of weights belongs to no architecture that we know."""
+
+
+class ProjectError(SamPluginsError):
+    """A project of the data engine cannot be used, or lacks what was asked for."""
+
+
+class ProjectBusyError(ProjectError):
+    """Another job is at work on a project."""
+
+
+class MissingExtraError(SamPluginsError, ImportError):
+    """A library is not installed that one of the extras of this package brings."""
 
 
 class CacheError(SamPluginsError):

@@ -18,6 +18,9 @@ from sam_plugins.cli.arguments import joined_negatives
 from sam_plugins.cli.console import in_bytes, say, table
 
 MODEL_ACTIONS = ("list", "download", "show", "convert")
+ENGINE_ACTIONS = (
+    "init", "import", "next", "label", "train", "promote", "run-auto", "status", "export"
+)  # fmt: skip
 HEAVY = ("torch", "numpy", "scipy", "PIL", "tifffile", "zarr", "tqdm", "skimage")
 
 
@@ -76,7 +79,11 @@ def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     "command",
-    ["segment", "demo", "evaluate", "info", *(f"models {action}" for action in MODEL_ACTIONS)],
+    [
+        *("segment", "demo", "evaluate", "info"),
+        *(f"models {action}" for action in MODEL_ACTIONS),
+        *(f"engine {action}" for action in ENGINE_ACTIONS),
+    ],
 )
 def test_every_option_is_in_the_reference(
     command: str, repository: Path, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,145 @@
+"""``engine train`` and ``promote``: the model learns from the labels, and comes into use."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sam_plugins.cli.console import say, say_json, step_progress, table
+from sam_plugins.cli.engine.pictures import Actions
+
+if TYPE_CHECKING:
+    from sam_plugins.model.engine.fine_tuning import TrainingProgress
+    from sam_plugins.model.engine.project.learning import Learned
+
+
+def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    """Add ``train``."""
+    parser = actions.add_parser(
+        "train",
+        parents=[shared],
+        help="let the model learn from all labels so far",
+        description="It starts from the model in use, is measured on the labelled pictures that "
+        "are held out, and becomes a version of the model store where it is better.",
+    )
+    parser.add_argument(
+        "--method", choices=("full", "decoder"), default="full",
+        help="whether the image encoder learns too (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, default=300, help="of the optimiser (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=6, help="how often it is measured (%(default)s)"
+    )
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of crops and prompts (%(default)s)")
+    parser.add_argument("--note", default="", help="kept with the version, for people")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    parser.set_defaults(run=lambda args: run_train(args, parser))
+
+
+def add_promote(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    """Add ``promote``."""
+    parser = actions.add_parser(
+        "promote",
+        parents=[shared],
+        help="let people work with the newest version, if it is shown to be better",
+    )
+    parser.add_argument("--version", type=int, metavar="NUMBER", help="another one (the newest)")
+    parser.add_argument("--force", action="store_true", help="even if it is not")
+    parser.set_defaults(run=run_promote)
+
+
+def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Train; return the exit code."""
+    from sam_plugins.model.engine.fine_tuning import FineTuningOptions
+    from sam_plugins.model.engine.project.learning import learn
+    from sam_plugins.model.engine.project.project import Project
+    from sam_plugins.model.inference.loading import checked_device
+
+    try:
+        options = FineTuningOptions(
+            method=args.method,
+            steps=args.steps,
+            rounds=args.rounds,
+            learning_rate=args.learning_rate,
+            seed=args.seed,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    with Project.open(args.project) as project, project.job("train"):
+        device = checked_device(args.device)
+        with step_progress("training") as progress:
+
+            def on_progress(now: TrainingProgress) -> None:
+                if progress is not None:
+                    progress(now.step, now.steps)
+
+            learned = learn(
+                project, options, note=args.note, device=device, on_progress=on_progress
+            )
+    if args.json:
+        say_json(_plain(learned))
+    else:
+        _tell(learned, args.project)
+    if learned.result.stopped_by is not None:
+        raise learned.result.stopped_by
+    return 0
+
+
+def _tell(learned: Learned, project: str) -> None:
+    """Print what was measured, and what became of it."""
+    result, version = learned.result, learned.version
+    say(
+        f"round {learned.round_number}: learned from {learned.objects} objects in "
+        f"{learned.pictures} pictures, measured on {learned.held_out} others"
+    )
+    rows = []
+    for one in result.rounds:
+        figures = {name: f"{value:.3f}" for name, value in one.figures.items()}
+        mark = " best" if one is result.best else ""
+        rows.append({"step": str(one.step), **figures, "mean": f"{one.value:.3f}{mark}"})
+    say(table(rows))
+    if version is None:
+        say("Nothing was better than the model in use, so nothing is stored.")
+        return
+    say(f"{version}: {result.comparison}")
+    if result.comparison.is_better:
+        say(f"Put it into use:  sam-plugins engine promote {project}")
+    else:
+        say("That is no proof: other pictures might say otherwise. Label more and train again.")
+
+
+def _plain(learned: Learned) -> dict[str, Any]:
+    """Return it for JSON."""
+    result, version = learned.result, learned.version
+    return {
+        "round": learned.round_number,
+        "version": None if version is None else str(version),
+        "path": None if version is None else str(version.path),
+        "pictures": learned.pictures,
+        "held_out": learned.held_out,
+        "objects": learned.objects,
+        "best_step": result.best.step,
+        "comparison": asdict(result.comparison),
+        "rounds": [
+            {"step": one.step, "value": one.value, "figures": dict(one.figures)}
+            for one in result.rounds
+        ],
+    }
+
+
+def run_promote(args: argparse.Namespace) -> int:
+    """Put a version into use; return the exit code."""
+    from sam_plugins.model.engine.project.project import Project
+
+    with Project.open(args.project) as project, project.job("promote"):
+        name = project.settings.name
+        reference = name if args.version is None else f"{name}@{args.version}"
+        version = project.models.promote(reference, force=args.force)
+    if args.json:
+        values = {**asdict(version), "version": str(version), "path": str(version.path)}
+        say_json(values)
+    else:
+        say(f"{version} is in use")
+    return 0

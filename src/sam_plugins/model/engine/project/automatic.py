@@ -1,0 +1,196 @@
+"""What a model does alone in a project: proposals for people, and whole pictures, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_plugins.model.engine.automatic_masks import (
+    AutomaticMask,
+    AutomaticOptions,
+    masks_of_decoder,
+    masks_of_grid,
+)
+from sam_plugins.model.engine.label_store import (
+    ImageRecord,
+    LabelledObject,
+    PromptEvent,
+    ReviewState,
+    Stage,
+)
+from sam_plugins.model.engine.label_store.types import TRUSTED
+from sam_plugins.model.engine.project.encoding import encode_cached
+from sam_plugins.model.engine.project.project import Project
+from sam_plugins.model.engine.proposals import MIN_SCORE, propose
+from sam_plugins.model.inference.cache import EmbeddingCache
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.rgb import to_rgb
+from sam_plugins.model.io.rle import decode_mask, encode_mask
+
+_COVERED = 0.5
+_REJECTED_IOU = 0.5
+
+
+def put_proposals(
+    project: Project,
+    model: Model,
+    cache: EmbeddingCache,
+    record: ImageRecord,
+    *,
+    min_score: float = MIN_SCORE,
+) -> list[LabelledObject]:
+    """Fill in what the model is sure of in a picture, for a person to look at; return it.
+
+    What people labelled is left alone, what they rejected is not proposed again, and proposals that
+    nobody looked at are replaced. On a picture that is complete nothing is proposed.
+
+    Parameters
+    ----------
+    project : Project
+    model : Model
+    cache : EmbeddingCache
+    record : ImageRecord
+    min_score : float
+        See :func:`~sam_plugins.model.engine.proposals.propose`.
+    """
+    if project.labels.image(record.image_id).is_complete:
+        return []
+    pixels = project.labels.read_image(record.image_id)
+    masks = []
+    for one in propose(model, encode_cached(model, pixels, cache), min_score=min_score):
+        (rows, columns), mask = one.window_mask
+        rle = encode_mask(mask, offset_yx=(rows.start, columns.start), size_hw=record.size_hw)
+        masks.append(AutomaticMask(rle, one.score, one.point_xy))
+    work = f"proposal-{model.model_id}"
+    return _replace(project, record, masks, Stage.SEMI_AUTOMATIC, work, model.model_id)
+
+
+@dataclass(frozen=True)
+class AutomaticWork:
+    """Segmenting the pictures of a project without a person, one after the other.
+
+    Killed at any moment, it goes on where it was: a picture is done when its objects are stored,
+    and what is done with the same model and options is not done again.
+
+    Parameters
+    ----------
+    project : Project
+    model : Model
+    options : AutomaticOptions
+    cache : EmbeddingCache
+    """
+
+    project: Project
+    model: Model
+    options: AutomaticOptions
+    cache: EmbeddingCache
+
+    @property
+    def digest(self) -> str:
+        """What tells this work from that with another model or other options."""
+        text = json.dumps([self.model.model_id, asdict(self.options)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def pending(self, records: Sequence[ImageRecord] | None = None) -> list[ImageRecord]:
+        """Return the pictures that are left; those that people completed are none of them."""
+        done = self.project.state.automatic(self.digest)
+        every = self.project.labels.images() if records is None else records
+        return [one for one in every if one.image_id not in done and not one.is_complete]
+
+    def do(self, record: ImageRecord) -> int:
+        """Segment one picture and store its objects; return how many.
+
+        Raises
+        ------
+        UnreadableImageError
+            If the picture cannot be read.
+        LabelStoreError
+            If it has changed, or the objects cannot be stored.
+        """
+        start = time.perf_counter()
+        pixels = self.project.labels.read_image(record.image_id)
+        if self.options.mode == "grid":
+            masks = masks_of_grid(self.model, to_rgb(pixels), self.options)
+        else:
+            embedding = encode_cached(self.model, pixels, self.cache)
+            masks = masks_of_decoder(self.model, embedding, self.options)
+        stored = _replace(
+            self.project, record, masks, Stage.FULLY_AUTOMATIC, self.digest, self.model.model_id
+        )
+        self.project.state.put_automatic(
+            record.image_id,
+            self.digest,
+            self.model.model_id,
+            len(stored),
+            time.perf_counter() - start,
+        )
+        return len(stored)
+
+
+def _replace(
+    project: Project,
+    record: ImageRecord,
+    masks: Sequence[AutomaticMask],
+    stage: Stage,
+    work: str,
+    model_id: str,
+) -> list[LabelledObject]:
+    """Store the objects that a model found in place of those that nobody has looked at."""
+    is_free = _free_of(project, record)
+    new = [
+        LabelledObject(
+            record.image_id,
+            one.rle,
+            # Found again after a kill between storing and noting it down.
+            object_id=hashlib.sha256(f"{record.image_id}/{work}/{number}".encode()).hexdigest()[
+                :32
+            ],
+            prompts=(PromptEvent.seed(*one.point_xy),),
+            model_id=model_id,
+            stage=stage,
+            review=ReviewState.PROPOSED,
+            score=one.score,
+            extra={} if one.stability is None else {"stability_score": one.stability},
+        )
+        for number, one in enumerate(masks)
+        if is_free(decode_mask(one.rle))
+    ]
+    known = {one.object_id: one for one in project.labels.objects(record.image_id)}
+    # One that a person judged keeps the judgement.
+    new = [
+        one
+        for one in new
+        if one.object_id not in known or known[one.object_id].review == ReviewState.PROPOSED
+    ]
+    names = {one.object_id for one in new}
+    for one in known.values():
+        if one.review == ReviewState.PROPOSED and one.object_id not in names:
+            project.labels.delete_object(one.object_id)
+    project.labels.put_objects(new)
+    return new
+
+
+def _free_of(project: Project, record: ImageRecord) -> Callable[[NDArray[np.bool_]], bool]:
+    """Return whether a mask is neither labelled by people nor rejected by them."""
+    objects = project.labels.objects(record.image_id)
+    taken = np.zeros(record.size_hw, bool)
+    for one in objects:
+        if one.review in TRUSTED:
+            taken |= decode_mask(one.rle)
+    rejected = [decode_mask(one.rle) for one in objects if one.review == ReviewState.REJECTED]
+
+    def is_free(mask: NDArray[np.bool_]) -> bool:
+        if np.count_nonzero(mask & taken) > _COVERED * np.count_nonzero(mask):
+            return False
+        return all(
+            np.count_nonzero(mask & other) <= _REJECTED_IOU * np.count_nonzero(mask | other)
+            for other in rejected
+        )
+
+    return is_free

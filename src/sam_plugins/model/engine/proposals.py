@@ -1,0 +1,75 @@
+"""The semi-automatic stage: what a model is sure of is proposed, and people add the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from sam_plugins.model.inference.automatic import SegmentOptions, segment_embedding
+from sam_plugins.model.inference.full_size import WindowMask
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.types import ImageEmbedding
+
+MIN_SCORE = 0.5
+"""Score from which an object is proposed; see :func:`propose`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """An object that a model is sure of.
+
+    Parameters
+    ----------
+    window_mask : WindowMask
+        Pixels that no other proposal has.
+    score : float
+        0 to 1.
+    point_xy : (float, float)
+        The point that it was found from.
+    """
+
+    window_mask: WindowMask
+    score: float
+    point_xy: tuple[float, float]
+
+
+def propose(
+    model: Model,
+    embedding: ImageEmbedding,
+    *,
+    min_score: float = MIN_SCORE,
+    options: SegmentOptions | None = None,
+) -> list[Proposal]:
+    """Segment a picture and return the objects that are worth a person's look, best first.
+
+    Parameters
+    ----------
+    model : Model
+        Without an instance decoder it is asked with a grid of points.
+    embedding : ImageEmbedding
+        Of the picture, by the same model.
+    min_score : float
+        0 to 1. The score is the model's predicted IoU, or its mean with how well the instance maps
+        agree, where there are any. A false proposal costs a person a click, a missing one at least
+        as much, so that a proposal pays from about even odds on.
+    options : SegmentOptions, optional
+        Of the automatic segmentation behind it.
+
+    Raises
+    ------
+    ValueError
+        If ``min_score`` lies outside 0 to 1.
+    """
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score must lie in [0, 1], got {min_score}")
+    mode = "auto" if model.has_instance_decoder else "grid"
+    found = segment_embedding(model, embedding, mode=mode, options=options)
+    proposals = []
+    for index, window in enumerate(ndimage.find_objects(found.labels, max_label=len(found))):
+        if window is not None and found.scores[index] >= min_score:
+            x, y = (float(value) for value in found.points_xy[index])
+            mask = np.asarray(found.labels[window] == index + 1)
+            proposals.append(Proposal(WindowMask(window, mask), float(found.scores[index]), (x, y)))
+    return proposals

@@ -1,0 +1,448 @@
+"""The loop of labelling and learning, played with ground truth, and what it costs people.
+
+Pictures with known objects are a pool that nobody labelled. In every round some of them are
+labelled by a simulated person (:mod:`~.simulated_annotator`) with the model's proposals, the model
+learns from all that are labelled so far, and what the next picture would cost is measured on other
+pictures, always the same. Three ways of going on are compared: pictures chosen by expected gain,
+pictures in random order, and a model that never learns.
+
+Everything is what a project does: labels go through a label store, training through
+:func:`~.fine_tuning.fine_tune`, which goes on only from weights that did better on held-out
+pictures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sam_plugins.errors import DatasetError
+from sam_plugins.model.engine.fine_tuning import FineTuningOptions, fine_tune
+from sam_plugins.model.engine.label_store import (
+    ImageSource,
+    LabelledObject,
+    LabelStore,
+    PromptEvent,
+    ReviewState,
+    Stage,
+)
+from sam_plugins.model.engine.proposals import MIN_SCORE, propose
+from sam_plugins.model.engine.selection import (
+    GainWeights,
+    choose_next,
+    measure_signals,
+    pooled_embedding,
+)
+from sam_plugins.model.engine.simulated_annotator import (
+    AnnotatedPicture,
+    AnnotatorOptions,
+    Outcome,
+    annotate,
+)
+from sam_plugins.model.engine.simulated_pictures import SimulatedPictures
+from sam_plugins.model.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
+from sam_plugins.model.evaluation.click_curve import Dialogue
+from sam_plugins.model.inference.loading import Model, load_model
+from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.io.atomic import make_folder
+from sam_plugins.model.io.labelled import LabelledFile
+
+Report = Callable[[str], None]
+
+
+class Strategy(StrEnum):
+    """How the loop goes on."""
+
+    CHOSEN = "chosen order"
+    """Pictures by expected gain; the model learns."""
+    RANDOM = "random order"
+    """Pictures by chance; the model learns."""
+    NO_LEARNING = "no retraining"
+    """Pictures by chance; the model stays as it is."""
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """How the loop is played.
+
+    Parameters
+    ----------
+    rounds : int
+        Of labelling and learning.
+    pictures_per_round : int
+    training : FineTuningOptions
+        Of each round.
+    annotator : AnnotatorOptions
+    min_score : float
+        From which objects are proposed.
+    weights : GainWeights
+        Of the chosen order.
+    strategies : tuple of Strategy
+    seed : int
+        Of the random order.
+    """
+
+    rounds: int = 4
+    pictures_per_round: int = 4
+    training: FineTuningOptions = field(
+        default_factory=lambda: FineTuningOptions(steps=40, rounds=2, max_objects=10)
+    )
+    annotator: AnnotatorOptions = field(default_factory=AnnotatorOptions)
+    min_score: float = MIN_SCORE
+    weights: GainWeights = field(default_factory=GainWeights)
+    strategies: tuple[Strategy, ...] = tuple(Strategy)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.rounds < 1 or self.pictures_per_round < 1:
+            raise ValueError(
+                "rounds and pictures_per_round must be 1 or more, got "
+                f"{self.rounds} and {self.pictures_per_round}"
+            )
+        if not self.strategies or len(set(self.strategies)) < len(self.strategies):
+            raise ValueError(f"strategies must be different ones, got {self.strategies}")
+
+
+class Work(NamedTuple):
+    """What one picture took.
+
+    Attributes
+    ----------
+    objects, clicks, untouched, corrected, added, drawn, deleted : int
+        Objects in all, clicks in all, objects by outcome, and false proposals.
+    """
+
+    objects: int
+    clicks: int
+    untouched: int
+    corrected: int
+    added: int
+    drawn: int
+    deleted: int
+
+    @classmethod
+    def of(cls, done: AnnotatedPicture) -> Work:
+        """Count what was done."""
+        return cls(
+            objects=len(done.objects),
+            clicks=done.clicks,
+            untouched=done.count(Outcome.UNTOUCHED),
+            corrected=done.count(Outcome.CORRECTED),
+            added=done.count(Outcome.ADDED),
+            drawn=done.count(Outcome.DRAWN),
+            deleted=done.deleted,
+        )
+
+
+def total(works: Sequence[Work]) -> Work:
+    """Return the work on several pictures together."""
+    return Work(*(sum(numbers) for numbers in zip(*works, strict=True)))
+
+
+@dataclass(frozen=True)
+class SimulatedRound:
+    """One round.
+
+    Attributes
+    ----------
+    number : int
+        0 is the model that the loop starts from, before anything is labelled.
+    labelled : dict of str to Work
+        By picture, what was labelled in this round; none in round 0.
+    test : dict of str to Work
+        By picture, what the test pictures would cost with the model after this round.
+    held_out : dict of str to float
+        Figures on the held-out pictures.
+    model_id : str
+        After this round.
+    seconds : float
+    """
+
+    number: int
+    labelled: dict[str, Work]
+    test: dict[str, Work]
+    held_out: dict[str, float]
+    model_id: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How the loop went.
+
+    Attributes
+    ----------
+    start : dict
+        Name and id of the model, and the sets that it was trained on as far as its passport says.
+    sets : tuple of str
+    options : SimulationOptions
+    pool, held_out, test : int
+        Pictures of each part.
+    courses : dict of Strategy to list of SimulatedRound
+    """
+
+    start: dict[str, Any]
+    sets: tuple[str, ...]
+    options: SimulationOptions
+    pool: int
+    held_out: int
+    test: int
+    courses: dict[Strategy, list[SimulatedRound]]
+
+
+def simulate(
+    start_from: str | Path,
+    pictures: SimulatedPictures,
+    folder: Path,
+    options: SimulationOptions | None = None,
+    *,
+    report: Report | None = None,
+) -> Simulation:
+    """Play the loop.
+
+    Parameters
+    ----------
+    start_from : str or Path
+        Name or file of the model to begin with.
+    pictures : SimulatedPictures
+        The pool, the held-out pictures and the test pictures.
+    folder : Path
+        For label stores and weights; made where it does not exist.
+    options : SimulationOptions, optional
+    report : callable, optional
+        Told in words what is done.
+
+    Raises
+    ------
+    DatasetError
+        If the pool is too small, or pictures hold no objects.
+    """
+    chosen = options or SimulationOptions()
+    wanted = chosen.rounds * chosen.pictures_per_round
+    if len(pictures.pool) < wanted:
+        raise DatasetError(
+            f"{chosen.rounds} rounds of {chosen.pictures_per_round} pictures need {wanted} in the "
+            f"pool, got {len(pictures.pool)}; play fewer, or take more pictures"
+        )
+    make_folder(folder)
+    loop = _Loop(pictures, chosen, folder, report or (lambda _: None))
+    model = load_model(start_from, device="cpu")
+    passport = model.passport
+    start = {
+        "model": str(start_from) if not Path(start_from).is_file() else Path(start_from).name,
+        "model_id": model.model_id,
+        "trained_on": [one.name for one in passport.training_data] if passport else [],
+    }
+    begin = time.perf_counter()
+    first = SimulatedRound(0, {}, loop.test(model), {}, model.model_id, time.perf_counter() - begin)
+    return Simulation(
+        start=start,
+        sets=pictures.sets,
+        options=chosen,
+        pool=len(pictures.pool),
+        held_out=len(pictures.held_out),
+        test=len(pictures.test),
+        courses={one: loop.play(one, model, first) for one in chosen.strategies},
+    )
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """Pictures, options, and where to work."""
+
+    pictures: SimulatedPictures
+    options: SimulationOptions
+    folder: Path
+    report: Report
+
+    def test(self, model: Model) -> dict[str, Work]:
+        """Return what the test pictures would cost with a model."""
+        return {file.id: Work.of(self._annotated(model, file)) for file in self.pictures.test}
+
+    def play(self, strategy: Strategy, start: Model, first: SimulatedRound) -> list[SimulatedRound]:
+        """Go through all rounds in one way."""
+        order = np.random.default_rng(self.options.seed).permutation(len(self.pictures.pool))
+        left = [self.pictures.pool[index] for index in order]
+        done: list[LabelledFile] = []
+        model, rounds = start, [first]
+        folder = make_folder(self.folder / strategy.name.lower().replace("_", "-"))
+        with LabelStore.create(folder / "labels") as store:
+            for number in range(1, self.options.rounds + 1):
+                begin = time.perf_counter()
+                batch = self._next(strategy, model, left, done)
+                left = [file for file in left if file not in batch]
+                works = {file.id: self._label(store, model, file) for file in batch}
+                done += batch
+                figures: dict[str, float] = {}
+                if strategy != Strategy.NO_LEARNING:
+                    model, figures = self._learn(store, model, folder / f"{number}.safetensors")
+                is_new = model.model_id != rounds[-1].model_id
+                test = self.test(model) if is_new else rounds[-1].test
+                seconds = time.perf_counter() - begin
+                rounds.append(SimulatedRound(number, works, test, figures, model.model_id, seconds))
+                self._tell(strategy, rounds[-1])
+        return rounds
+
+    def _tell(self, strategy: Strategy, one: SimulatedRound) -> None:
+        """Report a round."""
+        now, test = total(list(one.labelled.values())), total(list(one.test.values()))
+        self.report(
+            f"{strategy}, round {one.number}: labelled {now.objects} objects with "
+            f"{now.clicks / max(1, now.objects):.2f} clicks each; test pictures "
+            f"{test.clicks / max(1, test.objects):.2f} clicks each, "
+            f"{100 * test.untouched / max(1, test.objects):.0f} % untouched ({one.seconds:.0f} s)"
+        )
+
+    def _next(
+        self,
+        strategy: Strategy,
+        model: Model,
+        left: Sequence[LabelledFile],
+        done: Sequence[LabelledFile],
+    ) -> list[LabelledFile]:
+        """Return the pictures of a round."""
+        count = self.options.pictures_per_round
+        if strategy != Strategy.CHOSEN:
+            return list(left[:count])
+        signals = [
+            measure_signals(model, file.id, encode_image(model, file.read().image)) for file in left
+        ]
+        known = [pooled_embedding(encode_image(model, file.read().image)) for file in done]
+        gains = choose_next(signals, known, count, self.options.weights)
+        by_id = {file.id: file for file in left}
+        return [by_id[gain.image_id] for gain in gains]
+
+    def _annotated(self, model: Model, file: LabelledFile) -> AnnotatedPicture:
+        """Propose objects and let the person go over them."""
+        image = file.read()
+        embedding = encode_image(model, image.image)
+        proposals = propose(model, embedding, min_score=self.options.min_score)
+        return annotate(model, image, embedding, proposals, self.options.annotator)
+
+    def _label(self, store: LabelStore, model: Model, file: LabelledFile) -> Work:
+        """Label a picture into the store."""
+        done = self._annotated(model, file)
+        (record,) = store.add_images([ImageSource(file.image_path, group=file.id)])
+        store.put_objects(
+            LabelledObject(
+                record.image_id,
+                one.rle,
+                prompts=_events(one.dialogue, has_seed=one.score is not None),
+                author="simulated",
+                model_id=None if one.outcome == Outcome.DRAWN else model.model_id,
+                stage=(Stage.ASSISTED_MANUAL if one.score is None else Stage.SEMI_AUTOMATIC),
+                review=(
+                    ReviewState.CORRECTED
+                    if one.outcome == Outcome.CORRECTED
+                    else ReviewState.ACCEPTED
+                ),
+                score=one.score,
+            )
+            for one in done.objects
+        )
+        store.set_complete(record.image_id, file.complete)
+        return Work.of(done)
+
+    def _learn(self, store: LabelStore, model: Model, path: Path) -> tuple[Model, dict[str, float]]:
+        """Train on all labels so far; return the better model, and its held-out figures."""
+        assert model.path is not None
+        result = fine_tune(
+            model.path,
+            store.as_labelled_files(),
+            self.pictures.held_out,
+            path,
+            self.options.training,
+            name="simulated",
+        )
+        figures = dict(result.best.figures)
+        return (load_model(path, device="cpu") if result.is_better else model), figures
+
+
+def changes(simulation: Simulation) -> dict[Strategy, dict[str, Interval]]:
+    """Return by how much the work on the test pictures changed from the start to the end.
+
+    Returns
+    -------
+    dict
+        Of each strategy ``clicks_per_object`` and ``untouched_share``, each the mean over the test
+        pictures of the difference, with its paired bootstrap interval over pictures.
+    """
+    found = {}
+    for strategy, rounds in simulation.courses.items():
+        first, last = rounds[0].test, rounds[-1].test
+        names = [name for name in first if first[name].objects]
+        found[strategy] = {
+            "clicks_per_object": paired_bootstrap(
+                [last[name].clicks / last[name].objects for name in names],
+                [first[name].clicks / first[name].objects for name in names],
+            ),
+            "untouched_share": paired_bootstrap(
+                [last[name].untouched / last[name].objects for name in names],
+                [first[name].untouched / first[name].objects for name in names],
+            ),
+        }
+    return found
+
+
+def clicks_per_object(test: dict[str, Work]) -> Interval:
+    """Return the mean clicks per object over test pictures, each picture weighing the same."""
+    return bootstrap_mean([one.clicks / one.objects for one in test.values() if one.objects])
+
+
+def to_dict(simulation: Simulation) -> dict[str, Any]:
+    """Return a simulation as values for JSON."""
+    return {
+        "start": simulation.start,
+        "sets": list(simulation.sets),
+        "pictures": {
+            "pool": simulation.pool,
+            "held_out": simulation.held_out,
+            "test": simulation.test,
+        },
+        "options": asdict(simulation.options),
+        "courses": {
+            str(strategy): [
+                {
+                    "round": one.number,
+                    "labelled": {name: work._asdict() for name, work in one.labelled.items()},
+                    "test": {name: work._asdict() for name, work in one.test.items()},
+                    "held_out": one.held_out,
+                    "model_id": one.model_id,
+                    "seconds": round(one.seconds, 1),
+                }
+                for one in rounds
+            ]
+            for strategy, rounds in simulation.courses.items()
+        },
+        "changes": {
+            str(strategy): {name: _plain(one) for name, one in found.items()}
+            for strategy, found in changes(simulation).items()
+        },
+    }
+
+
+def _plain(interval: Interval) -> dict[str, float | int | None]:
+    """Return an interval for JSON, which knows no NaN."""
+    values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    return {
+        **{name: None if np.isnan(value) else round(value, 4) for name, value in values.items()},
+        "pictures": interval.count,
+    }
+
+
+def _events(dialogue: Dialogue, *, has_seed: bool) -> tuple[PromptEvent, ...]:
+    """Return what was said as the label store keeps it."""
+    events = [] if dialogue.box_xyxy is None else [PromptEvent.box(*dialogue.box_xyxy)]
+    for index, click in enumerate(dialogue.clicks):
+        if index == 0 and has_seed and click.is_positive:
+            events.append(PromptEvent.seed(click.x, click.y))
+        else:
+            events.append(PromptEvent.point(click.x, click.y, is_positive=click.is_positive))
+    return tuple(events)

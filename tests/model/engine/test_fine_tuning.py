@@ -91,10 +91,12 @@ def test_the_best_round_is_written_with_its_proof(
 
 
 @pytest.mark.parametrize("config", [TINY_PYRAMID, TINY_VIT], ids=["pyramid", "vit"])
-@pytest.mark.parametrize("method", ["decoder", "full"])
+@pytest.mark.parametrize("method", ["decoder", "full", "lora"])
 def test_what_does_not_help_leaves_the_parent(
     files: list[LabelledFile], tmp_path: Path, method: fine_tuning.Method, config: SamConfig
 ) -> None:
+    if method == "lora":
+        pytest.importorskip("peft", reason="peft is not installed (extra: train)")
     parent = write_parent(tmp_path, config)
     options = FineTuningOptions(method, steps=4, rounds=2, learning_rate=1e-12)
     path = tmp_path / "new.safetensors"
@@ -185,7 +187,7 @@ def test_pictures_without_objects_teach_nothing(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "lora"}, "method must be 'full' or 'decoder', got 'lora'"),
+        ({"method": "half"}, "method must be one of full, decoder, lora, got 'half'"),
         ({"steps": 3, "rounds": 4}, "rounds must lie between 1 and steps, got 4 rounds of 3"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
     ],

@@ -51,7 +51,7 @@ class _View:
     """A picture as the encoder sees it, and its truth on the grid of the padded input."""
 
     rgb: NDArray[np.uint8]
-    labels: NDArray[np.int64]  # (Hp, Wp)
+    labels: NDArray[np.uint16]  # (Hp, Wp)
     known: BoolArray  # (Hp, Wp)
     areas: NDArray[np.int64]
 
@@ -111,9 +111,9 @@ class CachedBatches:
         self._all = pictures
         self._model = model
         self._cache = cache or EmbeddingCache(max_memory_bytes=max_memory_bytes)
-        self._own_cache = EmbeddingCache(max_memory_bytes=max_memory_bytes)
+        self._max_memory_bytes = max_memory_bytes
+        self._kept: dict[tuple[int, int], ImageEmbedding] = {}
         self._view = functools.lru_cache(maxsize=None)(self._make_view)
-        self._key = functools.lru_cache(maxsize=None)(self._make_key)
         self.views = min(views, self._affordable_views(max_memory_bytes))
 
     @functools.cached_property
@@ -137,7 +137,7 @@ class CachedBatches:
 
     def _affordable_views(self, max_memory_bytes: int) -> int:
         """Return for how many views of every picture there is memory, 1 at least."""
-        total = sum(self._embedding(index, 0).nbytes // 2 for index in range(len(self._pictures)))
+        total = sum(self._embedding(index, 0).nbytes for index in range(len(self._pictures)))
         return max(1, max_memory_bytes // max(1, total))
 
     def _window(self, size: CropSize, rng: np.random.Generator) -> _Window:
@@ -159,11 +159,11 @@ class CachedBatches:
             )
         picture = self._pictures[index]
         masks = [
-            self._mask(picture, self._turn(index, number), view, int(label))[rows, columns]
+            self._mask(picture, self._turn(index, number), view, int(label), (rows, columns))
             for label in chosen
         ]
         targets = instance_targets(
-            renumber(labels),
+            renumber(labels.astype(np.int64)),
             known,
             complete=picture.complete,
             rim_cells=self.options.rim_cells,
@@ -171,25 +171,23 @@ class CachedBatches:
         features = _cut(self._embedding(index, number), rows, columns)
         return _Window(features, np.stack(masks), known, targets)
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  # lives as long as a run
     def _window_hw(self, pixels: int) -> tuple[int, int]:
         """Return the size of windows that lie within every view, in whole cells."""
-        sides = [
-            side
-            for index in range(len(self._pictures))
-            for number in range(self.views)
-            for side in self._view(index, number).labels.shape
-        ]
-        heights = [
-            self._view(index, number).labels.shape
-            for index in range(len(self._pictures))
-            for number in range(self.views)
-        ]
-        if len(set(heights)) == 1:
-            height, width = heights[0]
-        else:
-            height = width = min(sides)
+        height, width = self._smallest_hw
         return min(pixels, height) // _CELL * _CELL, min(pixels, width) // _CELL * _CELL
+
+    @functools.cached_property
+    def _smallest_hw(self) -> tuple[int, int]:
+        """The height and the width that every view has at least."""
+        preprocessing = self._model.preprocessing
+        sizes = []
+        for index, picture in enumerate(self._pictures):
+            height, width = picture.labels.shape
+            for number in range(self.views):
+                is_lying = self._turn(index, number).quarters % 2 == 1
+                size_hw = (width, height) if is_lying else (height, width)
+                sizes.append(padded_size_hw(resized_size_hw(size_hw, preprocessing), preprocessing))
+        return min(height for height, _ in sizes), min(width for _, width in sizes)
 
     def _place(
         self, view: _View, size_hw: tuple[int, int], rng: np.random.Generator
@@ -227,7 +225,7 @@ class CachedBatches:
         input_hw = resized_size_hw(size_hw, preprocessing)
         padded_hw = padded_size_hw(input_hw, preprocessing)
         inside = (slice(0, input_hw[0]), slice(0, input_hw[1]))
-        labels = np.zeros(padded_hw, np.int64)
+        labels = np.zeros(padded_hw, np.uint16)
         labels[inside] = resize_nearest(turn(picture.labels), input_hw)
         known = np.zeros(padded_hw, bool)
         known[inside] = True
@@ -236,30 +234,47 @@ class CachedBatches:
         return _View(rgb, labels, known, np.bincount(labels.ravel()))
 
     def _mask(
-        self, picture: TrainingPicture, turn: _Turn, view: _View, label: int
+        self,
+        picture: TrainingPicture,
+        turn: _Turn,
+        view: _View,
+        label: int,
+        window: tuple[slice, slice],
     ) -> NDArray[np.uint8]:
-        """Return the whole object where the picture tells it, or what is visible of it."""
+        """Return an object in a window: whole where the picture tells it, or what is visible."""
         rle = picture.whole_rles.get(label)
         if rle is None:
-            return (view.labels == label).astype(np.uint8)
+            visible: NDArray[np.uint8] = (view.labels[window] == label).astype(np.uint8)
+            return visible
         size_hw = (view.rgb.shape[0], view.rgb.shape[1])
         height, width = resized_size_hw(size_hw, self._model.preprocessing)
         mask = np.zeros(view.labels.shape, np.uint8)
         mask[:height, :width] = resize_nearest(turn(decode_mask(rle)), (height, width))
-        return mask
-
-    def _make_key(self, index: int, number: int) -> str:
-        """Return the key of a view's embedding."""
-        rgb = self._view(index, number).rgb
-        return embedding_key(rgb, self._model.preprocessing, self._model.model_id)
+        part: NDArray[np.uint8] = mask[window]
+        return part
 
     def _embedding(self, index: int, number: int) -> ImageEmbedding:
-        """Return the embedding of a view, encoding it the first time."""
-        cache = self._cache if number == 0 else self._own_cache
-        return cache.get_or_compute(
-            self._key(index, number),
-            lambda: encode_rgb(self._model, self._view(index, number).rgb),
+        """Return the embedding of a view in half precision, encoding it the first time."""
+        kept = self._kept.get((index, number))
+        if kept is not None:
+            return kept
+        rgb = self._view(index, number).rgb
+        if number == 0:
+            key = embedding_key(rgb, self._model.preprocessing, self._model.model_id)
+            embedding = self._cache.get_or_compute(key, lambda: encode_rgb(self._model, rgb))
+        else:
+            embedding = encode_rgb(self._model, rgb)
+        halves = embedding.to("cpu", torch.float16)
+        is_finite = all(
+            bool(t.isfinite().all()) for t in halves.image_features.named_tensors().values()
         )
+        embedding = halves if is_finite else embedding.to("cpu")
+        if (
+            sum(one.nbytes for one in self._kept.values()) + embedding.nbytes
+            <= self._max_memory_bytes
+        ):
+            self._kept[index, number] = embedding
+        return embedding
 
 
 @dataclass(frozen=True)
@@ -278,11 +293,12 @@ def _cut(embedding: ImageEmbedding, rows: slice, columns: slice) -> ImageFeature
 
     def cut(maps: Tensor) -> Tensor:
         stride_y, stride_x = height // maps.shape[-2], width // maps.shape[-1]
-        return maps[
+        part = maps[
             ...,
             rows.start // stride_y : rows.stop // stride_y,
             columns.start // stride_x : columns.stop // stride_x,
         ]
+        return part.float()
 
     return embedding.image_features.map(cut)
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -24,9 +24,6 @@ from sam_plugins.errors import OutputError, TrainingError
 from sam_plugins.model.io.atomic import atomic_path, make_folder, write_bytes
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig, TinyVitConfig
 from sam_plugins.model.networks.sam import Sam
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
 
 _VIT_TARGETS = r"blocks\.\d+\.attn\.qkv"
 _TINY_VIT_TARGETS = r"layers\.\d+\.blocks\.\d+\.attn\.(qkv|proj)"
@@ -112,8 +109,9 @@ def merged_state(network: Sam, state_dict: Mapping[str, Tensor]) -> dict[str, Te
     merging = copy.deepcopy(network).cpu()
     merging.load_state_dict(state_dict)
     for part in merging.modules():
-        if hasattr(part, "lora_A") and hasattr(part, "merge"):
-            part.merge()
+        if hasattr(part, "lora_A") and callable(getattr(part, "merge", None)):
+            merge: Any = part.merge
+            merge()
     merged = {name: value for name, value in merging.state_dict().items() if ".lora_" not in name}
     return {name.replace(".base_layer.", "."): value for name, value in merged.items()}
 
@@ -142,7 +140,8 @@ def save_adapter(
     make_folder(folder)
     prefix = "image_encoder."
     tensors = {
-        "base_model.model." + name.removeprefix(prefix).replace(f".{_ADAPTER}.", "."): value.detach()
+        "base_model.model."
+        + name.removeprefix(prefix).replace(f".{_ADAPTER}.", "."): value.detach()
         .cpu()
         .contiguous()
         .clone()
@@ -150,7 +149,7 @@ def save_adapter(
         if ".lora_" in name
     }
     peft_configs: Any = network.image_encoder.peft_config
-    config: LoraConfig = peft_configs[_ADAPTER]
+    config: Any = peft_configs[_ADAPTER]
     values = {key: _plain(value) for key, value in config.to_dict().items()}
     values |= {"base_model_name_or_path": parent_id, "inference_mode": True}
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
@@ -190,7 +189,9 @@ def load_adapter(network: Sam, folder: Path) -> None:
         ) from error
     add_lora(network, rank=rank, seed=0)
     named = {
-        re.sub(r"\.(lora_[AB])\.", rf".\1.{_ADAPTER}.", name.removeprefix("base_model.model.")): value
+        re.sub(
+            r"\.(lora_[AB])\.", rf".\1.{_ADAPTER}.", name.removeprefix("base_model.model.")
+        ): value
         for name, value in tensors.items()
     }
     own = {name for name in network.image_encoder.state_dict() if ".lora_" in name}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from sam_plugins.errors import TrainingError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+T = TypeVar("T")
 
 
 class Processes(Protocol):
@@ -32,11 +34,15 @@ class Processes(Protocol):
     def rank(self) -> int:
         """Number of this one; 0 writes files and measures."""
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where this one computes; None leaves it open."""
+
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
 
-    def wait(self) -> None:
-        """Wait until all have come here."""
+    def tell(self, value: T) -> T:
+        """Return what the first process has; all wait for it."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,15 @@ class OneProcess:
 
     count: int = 1
     rank: int = 0
+    device: torch.device | None = None
 
     def total(self, values: Tensor) -> Tensor:
         """Return the tensor itself."""
         return values
 
-    def wait(self) -> None:
-        """Go on."""
+    def tell(self, value: T) -> T:
+        """Return the value."""
+        return value
 
 
 @dataclass(frozen=True)
@@ -76,15 +84,21 @@ class FabricProcesses:
         """Number of this one."""
         return int(self.fabric.global_rank)
 
+    @property
+    def device(self) -> torch.device | None:
+        """The device that Fabric gave to this one."""
+        return self.fabric.device
+
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
         summed = self.fabric.all_reduce(values, reduce_op="sum")
         assert isinstance(summed, Tensor)
         return summed
 
-    def wait(self) -> None:
-        """Wait until all have come here."""
-        self.fabric.barrier()
+    def tell(self, value: T) -> T:
+        """Return what the first process has; all wait for it."""
+        told: T = self.fabric.broadcast(value, src=0)
+        return told
 
 
 def launch_fabric(device: torch.device, count: int) -> FabricProcesses:

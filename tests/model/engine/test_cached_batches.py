@@ -29,7 +29,8 @@ def pictures() -> list[TrainingPicture]:
     """Two pictures with three discs each."""
     return [
         training_picture(
-            LabelledImage(str(seed), picture_of(discs(seed)), discs(seed)), TINY_PYRAMID.preprocessing
+            LabelledImage(str(seed), picture_of(discs(seed)), discs(seed)),
+            TINY_PYRAMID.preprocessing,
         )
         for seed in (0, 3)
     ]
@@ -59,7 +60,10 @@ def test_windows_are_parts_of_the_whole_pictures_embedding(
         batch = batches.batch(step)
         assert batch.features is not None
         assert batch.features.embedding.shape == (2, 32, 4, 4)
-        assert [tuple(skip.shape) for skip in batch.features.skips] == [(2, 8, 8, 8), (2, 8, 16, 16)]
+        assert [tuple(skip.shape) for skip in batch.features.skips] == [
+            (2, 8, 8, 8),
+            (2, 8, 16, 16),
+        ]
         assert batch.masks.shape[1:] == batch.mask_known.shape[1:] == (64, 64)
         assert batch.instance_targets.shape == (2, 4, 16, 16)
         assert bool(batch.masks.flatten(1).any(1).all())
@@ -136,7 +140,7 @@ def test_a_square_encoder_gives_whole_embeddings() -> None:
     )
     model = make_model(TINY_VIT, "vit")
     batch = CachedBatches(
-        [picture], model, BatchOptions((CropSize(128, 1, 3, 1.0),), 0.0, {}), 0, views=2
+        [picture], model, BatchOptions((CropSize(128, 1, 3, 1.0),), 0.0, {}), 0, views=1
     ).batch(0)
     assert batch.features is not None
     assert batch.features.embedding.shape == (1, 32, 8, 8)

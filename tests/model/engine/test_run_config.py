@@ -17,7 +17,7 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
         "lora", steps=50, crop_sizes=(CropSize(256, 4, 5, 0.6), CropSize(512, 1, 6, 0.4)), seed=3
     )
     config = RunConfig(
-        "cells", "data", sets=("a", "b"), sparse=True, note="naïve: \"yes\"", training=training
+        "cells", "data", sets=("a", "b"), sparse=True, note='naïve: "yes"', training=training
     )
     config.write(tmp_path / "config.yaml")
     assert RunConfig.read(tmp_path / "config.yaml") == config

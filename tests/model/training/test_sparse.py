@@ -7,16 +7,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 from tests.labelled_sets import SIZE_HW, discs, picture_of
+from tests.model.inference.tiny_models import TINY_PYRAMID
 
 from sam_plugins.model.engine.fine_tuning import SPARSE_RIM_CELLS, _without_ignored
 from sam_plugins.model.io.labelled import LabelledImage
 from sam_plugins.model.networks.instance_decoder import InstanceMaps
 from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
 from sam_plugins.model.training.losses import LossWeights, instance_loss, mask_losses
-from sam_plugins.model.training.pictures import TrainingPicture, picture_of as training_picture
+from sam_plugins.model.training.pictures import TrainingPicture
+from sam_plugins.model.training.pictures import picture_of as training_picture
 from sam_plugins.model.training.presets import PAPER_LOSSES
 from sam_plugins.model.training.targets import instance_targets
-from tests.model.inference.tiny_models import TINY_PYRAMID
 
 OPTIONS = BatchOptions((CropSize(64, 3, 3, 1.0),), 0.0, {}, 1.0, rim_cells=SPARSE_RIM_CELLS)
 

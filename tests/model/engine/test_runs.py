@@ -226,7 +226,7 @@ def test_an_error_that_is_no_memory_is_not_called_so(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _fail_at(monkeypatch, 2, RuntimeError("shapes differ"))
-    with pytest.raises(RuntimeError, match="^shapes differ$"):
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"):
         train_run(begin_run(config, tmp_path / "run"))
 
 
@@ -289,7 +289,7 @@ def test_really_full_disks(config: RunConfig, tmp_path: Path) -> None:
     try:
         folder = begin_run(config, small / "run")
         (small / "ballast").write_bytes(bytes(850_000))
-        with pytest.raises(OutputError, match="disk is full|No space left|free some space"):
+        with pytest.raises(OutputError, match=r"disk is full|No space left|free some space"):
             train_run(folder)
         (small / "ballast").unlink(missing_ok=True)
         assert RunFolder.open(folder.path).config == config
@@ -305,19 +305,19 @@ def test_what_changed_since_is_refused(config: RunConfig, tmp_path: Path) -> Non
     with pytest.raises(DatasetError, match=r"0\.png or its labels changed since the run began"):
         train_run(folder)
     labels.unlink()
-    with pytest.raises(DatasetError, match="cannot read .*put the file back"):
+    with pytest.raises(DatasetError, match=r"cannot read .*put the file back"):
         repeat_run(folder, tmp_path / "again")
     labels.write_bytes(before)
     network = make_model(TINY_PYRAMID, "tiny", seed=1).network
     save_model_file(
         Path(config.parent), network.state_dict(), Passport("tiny", TINY_PYRAMID, version="1")
     )
-    with pytest.raises(TrainingError, match="started from tiny-.*: put the old file back"):
+    with pytest.raises(TrainingError, match=r"started from tiny-.*: put the old file back"):
         train_run(folder)
 
 
 def test_folders_that_are_no_runs_are_refused(config: RunConfig, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no folder of a training run: expected config.yaml"):
+    with pytest.raises(TrainingError, match="is no folder of a training run: expected"):
         RunFolder.open(tmp_path)
     with pytest.raises(OutputError, match="is not empty: choose another folder for the run"):
         begin_run(config, tmp_path)
@@ -410,5 +410,5 @@ def test_sparse_and_ignored_pictures_reach_training(config: RunConfig, tmp_path:
     result = train_run(folder)
     assert np.isfinite(list(result.best.figures.values())).all()
     Image.fromarray(ignore).save(tmp_path / "ignore" / "foreign.png")
-    with pytest.raises(DatasetError, match="expected a picture in .*; none for foreign"):
+    with pytest.raises(DatasetError, match=r"expected a picture in .*; none for foreign"):
         data_of(sparse)

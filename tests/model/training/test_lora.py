@@ -1,4 +1,4 @@
-"""Adapters on the three image encoders: nothing changes at first, and merged they compute the same."""
+"""Adapters on image encoders: nothing changes at first, and merged they compute the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ CONFIGS = {
     "vit": TINY_VIT,
     "tiny_vit": replace(
         TINY_VIT,
-        image_encoder=TinyVitConfig((8, 8, 16, 16), (1, 1, 1, 1), (2,) * 4, image_size=128, out_dim=32),
+        image_encoder=TinyVitConfig(
+            (8, 8, 16, 16), (1, 1, 1, 1), (2,) * 4, image_size=128, out_dim=32
+        ),
     ),
     "pyramid": replace(
         TINY_PYRAMID, image_encoder=replace(TINY_PYRAMID.image_encoder, uses_efficientnet=True)

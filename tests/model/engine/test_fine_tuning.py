@@ -15,6 +15,7 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine import fine_tuning
 from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProgress, fine_tune
+from sam_plugins.model.engine.learner import choose_what_learns
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
 from sam_plugins.model.networks.builders import build_sam
@@ -113,7 +114,7 @@ def test_the_image_encoder_learns_only_where_it_shall(method: fine_tuning.Method
     assert isinstance(TINY_PYRAMID.image_encoder, PyramidConfig)
     encoder = replace(TINY_PYRAMID.image_encoder, uses_efficientnet=True)
     network = build_sam(replace(TINY_PYRAMID, image_encoder=encoder))
-    fine_tuning._choose_what_learns(network, method)
+    choose_what_learns(network, method)
     learning = {name for name, value in network.named_parameters() if value.requires_grad}
     for name, _ in network.named_parameters():
         is_encoder = name.startswith("image_encoder.")

@@ -9,7 +9,7 @@ import torch
 from tests.labelled_sets import SIZE_HW, discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID
 
-from sam_plugins.model.engine.fine_tuning import SPARSE_RIM_CELLS, _without_ignored
+from sam_plugins.model.engine.learner import SPARSE_RIM_CELLS, _without_ignored
 from sam_plugins.model.io.labelled import LabelledImage
 from sam_plugins.model.networks.instance_decoder import InstanceMaps
 from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize

@@ -8,122 +8,28 @@ that it takes to go on exactly is kept there.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from sam_plugins.errors import DatasetError, MemoryLimitError, OutputError, TrainingError
-from sam_plugins.model.engine.cached_batches import CachedBatches
 from sam_plugins.model.engine.held_out import Round, compare_rounds, measure_round
+from sam_plugins.model.engine.learner import Learner
+from sam_plugins.model.engine.learner import usual_batches as _batch_options
+from sam_plugins.model.engine.tuning_options import METHODS, FineTuningOptions, Method
+from sam_plugins.model.engine.tuning_progress import Run, TrainingProgress
 from sam_plugins.model.inference.cache import EmbeddingCache
-from sam_plugins.model.inference.loading import Model, load_model, network_of
+from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.io.atomic import require_writable
 from sam_plugins.model.io.labelled import LabelledFile
-from sam_plugins.model.networks.config import PyramidConfig, SamConfig
-from sam_plugins.model.networks.efficientnet_lite import EfficientNetLiteFeatures
-from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.batches import Batches, BatchMaker, BatchOptions, CropSize
-from sam_plugins.model.training.config import TrainingConfig
-from sam_plugins.model.training.lora import add_lora, has_lora, merged_state, save_adapter
-from sam_plugins.model.training.losses import LossWeights
-from sam_plugins.model.training.pictures import TrainingPicture, picture_of
-from sam_plugins.model.training.presets import RecipeName, paper_recipe, resolve_recipe
 from sam_plugins.model.training.processes import OneProcess, Processes
-from sam_plugins.model.training.recipe import TrainingRecipe
-from sam_plugins.model.training.state import TrainingState
-from sam_plugins.model.training.trainer import train
-from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
+from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.passport import DataSource, Passport
 from sam_plugins.model.weights.store import Comparison
 
-Method = Literal["full", "decoder", "lora"]
-METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
-SPARSE_RIM_CELLS = 1
-"""On incompletely labelled pictures, who drew an outline has looked at both of its sides: so much
-is trusted to be background, and no more, for an unlabelled object may touch."""
-
-
-@dataclass(frozen=True)
-class FineTuningOptions:
-    """How a model is fine-tuned.
-
-    Parameters
-    ----------
-    method : {"full", "decoder", "lora"}
-        Whether the image encoder learns too, stays as it is, or gets low-rank adapters, which needs
-        the library ``peft``. All of it is better for a very new kind of picture.
-    steps : int
-        Of the optimiser, in all.
-    rounds : int
-        How often the weights are measured on the held-out pictures.
-    learning_rate : float
-        Of AdamW at its height.
-    max_objects : int
-        Prompted objects of a held-out picture.
-    seed : int
-        Of crops and prompts.
-    recipe : {"auto", "paper", "shipped"}
-        Losses, prompts, optimiser and schedule: those of SAM's paper or of the shipped model, see
-        :mod:`~sam_plugins.model.training.presets`; by default the paper's for its own encoders.
-    crop_sizes : tuple of CropSize, optional
-        Sizes of crops; those that the image encoder takes by default.
-    lora_rank : int
-        With the method ``"lora"``, of every adapter.
-    views : int
-        With the method ``"decoder"``, how often each picture is encoded, mirrored, turned and with
-        other contrast; 0 encodes crops anew at every step.
-    precision : {"bfloat16", "float32"}
-        Of the forward pass.
-    save_every_seconds : float
-        How often the state of a run is saved, besides after every round.
-    """
-
-    method: Method = "full"
-    steps: int = 300
-    rounds: int = 6
-    learning_rate: float = 1e-4
-    max_objects: int = 20
-    seed: int = 0
-    recipe: RecipeName = "auto"
-    crop_sizes: tuple[CropSize, ...] | None = None
-    lora_rank: int = 8
-    views: int = 4
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
-    save_every_seconds: float = 120.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.lora_rank < 1 or self.views < 0:
-            raise ValueError(
-                "lora_rank must be 1 or more and views 0 or more, "
-                f"got {self.lora_rank} and {self.views}"
-            )
-        if self.crop_sizes is not None and (
-            not self.crop_sizes
-            or any(one.pixels % 32 or min(vars(one).values()) <= 0 for one in self.crop_sizes)
-        ):
-            raise ValueError(
-                "crop_sizes must hold sizes with positive values, pixels in multiples of 32, got "
-                f"{self.crop_sizes}"
-            )
-        if not 1 <= self.rounds <= self.steps:
-            raise ValueError(
-                f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
-            )
-        if self.learning_rate <= 0 or self.max_objects < 1:
-            raise ValueError(
-                "learning_rate must be positive and max_objects 1 or more, "
-                f"got {self.learning_rate} and {self.max_objects}"
-            )
+__all__ = ["METHODS", "FineTuned", "FineTuningOptions", "Method", "TrainingProgress", "fine_tune"]
 
 
 @dataclass(frozen=True)
@@ -154,49 +60,6 @@ class FineTuned:
     def is_better(self) -> bool:
         """Whether any round was better than the parent at all."""
         return self.best.step > 0
-
-
-class TrainingProgress(NamedTuple):
-    """How far fine-tuning is: a loss after each step, ``figures`` after each round.
-
-    ``seconds_left`` guesses from the time of the steps so far; None at first.
-    """
-
-    step: int
-    steps: int
-    loss: float | None = None
-    figures: Mapping[str, float] | None = None
-    seconds_left: float | None = None
-
-
-class Run(Protocol):
-    """Where a run keeps what it needs to go on, and what people look at."""
-
-    @property
-    def state_path(self) -> Path:
-        """The file to go on from."""
-
-    @property
-    def adapter_path(self) -> Path:
-        """The folder of the best adapters."""
-
-    def rounds(self) -> list[Round]:
-        """Return what was measured so far."""
-
-    def write_rounds(self, rounds: Sequence[Round]) -> None:
-        """Note what was measured."""
-
-    def cut_log(self, step: int) -> None:
-        """Forget what was logged after a step."""
-
-    def append_log(self, step: int, values: Mapping[str, float], seconds: float) -> None:
-        """Note the figures of a step."""
-
-    def draw(self, model: Model, rounds: Sequence[Round], files: Sequence[LabelledFile]) -> None:
-        """Draw curves, and what a model does after the last round."""
-
-    def close(self, *, is_complete: bool) -> None:
-        """End the logs, and remove the state of a complete run."""
 
 
 def fine_tune(
@@ -260,7 +123,9 @@ def fine_tune(
     require_writable(path)
     _require_apart(train_files, held_out_files)
     checkpoint = load_checkpoint(parent)
-    learner = _Learner.of(checkpoint, train_files, options, device, cache)
+    learner = Learner.of(
+        checkpoint, train_files, options, device, cache, _batch_options(checkpoint.config)
+    )
     passport = Passport(
         name=name,
         config=checkpoint.config,
@@ -286,7 +151,7 @@ class _Tuning:
 
     def __init__(
         self,
-        learner: _Learner,
+        learner: Learner,
         passport: Passport,
         path: Path,
         held_out_files: Sequence[LabelledFile],
@@ -413,139 +278,6 @@ class _Tuning:
         return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class _Learner:
-    """A network in training, and what it learns from."""
-
-    state: TrainingState
-    batches: Batches
-    config: TrainingConfig
-    objects: int
-
-    @classmethod
-    def of(
-        cls,
-        checkpoint: LoadedCheckpoint,
-        files: Sequence[LabelledFile],
-        options: FineTuningOptions,
-        device: torch.device | str,
-        cache: EmbeddingCache | None,
-    ) -> _Learner:
-        """Read the pictures and prepare a copy of the parent."""
-        pictures = [
-            _without_ignored(picture_of(file.read(), checkpoint.config.preprocessing))
-            for file in files
-        ]
-        objects = sum(len(picture.boxes_xyxy) for picture in pictures)
-        if not objects:
-            raise DatasetError("no training picture has a labelled object: label some first")
-        config = _training_config(options, checkpoint.config)
-        network = network_of(checkpoint).to(device)
-        _choose_what_learns(network, options.method)
-        if options.method == "lora":
-            add_lora(network, rank=options.lora_rank, seed=options.seed)
-            network.to(device)
-        batch_options = _batch_options(checkpoint.config)
-        if options.crop_sizes is not None:
-            batch_options = replace(batch_options, crop_sizes=options.crop_sizes)
-        batch_options = replace(batch_options, rim_cells=SPARSE_RIM_CELLS)
-        batches: Batches
-        if options.method == "decoder" and options.views:
-            batches = CachedBatches(
-                pictures,
-                Model(network_of(checkpoint).to(device), checkpoint.model_id),
-                batch_options,
-                options.seed,
-                views=options.views,
-                cache=cache,
-            )
-        else:
-            batches = BatchMaker(pictures, batch_options, options.seed)
-        return cls(TrainingState.fresh(network, config), batches, config, objects)
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return self.state.step
-
-    def load(self, path: Path) -> None:
-        """Go on from a saved state."""
-        model = self.state.model
-        self.state.load(path, TrainingRecipe.of(model.config, self.config, self.batches))
-
-    def save(self, path: Path, passport: Passport) -> None:
-        """Write the average of the weights, with adapters merged into it."""
-        save_model_file(path, self._plain_average(), passport)
-
-    def save_adapter(self, folder: Path, parent_id: str) -> None:
-        """Write the adapters alone, where there are any."""
-        if has_lora(self.state.model):
-            save_adapter(folder, self.state.model, self.state.average, parent_id)
-
-    def _plain_average(self) -> Mapping[str, Tensor]:
-        """Return the average under the names of a network without adapters."""
-        if not has_lora(self.state.model):
-            return self.state.average
-        return merged_state(self.state.model, self.state.average)
-
-    def train_until(
-        self,
-        stop_at: int,
-        options: FineTuningOptions,
-        tell: Callable[[TrainingProgress], None],
-        run: Run | None,
-        processes: Processes,
-    ) -> None:
-        """Train some steps more."""
-        first, started = self.step, time.monotonic()
-        last = started
-
-        def report(step: int, values: Mapping[str, float]) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if run is not None:
-                run.append_log(step, values, now - last)
-            last = now
-            left = (now - started) / (step - first) * (self.config.steps - step)
-            tell(TrainingProgress(step, self.config.steps, values["loss"], seconds_left=left))
-
-        train(
-            self.state,
-            self.batches,
-            self.config,
-            stop_at=stop_at,
-            state_path=None if run is None else run.state_path,
-            save_every_seconds=options.save_every_seconds,
-            workers=0,
-            report=report,
-            processes=processes,
-        )
-
-
-def _training_config(options: FineTuningOptions, network: SamConfig) -> TrainingConfig:
-    """Return the numbers of a fine-tuning by one of the recipes."""
-    config = TrainingConfig(
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        dense_steps=0,
-        warmup_steps=min(20, options.steps // 10),
-        losses=LossWeights(background_areas=1.5),
-        precision=options.precision,
-        seed=options.seed,
-    )
-    if resolve_recipe(options.recipe, network) == "paper":
-        return paper_recipe(config, network)
-    return config
-
-
-def _without_ignored(picture: TrainingPicture) -> TrainingPicture:
-    """Return a picture whose labels end where the truth does: nobody asks for the rest."""
-    if picture.ignore is None:
-        return picture
-    labels = np.where(picture.ignore, 0, picture.labels).astype(picture.labels.dtype)
-    return replace(picture, labels=labels)
-
-
 def _require_apart(train: Sequence[LabelledFile], held_out: Sequence[LabelledFile]) -> None:
     """Refuse pictures that are learned from and measured on."""
     if not train or not held_out:
@@ -560,28 +292,6 @@ def _require_apart(train: Sequence[LabelledFile], held_out: Sequence[LabelledFil
         raise DatasetError(
             f"{min(both)} is learned from and measured on: take it out of one of the two"
         )
-
-
-def _choose_what_learns(network: Sam, method: Method) -> None:
-    """Let all learn but what never does, and the image encoder where only decoders shall."""
-    network.requires_grad_(requires_grad=True)
-    frozen: list[nn.Module] = [
-        part for part in network.modules() if isinstance(part, EfficientNetLiteFeatures)
-    ]
-    if method != "full":
-        frozen.append(network.image_encoder)
-    for part in frozen:
-        part.requires_grad_(requires_grad=False)
-
-
-def _batch_options(config: SamConfig) -> BatchOptions:
-    """Return crops of sizes that the image encoder takes; one set, no synthetic pictures."""
-    sizes: tuple[CropSize, ...]
-    if isinstance(config.image_encoder, PyramidConfig):
-        sizes = (CropSize(256, 4, 5, 0.6), CropSize(384, 2, 6, 0.4))
-    else:
-        sizes = (CropSize(config.image_encoder.image_size, 1, 8, 1.0),)
-    return BatchOptions(crop_sizes=sizes, synthetic_share=0.0, set_shares={}, power=1.0)
 
 
 def _source(files: Sequence[LabelledFile], objects: int) -> DataSource:

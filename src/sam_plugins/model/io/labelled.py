@@ -240,6 +240,7 @@ def list_folder_pair(
     images_dir: str | os.PathLike[str],
     labels_dir: str | os.PathLike[str],
     *,
+    ignore_dir: str | os.PathLike[str] | None = None,
     complete: bool = True,
 ) -> list[LabelledFile]:
     """List the pictures of one folder with the labels of the same name in another.
@@ -249,6 +250,9 @@ def list_folder_pair(
     images_dir, labels_dir : path-like
         Files belong together when their names are equal up to the ending; the name of a label file
         may also end in ``_labels``, ``_label``, ``_masks`` or ``_mask``.
+    ignore_dir : path-like, optional
+        Pictures of the same names that are not 0 where the truth is not known; not every picture
+        needs one.
     complete : bool
         Whether every visible object carries a mask.
 
@@ -272,6 +276,15 @@ def list_folder_pair(
             "add them or move the pictures away"
         )
     name = Path(images_dir).resolve().name
+    ignored = (
+        {} if ignore_dir is None else {path.stem: path for path in _images_in(Path(ignore_dir))}
+    )
+    foreign = sorted(ignored.keys() - {path.stem for path in images})
+    if foreign:
+        raise DatasetError(
+            f"expected a picture in {images_dir} for each ignored region in {ignore_dir}; none for "
+            f"{', '.join(foreign[:5])}; rename or remove them"
+        )
     return [
         LabelledFile(
             id=path.stem,
@@ -279,6 +292,7 @@ def list_folder_pair(
             split="",
             image_path=path,
             label_path=by_name[path.stem],
+            ignore_path=ignored.get(path.stem),
             complete=complete,
         )
         for path in images

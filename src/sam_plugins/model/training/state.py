@@ -13,10 +13,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sam_plugins.errors import TrainingError
+from sam_plugins.errors import OutputError, TrainingError
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.encoder_layers import learning_rate_scales
 from sam_plugins.model.training.recipe import TrainingRecipe
 
 _METADATA_KEY = "sam_plugins_training"
@@ -84,7 +85,12 @@ class TrainingState:
                  for k, v in tensors.items()}  # fmt: skip
         document = json.dumps({"step": self.step, "recipe": recipe.to_dict()}, sort_keys=True)
         with atomic_path(path) as temporary:
-            safetensors.torch.save_file(plain, temporary, {_METADATA_KEY: document})
+            try:
+                safetensors.torch.save_file(plain, temporary, {_METADATA_KEY: document})
+            except safetensors.SafetensorError as error:
+                raise OutputError(
+                    f"cannot write {path}: {error}; free some space or choose another folder"
+                ) from error
 
     def load(self, path: Path, recipe: TrainingRecipe) -> None:
         """Go on from a file that :meth:`save` wrote.
@@ -123,19 +129,26 @@ class TrainingState:
         self.step = document["step"]
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW, with decay for matrices and kernels only."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+def make_optimizer(model: Sam, config: TrainingConfig) -> torch.optim.AdamW:
+    """Make AdamW, with decay for matrices and kernels only.
+
+    Each group has its factor on the learning rate as ``scale``.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    scales = learning_rate_scales(model, config.layer_decay)
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
         is_table = "embed" in name or name.endswith(("token.weight", "tokens.weight"))
-        (decayed if is_matrix and not is_table else free).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        decay = config.weight_decay if is_matrix and not is_table else 0.0
+        groups.setdefault((scales[name], decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": own, "scale": scale, "weight_decay": decay}
+            for (scale, decay), own in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -212,7 +212,7 @@ def fine_tune(
 class _Learner:
     """A network in training, and what it learns from."""
 
-    state: TrainingState
+    state: TrainingState[Sam]
     batches: BatchMaker
     config: TrainingConfig
     objects: int

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sam_plugins.errors import TrainingError
+from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.batches import BatchMaker, StepDataset, TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.recipe import TrainingRecipe
@@ -28,7 +29,7 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
-    state: TrainingState,
+    state: TrainingState[Sam],
     batches: BatchMaker,
     config: TrainingConfig,
     *,
@@ -93,7 +94,7 @@ def train(
 
 
 def train_step(
-    state: TrainingState, batch: TrainingBatch, config: TrainingConfig
+    state: TrainingState[Sam], batch: TrainingBatch, config: TrainingConfig
 ) -> dict[str, float]:
     """Do one step: simulate, back-propagate, move the weights and their average.
 

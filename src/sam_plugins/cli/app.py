@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from sam_plugins import __version__
-from sam_plugins.cli import demo, evaluate, info, models, pretrain, segment, train
+from sam_plugins.cli import demo, distill, evaluate, info, models, pretrain, segment, train
 from sam_plugins.cli.arguments import joined_negatives
 from sam_plugins.cli.console import (
     StandardOutputError,
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (segment, models, evaluate, train, pretrain, info, demo):
+    for command in (segment, models, evaluate, train, pretrain, distill, info, demo):
         command.add_parser(commands, common)
     return parser
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import mention, say, say_json, step_progress, table
+from sam_plugins.cli.console import StageBars, mention, say, say_json, table
 from sam_plugins.cli.failures import Failures
 from sam_plugins.errors import SamPluginsError
 
 if TYPE_CHECKING:
-    from sam_plugins.model.engine.pretraining import Pretrained, PretrainingProgress
+    from sam_plugins.model.engine.pretraining import Pretrained
     from sam_plugins.model.training.pretraining_config import PretrainingConfig
 
 ENCODERS = ("vit-tiny", "vit-small", "vit-b", "vit-l", "vit-h")
@@ -96,12 +96,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     device = checked_device(args.device)
     failures = Failures(args.debug)
     paths = found_pictures(args.images, failures)
-    with step_progress("reading") as reading, step_progress("pre-training") as progress:
-
-        def on_progress(now: PretrainingProgress) -> None:
-            if progress is not None:
-                progress(now.step, now.steps)
-
+    with StageBars() as bars:
         result = pretrain(
             paths,
             Path(args.output),
@@ -110,7 +105,11 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             device=device,
             workers=args.workers,
             overwrite=args.overwrite,
-            hooks=Hooks(failures.add, reading, on_progress),
+            hooks=Hooks(
+                on_failure=failures.add,
+                on_reading=lambda done, total: bars("reading", done, total),
+                on_progress=lambda now: bars("pre-training", now.step, now.steps),
+            ),
         )
     if args.json:
         say_json(_plain(result, failures))
@@ -121,13 +120,17 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def found_pictures(named: list[str], failures: Failures) -> list[Path]:
-    """Return the pictures that were named, and report what names none."""
+    """Return the pictures that were named, and report what names none.
+
+    A pattern may match folders, too: their pictures are meant.
+    """
     from sam_plugins.cli.inputs import find_images
 
     found: list[Path] = []
     for name in named:
         try:
-            found += find_images(name)
+            for path in find_images(name):
+                found += find_images(str(path)) if path.is_dir() else [path]
         except SamPluginsError as error:
             failures.add(name, error)
     mention(f"found {len(found)} files")

@@ -61,7 +61,6 @@ LOG_NAME = "log.csv"
 CHECKS_NAME = "held_out.csv"
 FIGURE_NAME = "reconstructions.png"
 
-_MOST_HELD_OUT = 64
 _SHOWN = 8
 _LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
 _CHECK_COLUMNS = ("step", "loss", "constant")
@@ -196,8 +195,8 @@ def pretrain(
         on_failure=hooks.on_failure,
         on_progress=hooks.on_reading,
     )
-    learned, held_out = split_off_pictures(pictures, config.held_out_share)
-    run = _Run.of(folder, config, pictures.subset(learned), pictures.subset(held_out), device)
+    learned, held_out = pictures.split(config.held_out_share)
+    run = _Run.of(folder, config, learned, held_out, device)
     run.write_description()
     with memory_limits(
         f"pre-training with {config.batch_size} pictures a step",
@@ -205,26 +204,6 @@ def pretrain(
     ):
         run.complete(hooks.on_progress, workers, save_every_seconds)
     return run.result()
-
-
-def split_off_pictures(pictures: UnlabelledPictures, share: float) -> tuple[list[int], list[int]]:
-    """Return the pictures to learn from, and those to measure on, by their numbers.
-
-    Which ones they are follows from their pixels alone; planes of a stack stay together.
-    """
-    by_file: dict[Path, list[int]] = {}
-    for index, file in enumerate(pictures.files):
-        by_file.setdefault(file.path, []).append(index)
-    if share == 0 or len(by_file) < 4:
-        return list(range(len(pictures))), []
-    wanted = min(_MOST_HELD_OUT, max(1, round(share * len(pictures))))
-    held_out: list[int] = []
-    for own in sorted(by_file.values(), key=lambda own: pictures.files[own[0]].digest):
-        if len(held_out) >= wanted:
-            break
-        held_out += own
-    chosen = set(held_out)
-    return [index for index in range(len(pictures)) if index not in chosen], held_out
 
 
 @dataclass(frozen=True)

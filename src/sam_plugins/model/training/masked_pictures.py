@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sam_plugins.model.training.pretraining_config import PretrainingConfig
-from sam_plugins.model.training.unlabelled import UnlabelledPictures
+from sam_plugins.model.training.unlabelled import UnlabelledPictures, pictures_of_step
 
 _RATIOS = (3 / 4, 4 / 3)
 _MAX_TRIES = 10
@@ -53,7 +53,10 @@ class MaskedBatches:
         """Return the batch of a step: pictures, crops and masks at random."""
         rng = np.random.default_rng([self.config.seed, step])
         size, crops = self.config.network.image_size, []
-        for index in self._indices(step):
+        indices = pictures_of_step(
+            step, self.config.batch_size, len(self.pictures), self.config.seed
+        )
+        for index in indices:
             crop = random_crop(
                 self.pictures[index], size, rng, min_share=self.config.min_crop_share
             )
@@ -65,18 +68,6 @@ class MaskedBatches:
         size = self.config.network.image_size
         crops = [middle_crop(self.pictures[index], size) for index in range(first, last)]
         return self._collate(crops, np.random.default_rng([self.config.seed, first, 1]))
-
-    def _indices(self, step: int) -> list[int]:
-        """Return the pictures of a step; every picture comes once before one comes again."""
-        count, size = len(self.pictures), self.config.batch_size
-        chosen: list[int] = []
-        order: NDArray[np.int64] | None = None
-        for place in range(step * size, (step + 1) * size):
-            turn, position = divmod(place, count)
-            if order is None or position == 0:
-                order = np.random.default_rng([self.config.seed, turn, 2]).permutation(count)
-            chosen.append(int(order[position]))
-        return chosen
 
     def _collate(self, crops: list[NDArray[np.uint8]], rng: np.random.Generator) -> MaskedBatch:
         """Stack crops and draw their masks."""

@@ -32,7 +32,11 @@ class RunLog:
     def __init__(self, path: Path, columns: Sequence[str], from_step: int) -> None:
         self.path = path
         self.columns = tuple(columns)
-        kept = [row for row in read_log(path) if float(row["step"]) <= from_step]
+        try:
+            known = read_log(path)
+        except OSError as error:
+            raise output_error(path, error) from error
+        kept = [row for row in known if float(row["step"]) <= from_step]
         heading = ",".join(self.columns)
         lines = [",".join(row.get(column, "") for column in self.columns) for row in kept]
         write_bytes(path, "".join(f"{line}\n" for line in [heading, *lines]).encode())

@@ -30,6 +30,9 @@ PLANES_OF_A_STACK = 8
 
 DEFAULT_MEMORY_BYTES = 1 << 30
 
+_FEWEST_TO_SPLIT = 4
+_MOST_HELD_OUT = 64
+
 
 @dataclass(frozen=True)
 class PictureFile:
@@ -167,7 +170,27 @@ class UnlabelledPictures:
             whole.update(bytes.fromhex(file.digest))
         return whole.hexdigest()
 
-    def subset(self, indices: Sequence[int]) -> UnlabelledPictures:
+    def split(self, held_out_share: float) -> tuple[UnlabelledPictures, UnlabelledPictures]:
+        """Return the pictures to learn from, and those to measure on.
+
+        Which ones they are follows from their pixels alone; planes of a stack stay together. At
+        least one is held out, and 64 files at most, but none of fewer than four files.
+        """
+        by_file: dict[Path, list[int]] = {}
+        for index, file in enumerate(self.files):
+            by_file.setdefault(file.path, []).append(index)
+        held_out: set[int] = set()
+        if held_out_share > 0 and len(by_file) >= _FEWEST_TO_SPLIT:
+            wanted = min(_MOST_HELD_OUT, max(1, round(held_out_share * len(by_file))))
+            ordered = sorted(by_file.values(), key=lambda own: self.files[own[0]].digest)
+            held_out.update(*ordered[:wanted])
+        everything = range(len(self))
+        return (
+            self._subset([index for index in everything if index not in held_out]),
+            self._subset([index for index in everything if index in held_out]),
+        )
+
+    def _subset(self, indices: Sequence[int]) -> UnlabelledPictures:
         """Return some of the pictures, those in memory with them."""
         part = UnlabelledPictures(
             [self.files[index] for index in indices],
@@ -189,6 +212,24 @@ class UnlabelledPictures:
         while self._kept_bytes > self._memory_bytes:
             _, dropped = self._kept.popitem(last=False)
             self._kept_bytes -= dropped.nbytes
+
+
+def pictures_of_step(step: int, batch_size: int, count: int, seed: int) -> list[int]:
+    """Return the numbers of a step's pictures; each comes once before any comes again.
+
+    Examples
+    --------
+    >>> sorted(pictures_of_step(0, 2, 4, seed=0) + pictures_of_step(1, 2, 4, seed=0))
+    [0, 1, 2, 3]
+    """
+    chosen: list[int] = []
+    order: NDArray[np.int64] | None = None
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        turn, position = divmod(place, count)
+        if order is None or position == 0:
+            order = np.random.default_rng([seed, turn, 2]).permutation(count)
+        chosen.append(int(order[position]))
+    return chosen
 
 
 def _planes(

@@ -102,13 +102,13 @@ def test_the_checkpoint_starts_a_sam(paths: list[Path], tmp_path: Path) -> None:
     model = load_model(result.sam_path)
     encoder = model.network.image_encoder.state_dict()
     for mine, theirs in {
-        "patch_embed.proj.weight": "patch_embed.proj.weight",
         "blocks.1.mlp.lin2.weight": "blocks.1.mlp.fc2.weight",
         "blocks.0.attn.qkv.bias": "blocks.0.attn.qkv.bias",
     }.items():
         assert torch.equal(encoder[mine], learned[theirs])
-    assert encoder["pos_embed"].shape == (1, 8, 8, 32)
-    # Where both see the same grid, the blocks compute the same: windows and a class token aside.
+    # From patches of 8 pixels to SAM's of 16.
+    assert encoder["patch_embed.proj.weight"].shape == (32, 3, 16, 16)
+    assert torch.equal(encoder["pos_embed"].flatten(1, 2), learned["pos_embed"][:, 1:])
     assert model.passport is not None
     assert model.passport.extra["pretraining"]["steps"] == 6
     assert torch.isfinite(model.network.encode(torch.randn(1, 3, 64, 64)).embedding).all()

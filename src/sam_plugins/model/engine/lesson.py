@@ -89,7 +89,7 @@ class Lesson:
         if needed > free:
             raise OutputError(
                 f"the teacher's embeddings of {count} pictures need {in_units(needed)} more, and "
-                f"{in_units(free)} are free in {self.folder}: choose a work folder on another "
+                f"{in_units(free)} are free in {self.folder}; choose a work folder on another "
                 "disk, or fewer pictures"
             )
 

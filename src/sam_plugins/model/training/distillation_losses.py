@@ -56,16 +56,18 @@ def answer_loss(answer: MaskOutput, wanted: MaskOutput, input_size_hw: tuple[int
     Returns
     -------
     Tensor
-        Cross-entropy with the teacher's probabilities, 1 less a soft Dice coefficient, and the
-        square error of the scores; each a mean.
+        Divergence of the probabilities (Kullback-Leibler), 1 less a soft Dice coefficient, and the
+        square error of the scores; each a mean, and 0 where the answers are equal.
     """
     height, width = (-(-side // _CELL) for side in input_size_hw)
     logits = answer.logits[..., :height, :width].flatten(2).float()
-    target = wanted.logits[..., :height, :width].flatten(2).float().sigmoid()
-    entropy = functional.binary_cross_entropy_with_logits(logits, target)
+    wanted_logits = wanted.logits[..., :height, :width].flatten(2).float()
+    target = wanted_logits.sigmoid()
+    entropy = functional.binary_cross_entropy_with_logits
+    divergence = entropy(logits, target) - entropy(wanted_logits, target)
     probability = logits.sigmoid()
     overlap = (probability * target).sum(-1)
     squares = (probability.square() + target.square()).sum(-1)
     dice = 1 - (2 * overlap + 1) / (squares + 1)
     scores = functional.mse_loss(answer.iou_predictions.float(), wanted.iou_predictions.float())
-    return entropy + dice.mean() + scores
+    return divergence + dice.mean() + scores

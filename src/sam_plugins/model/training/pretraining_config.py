@@ -13,6 +13,9 @@ from sam_plugins.errors import TrainingError
 from sam_plugins.model.networks.config import SAM_VIT_B, SAM_VIT_H, SAM_VIT_L, VitConfig
 from sam_plugins.model.networks.masked_autoencoder import MaeConfig
 
+SAM_PATCH = 16
+"""Pixels of a patch of every SAM: its masks have four cells for a patch of the embedding."""
+
 _SMALL = VitConfig(embed_dim=384, depth=12, num_heads=6)
 _TINY = VitConfig(embed_dim=192, depth=6, num_heads=3, global_attention_blocks=(2, 5))
 
@@ -52,7 +55,7 @@ class PretrainingConfig:
     ----------
     network : MaeConfig
     sam_image_size : int
-        Side of the input of the SAM that it starts, in pixels; a multiple of the patches' size.
+        Side of the input of the SAM that it starts, in pixels; a multiple of 16.
     steps, batch_size : int
         Steps of the optimiser, and pictures in each.
     mask_share : float
@@ -105,10 +108,9 @@ class PretrainingConfig:
                 "mask_share must leave a patch to see and a patch to draw of "
                 f"{self.network.patches}, got {self.mask_share}"
             )
-        patch = self.network.encoder.patch_size
-        if self.sam_image_size < patch or self.sam_image_size % patch:
+        if self.sam_image_size < SAM_PATCH or self.sam_image_size % SAM_PATCH:
             raise ValueError(
-                f"sam_image_size must be a multiple of the patches of {patch} pixels, "
+                f"sam_image_size must be a multiple of the patches of {SAM_PATCH} pixels, "
                 f"got {self.sam_image_size}"
             )
         if not (self.learning_rate > 0 and self.weight_decay >= 0 and self.max_gradient_norm > 0):
@@ -139,8 +141,11 @@ class PretrainingConfig:
 
     @property
     def sam_encoder(self) -> VitConfig:
-        """The image encoder of the SAM that it starts."""
-        return replace(self.network.encoder, image_size=self.sam_image_size)
+        """The image encoder of the SAM that it starts.
+
+        Its patches are SAM's: those of pre-training are resampled where they have another size.
+        """
+        return replace(self.network.encoder, image_size=self.sam_image_size, patch_size=SAM_PATCH)
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step."""

@@ -10,11 +10,11 @@ import torch
 from tests.unlabelled_pictures import write_pictures
 
 from sam_plugins.errors import TrainingError
-from sam_plugins.model.networks.config import Preprocessing, VitConfig
-from sam_plugins.model.networks.masked_autoencoder import MaeConfig, MaeOutput, normalised_patches
+from sam_plugins.model.networks.config import VitConfig
+from sam_plugins.model.networks.masked_autoencoder import MaeConfig, MaeOutput
+from sam_plugins.model.training.drawing import TITLES, draw_reconstructions, drawing_targets
 from sam_plugins.model.training.masked_pictures import MaskedBatches, middle_crop, random_crop
 from sam_plugins.model.training.pretraining_config import NETWORKS, PretrainingConfig
-from sam_plugins.model.training.reconstruction_figure import TITLES, draw_reconstructions
 from sam_plugins.model.training.unlabelled import UnlabelledPictures
 
 TINY = MaeConfig(
@@ -58,15 +58,12 @@ def test_crops_show_the_share_that_was_asked_for() -> None:
 
 
 def test_the_figure_shows_what_was_drawn() -> None:
-    preprocessing = Preprocessing()
-    mean = torch.tensor(preprocessing.pixel_mean)[:, None, None]
-    std = torch.tensor(preprocessing.pixel_std)[:, None, None]
     pixels = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
-    images = (pixels - mean) / std
+    pixels = pixels.to(torch.uint8)
     is_masked = torch.zeros(2, 16, dtype=torch.bool)
     is_masked[:, 1:] = True
-    target = normalised_patches(images, 8)
-    perfect = draw_reconstructions(images, MaeOutput(target, is_masked), 8, preprocessing)
+    target = drawing_targets(pixels, 8)
+    perfect = draw_reconstructions(pixels, MaeOutput(target, is_masked), 8)
     assert perfect.size == (len(TITLES) * 36 - 4, 22 + 2 * 36 - 4)
     tiles = [np.asarray(perfect.crop((36 * i, 22, 36 * i + 32, 54))).astype(int) for i in range(4)]
     original = pixels[0].permute(1, 2, 0).numpy()
@@ -74,6 +71,16 @@ def test_the_figure_shows_what_was_drawn() -> None:
         assert np.abs(tile - original).max() <= 1
     assert np.abs(tiles[1][:8, :8] - original[:8, :8]).max() <= 1  # the first patch is seen
     assert len(np.unique(tiles[1][8:].reshape(-1, 3), axis=0)) == 1  # the others are grey
+
+
+def test_a_grey_picture_has_no_colours_to_draw_and_an_empty_one_nothing() -> None:
+    rng = torch.Generator().manual_seed(0)
+    grey = torch.randint(0, 256, (1, 1, 16, 16), generator=rng).expand(-1, 3, -1, -1)
+    target = drawing_targets(grey.to(torch.uint8), 8).unflatten(-1, (8, 8, 3))
+    assert torch.equal(target[..., 0], target[..., 2])
+    assert target.var() > 0.9
+    empty = 7 + (torch.rand(1, 3, 16, 16, generator=rng) < 0.02).to(torch.uint8)
+    assert drawing_targets(empty, 8).square().mean() < 0.05
 
 
 def test_a_config_there_and_back(tmp_path: Path) -> None:

@@ -38,12 +38,11 @@ from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.networks.masked_autoencoder import (
     MaeOutput,
     MaskedAutoencoder,
-    normalised_patches,
     reconstruction_loss,
 )
+from sam_plugins.model.training.drawing import draw_reconstructions, drawing_targets
 from sam_plugins.model.training.masked_pictures import MaskedBatch, MaskedBatches
 from sam_plugins.model.training.pretraining_config import PretrainingConfig
-from sam_plugins.model.training.reconstruction_figure import draw_reconstructions
 from sam_plugins.model.training.run_log import RunLog, read_log
 from sam_plugins.model.training.run_recipe import PlainRecipe
 from sam_plugins.model.training.run_steps import Stop, move_weights, run_steps
@@ -62,6 +61,7 @@ CHECKS_NAME = "held_out.csv"
 FIGURE_NAME = "reconstructions.png"
 
 _SHOWN = 8
+_FOR_CONSTANT = 4
 _LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
 _CHECK_COLUMNS = ("step", "loss", "constant")
 
@@ -84,8 +84,8 @@ class Check:
     loss : float
         Mean square error of the normalised pixels of masked patches.
     constant : float
-        The same of an answer that is zero everywhere, the best of all that do not look: 1 but for
-        patches of a single colour.
+        The same of one answer to every patch, the mean of those that were learned from: the best
+        that can be had without looking.
     """
 
     step: int
@@ -328,10 +328,14 @@ class _Run:
         if count == 0 or self.state.step in known:
             return
         self.state.model.eval()
+        mean = self.constant()
         losses, constants, first = [], [], None
         for start in range(0, count, _SHOWN):
             batch = self.held_out.whole(start, min(count, start + _SHOWN))
-            loss, output, constant = self._loss(batch)
+            loss, output, target = self._loss(batch)
+            constant = reconstruction_loss(
+                MaeOutput(mean.expand_as(target), output.is_masked), target
+            )
             weight = len(batch.images) / count  # every picture has as many masked patches
             losses.append(float(loss) * weight)
             constants.append(float(constant) * weight)
@@ -341,6 +345,13 @@ class _Run:
         with RunLog(self.folder / CHECKS_NAME, _CHECK_COLUMNS, self.state.step) as log:
             values = {"loss": sum(losses), "constant": sum(constants)}
             log.add({"step": self.state.step, **values})
+
+    def constant(self) -> torch.Tensor:
+        """Return the mean of what there is to draw (3 p p), over the first crops."""
+        patch_size = self.config.network.encoder.patch_size
+        first = [self.batches.batch(step).images for step in range(_FOR_CONSTANT)]
+        mean = drawing_targets(torch.cat(first), patch_size).mean(dim=(0, 1))
+        return mean.to(self.device)
 
     def checks(self) -> tuple[Check, ...]:
         """Return what was measured so far."""
@@ -361,26 +372,21 @@ class _Run:
         )
 
     def _loss(self, batch: MaskedBatch) -> tuple[torch.Tensor, MaeOutput, torch.Tensor]:
-        """Return the loss of a batch, what was drawn, and the loss of drawing nothing."""
+        """Return the loss of a batch, what was drawn, and what there was to draw."""
         batch = batch.to(self.device)
         images = normalise(batch.images, self.preprocessing)
         is_half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
             output: MaeOutput = self.state.model(images, batch.order, self.config.visible)
-        target = normalised_patches(images, self.config.network.encoder.patch_size)
-        with torch.no_grad():
-            constant = reconstruction_loss(
-                MaeOutput(torch.zeros_like(target), output.is_masked), target
-            )
-        return reconstruction_loss(output, target), output, constant
+        target = drawing_targets(batch.images, self.config.network.encoder.patch_size)
+        return reconstruction_loss(output, target), output, target
 
     def _draw(self, batch: MaskedBatch, output: MaeOutput) -> None:
         """Draw what was seen and what was made of it."""
         sheet = draw_reconstructions(
-            normalise(batch.images, self.preprocessing),
+            batch.images,
             MaeOutput(*(part.cpu() for part in output)),
             self.config.network.encoder.patch_size,
-            self.preprocessing,
         )
         with atomic_path(self.folder / FIGURE_NAME) as temporary:
             sheet.save(temporary, "PNG")

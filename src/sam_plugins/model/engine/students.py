@@ -31,8 +31,8 @@ def student_config(teacher: SamConfig, kind: StudentKind) -> SamConfig:
     ----------
     teacher : SamConfig
     kind : {"tiny_vit", "pyramid", "vit-small"}
-        MobileSAM's TinyViT (5 million weights); a convolutional pyramid of about a third of the
-        shipped one; or a plain ViT of width 384 and 12 blocks (22 million).
+        MobileSAM's TinyViT (6 million weights); a convolutional pyramid (2 million, the shipped one
+        has 11); or a plain ViT of width 384 and 12 blocks (24 million).
 
     Raises
     ------

@@ -19,9 +19,6 @@ from torch.nn import functional
 from sam_plugins.model.networks.config import VitConfig
 from sam_plugins.model.networks.image_encoder_vit import PatchEmbed
 
-_FLAT = 1e-6
-"""Added to the variance of a patch, which may be 0."""
-
 
 @dataclass(frozen=True)
 class MaeConfig:
@@ -280,16 +277,19 @@ def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
     return images
 
 
-def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of the values of every patch, each (B, L, 1)."""
-    deviation = (patches.var(dim=-1, keepdim=True) + _FLAT).sqrt()
+def patch_statistics(patches: Tensor, flat: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of the values of every patch, each (B, L, 1).
+
+    ``flat`` is added to the variance, which may be 0; the default is that of the official code.
+    """
+    deviation = (patches.var(dim=-1, keepdim=True) + flat).sqrt()
     return patches.mean(dim=-1, keepdim=True), deviation
 
 
-def normalised_patches(images: Tensor, patch_size: int) -> Tensor:
+def normalised_patches(images: Tensor, patch_size: int, flat: float = 1e-6) -> Tensor:
     """Return what is to be drawn: every patch less its own mean, by its own deviation."""
     patches = patchify(images.float(), patch_size)
-    mean, deviation = patch_statistics(patches)
+    mean, deviation = patch_statistics(patches, flat)
     return (patches - mean) / deviation
 
 

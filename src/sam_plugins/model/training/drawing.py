@@ -1,4 +1,4 @@
-"""A picture of what a masked autoencoder sees and draws."""
+"""What a masked autoencoder shall draw, and a picture of what it does."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from sam_plugins.model.networks.config import Preprocessing
 from sam_plugins.model.networks.masked_autoencoder import (
     MaeOutput,
+    normalised_patches,
     patch_statistics,
     patchify,
     unpatchify,
@@ -21,9 +21,22 @@ _GAP = 4
 _HEADING = 22
 
 
-def draw_reconstructions(
-    images: Tensor, output: MaeOutput, patch_size: int, preprocessing: Preprocessing
-) -> Image.Image:
+GREY_LEVEL = (1 / 255) ** 2
+"""Added to the variance of a patch, whose values go from 0 to 1: where they differ by less than a
+level of grey there is nothing to draw but the noise of an empty background."""
+
+
+def drawing_targets(images: Tensor, patch_size: int) -> Tensor:
+    """Return what the network shall draw of pictures (B, 3, S, S), uint8.
+
+    As in the paper each patch counts less its mean and by its deviation, but of the colours as they
+    are, not by ImageNet's mean and deviation of each: these would leave an offset between the equal
+    colours of a grey picture, which in smooth patches is more than all there is to see.
+    """
+    return normalised_patches(images.float() / 255, patch_size, GREY_LEVEL)
+
+
+def draw_reconstructions(images: Tensor, output: MaeOutput, patch_size: int) -> Image.Image:
     """Draw one row for each picture: original, masked, reconstruction, and both together.
 
     The network draws every patch less its mean and by its deviation: as in the paper's figures of
@@ -31,23 +44,20 @@ def draw_reconstructions(
 
     Parameters
     ----------
-    images : Tensor of shape (B, 3, S, S)
-        Normalised, as the network saw them.
+    images : Tensor of shape (B, 3, S, S), uint8
     output : MaeOutput
-        What it made of them.
+        What the network made of them, by :func:`drawing_targets`.
     patch_size : int
-    preprocessing : Preprocessing
-        How they were normalised.
     """
-    patches = patchify(images.float(), patch_size)
-    mean, deviation = patch_statistics(patches)
+    patches = patchify(images.float() / 255, patch_size)
+    mean, deviation = patch_statistics(patches, GREY_LEVEL)
     drawn = output.patches.float() * deviation + mean
     is_masked = output.is_masked[..., None]
     columns = [
-        _as_pixels(unpatchify(part, patch_size), preprocessing)
+        _as_pixels(unpatchify(part, patch_size))
         for part in (
             patches,
-            patches.masked_fill(is_masked, 0.0),  # the mean colour, a grey
+            patches.masked_fill(is_masked, 0.5),
             drawn,
             torch.where(is_masked, drawn, patches),
         )
@@ -64,9 +74,8 @@ def draw_reconstructions(
     return sheet
 
 
-def _as_pixels(images: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return normalised pictures (B, 3, S, S) as pixels (B, S, S, 3)."""
-    mean, std = torch.tensor(preprocessing.pixel_mean), torch.tensor(preprocessing.pixel_std)
-    values = images.permute(0, 2, 3, 1).cpu() * std + mean
+def _as_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Return values (B, 3, S, S) of 0 to 1 as pixels (B, S, S, 3)."""
+    values = images.permute(0, 2, 3, 1).cpu() * 255
     pixels: NDArray[np.uint8] = values.round().clamp(0, 255).to(torch.uint8).numpy()
     return pixels

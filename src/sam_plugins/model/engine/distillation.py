@@ -13,7 +13,6 @@ mean of each channel.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +32,17 @@ from sam_plugins.model.io.atomic import make_folder, require_writable, write_byt
 from sam_plugins.model.io.leftovers import remove_leftovers
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.sam import Sam
+from sam_plugins.model.training.checked_run import (
+    LOG_NAME,
+    STATE_NAME,
+    marks_of,
+    run_with_checks,
+)
 from sam_plugins.model.training.distillation_config import DistillationConfig
 from sam_plugins.model.training.distillation_losses import answer_loss, map_loss
 from sam_plugins.model.training.run_log import RunLog, read_log
 from sam_plugins.model.training.run_recipe import PlainRecipe
-from sam_plugins.model.training.run_steps import Stop, move_weights, run_steps
+from sam_plugins.model.training.run_steps import move_weights
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.unlabelled import (
     NamedChannels,
@@ -46,7 +51,8 @@ from sam_plugins.model.training.unlabelled import (
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import DataSource, Passport
 
-_LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
+CHECKS_NAME = "held_out.csv"
+
 _CHECK_COLUMNS = ("step", "loss", "confident_iou", "same_iou", "clicks")
 
 
@@ -199,25 +205,24 @@ def distil(
     work = make_folder(work or path.with_name(f"{path.stem}-distillation"))
     remove_leftovers(work)
     if overwrite:
-        for old in ("state.safetensors", "log.csv", "held_out.csv"):
+        for old in (STATE_NAME, LOG_NAME, CHECKS_NAME):
             (work / old).unlink(missing_ok=True)
     model = load_model(teacher, device=device)
     new = student_config(model.config, student)
-    pictures = UnlabelledPictures.open(
+    learned, held_out = UnlabelledPictures.open(
         paths,
         max_side=model.preprocessing.max_long_side,
         channels=channels,
         on_failure=hooks.on_failure,
         on_progress=lambda done, of: hooks.tell("reading", done, of),
-    )
-    learned, held_out = pictures.split(config.held_out_share)
+    ).split(config.held_out_share)
     lesson = Lesson(model, work / "embeddings")
     encoded = 0
 
     def on_encoded() -> None:
         nonlocal encoded
         encoded += 1
-        hooks.tell("teacher", encoded, len(pictures))
+        hooks.tell("teacher", encoded, len(learned) + len(held_out))
 
     scales = lesson.prepare(learned, on_encoded)
     if len(held_out):
@@ -285,7 +290,7 @@ class _Run:
             }
         )
         state = TrainingState(network, {}, _optimizer(network, config))
-        path = folder / "state.safetensors"
+        path = folder / STATE_NAME
         if path.exists():
             state.load(path, recipe)
         document = json.dumps(recipe.to_dict(), indent=1)
@@ -299,28 +304,18 @@ class _Run:
 
     def complete(self, hooks: Hooks, save_every_seconds: float) -> None:
         """Learn until the last step, with checks on the way."""
-        config, state = self.config, self.state
-        start = time.monotonic() - self._seconds_so_far()
-        with RunLog(self.folder / "log.csv", _LOG_COLUMNS, state.step) as log:
-
-            def after(values: Mapping[str, float]) -> None:
-                log.add({"step": state.step, **values, "seconds": time.monotonic() - start})
-                hooks.tell("student", state.step, config.all_steps)
-
-            marks = {config.all_steps * (i + 1) // config.checks for i in range(config.checks)}
-            for mark in sorted({0, config.steps, *marks}):
-                if mark > state.step:
-                    run_steps(
-                        state,
-                        self.learned,
-                        self.learn,
-                        Stop(mark, save_every_seconds=save_every_seconds),
-                        state_path=self.folder / "state.safetensors",
-                        recipe=self.recipe,
-                        after=after,
-                    )
-                if mark == state.step:
-                    self.check()
+        config = self.config
+        run_with_checks(
+            self.state,
+            self.learned,
+            self.learn,
+            self.check,
+            marks=marks_of(config.all_steps, config.checks, config.steps),
+            folder=self.folder,
+            recipe=self.recipe,
+            save_every_seconds=save_every_seconds,
+            on_step=lambda _: hooks.tell("student", self.state.step, config.all_steps),
+        )
 
     def learn(self, batch: list[Example]) -> Mapping[str, float]:
         """Do one step, of the encoder or of the decoder."""
@@ -359,7 +354,7 @@ class _Run:
             rows.append((float(loss), found.confident, found.same, found.clicks))
         means = dict(zip(_CHECK_COLUMNS[1:], np.mean(rows, axis=0), strict=True))
         means["clicks"] = sum(row[-1] for row in rows)
-        with RunLog(self.folder / "held_out.csv", _CHECK_COLUMNS, self.state.step) as log:
+        with RunLog(self.folder / CHECKS_NAME, _CHECK_COLUMNS, self.state.step) as log:
             log.add({"step": self.state.step, **means})
 
     def checks(self) -> tuple[Check, ...]:
@@ -372,7 +367,7 @@ class _Run:
                 same_iou=float(row["same_iou"]),
                 clicks=int(float(row["clicks"])),
             )
-            for row in read_log(self.folder / "held_out.csv")
+            for row in read_log(self.folder / CHECKS_NAME)
             if int(row["step"]) <= self.state.step
         )
 
@@ -439,14 +434,6 @@ class _Run:
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=is_half):
             features = self.state.model.encode(pixels)
         return features.map(lambda tensor: tensor.float())
-
-    def _seconds_so_far(self) -> float:
-        """Return how long the steps took that are done."""
-        rows = [row for row in read_log(self.folder / "log.csv") if row["seconds"]]
-        return max(
-            (float(row["seconds"]) for row in rows if int(row["step"]) <= self.state.step),
-            default=0.0,
-        )
 
 
 def _optimizer(network: Sam, config: DistillationConfig) -> torch.optim.AdamW:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,12 +39,18 @@ from sam_plugins.model.networks.masked_autoencoder import (
     MaskedAutoencoder,
     reconstruction_loss,
 )
+from sam_plugins.model.training.checked_run import (
+    LOG_NAME,
+    STATE_NAME,
+    marks_of,
+    run_with_checks,
+)
 from sam_plugins.model.training.drawing import draw_reconstructions, drawing_targets
 from sam_plugins.model.training.masked_pictures import MaskedBatch, MaskedBatches
 from sam_plugins.model.training.pretraining_config import PretrainingConfig
 from sam_plugins.model.training.run_log import RunLog, read_log
 from sam_plugins.model.training.run_recipe import PlainRecipe
-from sam_plugins.model.training.run_steps import Stop, move_weights, run_steps
+from sam_plugins.model.training.run_steps import move_weights
 from sam_plugins.model.training.simulated_session import normalise
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.unlabelled import NamedChannels, UnlabelledPictures
@@ -55,14 +60,11 @@ from sam_plugins.model.weights.passport import MAE_KIND, DataSource, Passport
 
 MAE_NAME = "mae.safetensors"
 SAM_NAME = "sam.safetensors"
-STATE_NAME = "state.safetensors"
-LOG_NAME = "log.csv"
 CHECKS_NAME = "held_out.csv"
 FIGURE_NAME = "reconstructions.png"
 
 _SHOWN = 8
 _FOR_CONSTANT = 4
-_LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
 _CHECK_COLUMNS = ("step", "loss", "constant")
 
 
@@ -188,14 +190,13 @@ def pretrain(
             f"{folder} holds a complete run ({MAE_NAME}): choose another folder, or start again "
             "with overwrite=True"
         )
-    pictures = UnlabelledPictures.open(
+    learned, held_out = UnlabelledPictures.open(
         paths,
         max_side=config.max_side,
         channels=channels,
         on_failure=hooks.on_failure,
         on_progress=hooks.on_reading,
-    )
-    learned, held_out = pictures.split(config.held_out_share)
+    ).split(config.held_out_share)
     run = _Run.of(folder, config, learned, held_out, device)
     run.write_description()
     with memory_limits(
@@ -283,31 +284,24 @@ class _Run:
         save_every_seconds: float,
     ) -> None:
         """Learn until the last step, with checks on the way."""
-        config, state = self.config, self.state
-        start = time.monotonic() - self._seconds_so_far()
-        with RunLog(self.folder / LOG_NAME, _LOG_COLUMNS, state.step) as log:
+        config = self.config
 
-            def after(values: Mapping[str, float]) -> None:
-                seconds = time.monotonic() - start
-                log.add({"step": state.step, **values, "seconds": seconds})
-                if on_progress is not None:
-                    on_progress(PretrainingProgress(state.step, config.steps, values["loss"]))
+        def on_step(loss: float) -> None:
+            if on_progress is not None:
+                on_progress(PretrainingProgress(self.state.step, config.steps, loss))
 
-            marks = [config.steps * (i + 1) // config.checks for i in range(config.checks)]
-            for mark in sorted({0, *marks}):
-                if mark > state.step:
-                    run_steps(
-                        state,
-                        self.batches,
-                        self.learn,
-                        Stop(mark, save_every_seconds=save_every_seconds),
-                        state_path=self.folder / STATE_NAME,
-                        recipe=self.recipe,
-                        workers=workers,
-                        after=after,
-                    )
-                if mark == state.step:
-                    self.check()
+        run_with_checks(
+            self.state,
+            self.batches,
+            self.learn,
+            self.check,
+            marks=marks_of(config.steps, config.checks),
+            folder=self.folder,
+            recipe=self.recipe,
+            save_every_seconds=save_every_seconds,
+            workers=workers,
+            on_step=on_step,
+        )
         self._write_weights()
 
     def learn(self, batch: MaskedBatch) -> Mapping[str, float]:
@@ -390,14 +384,6 @@ class _Run:
         )
         with atomic_path(self.folder / FIGURE_NAME) as temporary:
             sheet.save(temporary, "PNG")
-
-    def _seconds_so_far(self) -> float:
-        """Return how long the steps took that are done."""
-        rows = [row for row in read_log(self.folder / LOG_NAME) if row["seconds"]]
-        return max(
-            (float(row["seconds"]) for row in rows if int(row["step"]) <= self.state.step),
-            default=0.0,
-        )
 
     def _write_weights(self) -> None:
         """Write the SAM that starts from the autoencoder, then the autoencoder itself."""

@@ -342,7 +342,7 @@ class _Run:
         student = Model(network, f"student-{self.state.step}")
         rows: list[tuple[float, float, float, int]] = []
         for index in range(count):
-            example = self.held_out.example(index, self.config.seed)
+            example = self.held_out.example(index, self.config.clicks, self.config.seed)
             made = network.encode(example.pixels)
             target = example.target
             found = click_agreement(

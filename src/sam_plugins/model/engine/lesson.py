@@ -146,12 +146,15 @@ class Examples:
         """Return the pictures of a step, each with clicks of its own."""
         config = self.config
         numbers = pictures_of_step(step, config.batch_size, len(self.pictures), config.seed)
-        return [self.example(number, config.seed + 1 + step) for number in numbers]
+        return [
+            self.example(number, config.decoder_clicks, config.seed + 1 + step)
+            for number in numbers
+        ]
 
-    def example(self, index: int, seed: int) -> Example:
-        """Return one picture, with clicks drawn by a seed."""
+    def example(self, index: int, clicks: int, seed: int) -> Example:
+        """Return one picture, with so many clicks, drawn by a seed."""
         teacher = self.lesson.teacher
         target = self.lesson.embedding(self.pictures, index)
         pixels, _ = prepare_input(self.pictures[index], teacher.preprocessing)
-        clicks = clicks_of(target.original_size_hw, self.config.clicks, seed)
-        return Example(pixels.to(teacher.device), target, clicks)
+        clicks_xy = clicks_of(target.original_size_hw, clicks, seed)
+        return Example(pixels.to(teacher.device), target, clicks_xy)

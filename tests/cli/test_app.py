@@ -70,7 +70,7 @@ def test_wrong_usage_leaves_with_2(
 
 
 def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("segment", "models", "evaluate", "info", "demo"):
+    for command in ("segment", "models", "evaluate", "pretrain", "distill", "info", "demo"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0
@@ -80,7 +80,7 @@ def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     "command",
     [
-        *("segment", "demo", "evaluate", "info"),
+        *("segment", "demo", "evaluate", "pretrain", "distill", "info"),
         *(f"models {action}" for action in MODEL_ACTIONS),
         *(f"engine {action}" for action in ENGINE_ACTIONS),
     ],
@@ -101,7 +101,7 @@ def test_every_option_is_in_the_reference(
 def test_every_command_with_a_model_says_which_device_it_takes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in ("segment", "evaluate", "demo"):
+    for command in ("segment", "evaluate", "pretrain", "distill", "demo"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         shown = " ".join(capsys.readouterr().out.split())

@@ -117,3 +117,17 @@ def test_memory_that_runs_out_while_masks_are_decoded(
     with pytest.raises(MemoryLimitError, match=argument) as raised:
         segment_embedding(model, embedding, mode="grid")
     assert in_options(str(raised.value)).endswith("; crop the picture or reduce it")
+
+
+@pytest.mark.parametrize(
+    ("said", "typed"),
+    [
+        ("or start again with overwrite=True", "or start again with --overwrite"),
+        ("batch_size=16 needs a quarter", "--batch-size 16 needs a quarter"),
+        ("are free in x; choose a work folder on another disk, or fewer pictures",
+         "are free in x; choose another disk with --work, or fewer pictures"),
+    ],
+)  # fmt: skip
+def test_runs_speak_of_their_options(said: str, typed: str) -> None:
+    # That the core says so: tests/model/engine/test_pretraining.py and test_distillation.py.
+    assert in_options(said) == typed

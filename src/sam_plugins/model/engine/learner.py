@@ -44,7 +44,7 @@ is trusted to be background, and no more, for an unlabelled object may touch."""
 class Learner:
     """A network in training, and what it learns from."""
 
-    state: TrainingState
+    state: TrainingState[Sam]
     batches: Batches
     config: TrainingConfig
     objects: int

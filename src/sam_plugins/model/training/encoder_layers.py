@@ -17,7 +17,7 @@ _TINY_BLOCK = re.compile(r"layers\.(\d+)\.(?:blocks\.(\d+)\.|downsample\.)")
 _FIRST = ("patch_embed.", "pos_embed")
 
 
-def learning_rate_scales(network: Sam, decay: float) -> dict[str, float]:
+def learning_rate_scales(network: nn.Module, decay: float) -> dict[str, float]:
     """Return the factor on the learning rate of every parameter.
 
     Layers are counted as ViTDet does (Li et al. 2022; after BEiT, Bao et al. 2022): patches and
@@ -25,7 +25,8 @@ def learning_rate_scales(network: Sam, decay: float) -> dict[str, float]:
 
     Parameters
     ----------
-    network : Sam
+    network : nn.Module
+        A :class:`~sam_plugins.model.networks.sam.Sam` where ``decay`` is not 1.
     decay : float
         From each layer to the one before it.
 
@@ -39,7 +40,7 @@ def learning_rate_scales(network: Sam, decay: float) -> dict[str, float]:
     ValueError
         If ``decay`` is not 1 and the image encoder is no transformer.
     """
-    prefix, encoder = "image_encoder.", network.image_encoder
+    prefix, encoder = "image_encoder.", getattr(network, "image_encoder", None)
     scales = {name: 1.0 for name, _ in network.named_parameters()}
     if decay == 1:
         return scales

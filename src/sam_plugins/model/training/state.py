@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -15,21 +15,22 @@ from torch import Tensor, nn
 
 from sam_plugins.errors import OutputError, TrainingError
 from sam_plugins.model.io.atomic import atomic_path
-from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.encoder_layers import learning_rate_scales
-from sam_plugins.model.training.recipe import TrainingRecipe
+from sam_plugins.model.training.run_recipe import Recipe
 
 _METADATA_KEY = "sam_plugins_training"
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 @dataclass
-class TrainingState:
+class TrainingState(Generic[Network]):
     """A network in training.
 
     Attributes
     ----------
-    model : Sam
+    model : nn.Module
         Weights as the optimiser moves them.
     average : dict of str to Tensor
         Exponential average of the state dict, which is what a run yields.
@@ -38,16 +39,16 @@ class TrainingState:
         Steps done.
     """
 
-    model: Sam
+    model: Network
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
 
     @classmethod
-    def fresh(cls, model: Sam, config: TrainingConfig) -> TrainingState:
+    def fresh(cls, model: Network, config: TrainingConfig) -> TrainingState[Network]:
         """Start at step 0 with the weights as they are."""
         average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        return cls(model, average, make_optimizer(model, config))
+        return TrainingState(model, average, make_optimizer(model, config))
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -61,13 +62,13 @@ class TrainingState:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(floats, targets, 1 - decay)
 
-    def save(self, path: Path, recipe: TrainingRecipe) -> None:
+    def save(self, path: Path, recipe: Recipe) -> None:
         """Write the state, complete or not at all.
 
         Parameters
         ----------
         path : Path
-        recipe : TrainingRecipe
+        recipe : Recipe
             Of the run, kept beside the tensors.
 
         Raises
@@ -92,13 +93,13 @@ class TrainingState:
                     f"cannot write {path}: {error}; free some space or choose another folder"
                 ) from error
 
-    def load(self, path: Path, recipe: TrainingRecipe) -> None:
+    def load(self, path: Path, recipe: Recipe) -> None:
         """Go on from a file that :meth:`save` wrote.
 
         Parameters
         ----------
         path : Path
-        recipe : TrainingRecipe
+        recipe : Recipe
             Of this run.
 
         Raises
@@ -129,7 +130,7 @@ class TrainingState:
         self.step = document["step"]
 
 
-def make_optimizer(model: Sam, config: TrainingConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Make AdamW, with decay for matrices and kernels only.
 
     Each group has its factor on the learning rate as ``scale``.

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sam_plugins.errors import MemoryLimitError, TrainingError, is_out_of_memory, memory_doubt
+from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.batches import Batches, StepDataset, TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.encoder_layers import set_drop_path
@@ -31,7 +32,7 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
-    state: TrainingState,
+    state: TrainingState[Sam],
     batches: Batches,
     config: TrainingConfig,
     *,
@@ -107,7 +108,7 @@ def train(
 
 
 def train_step(
-    state: TrainingState,
+    state: TrainingState[Sam],
     batch: TrainingBatch,
     config: TrainingConfig,
     processes: Processes = ONE_PROCESS,

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 
 from sam_plugins.errors import CheckpointError, DownloadError, MissingExtraError, UnknownModelError
 from sam_plugins.model.inference.loading import checked_device
@@ -36,6 +37,17 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _FILES = "config.json, model.safetensors, tokenizer.json or vocab.json and merges.txt, "
 _FILES += "preprocessor_config.json"
 _CROPS_AT_ONCE = 16
+_UNREADABLE = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What `transformers` raises for bad files: whatever the parsers of half a dozen formats raise."""
 
 
 class TextImageEncoder(Protocol):
@@ -309,7 +321,10 @@ def _source(name_or_folder: str | os.PathLike[str], *, download: bool) -> Path:
         )
     patterns = ["*.json", "*.txt", "*.safetensors"]
     try:
-        return Path(snapshot_download(name, local_dir=own, allow_patterns=patterns))
+        snapshot_download(name, local_dir=own, allow_patterns=patterns)
+        if not any(own.glob("*.safetensors")):  # older ones have a pickle, read as weights only
+            snapshot_download(name, local_dir=own, allow_patterns=["pytorch_model.bin"])
+        return own
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DownloadError(
@@ -319,23 +334,21 @@ def _source(name_or_folder: str | os.PathLike[str], *, download: bool) -> Path:
 
 @contextmanager
 def _readable(name: str, source: Path) -> Iterator[None]:
-    """Translate what `transformers` raises for files that it cannot use."""
+    """Read without bars, and translate what `transformers` raises for files that it cannot use."""
+    from transformers.utils import logging
+
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         yield
-    # it raises whatever the parsers of half a dozen formats raise
-    except (
-        AttributeError,
-        ImportError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise CheckpointError(
             f"cannot read the CLIP {name!r} in {source}: {reason}; get its files again ({_FILES})"
         ) from error
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
 
 
 def _json(path: Path) -> dict[str, Any]:

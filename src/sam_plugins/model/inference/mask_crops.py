@@ -12,6 +12,8 @@ from PIL import Image
 
 from sam_plugins.model.inference.full_size import Window, WindowMask
 
+__all__ = ["WindowMask", "crop_object"]
+
 RgbArray = npt.NDArray[np.uint8]
 
 

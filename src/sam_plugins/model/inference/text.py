@@ -336,9 +336,7 @@ def _check_rivals(phrases: Sequence[str], negatives: Sequence[str]) -> None:
     said = [text.strip().lower() for text in (*phrases, *negatives)]
     twice = sorted({text for text in said if said.count(text) > 1})
     if twice:
-        raise ValueError(
-            f"phrases and negatives must differ from each other, got {twice[0]!r} twice"
-        )
+        raise ValueError(f"phrases and negatives must all differ, got {twice[0]!r} twice")
 
 
 def _look(

@@ -24,13 +24,14 @@ from sam_plugins.model.inference.mask_crops import WindowMask, crop_object
 CROP = 32
 FILL = (128, 128, 128)
 CONTEXT = 8
+PAD, UNKNOWN = "<pad>", "<unknown>"
 _MEAN = 0.5
 
 
 def train_clip(
     folder: Path,
     *,
-    steps: int = 500,
+    steps: int = 1500,
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
 ) -> Clip:
@@ -50,7 +51,7 @@ def train_clip(
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_word_tokenizer(), pad_token="<pad>", model_max_length=CONTEXT
+        tokenizer_object=_word_tokenizer(), pad_token=PAD, model_max_length=CONTEXT
     )
     tokenizer.save_pretrained(folder)
     pictures = {"image_mean": [_MEAN] * 3, "image_std": [0.25] * 3}
@@ -149,9 +150,9 @@ def _word_tokenizer() -> object:
     """Return a tokenizer whose tokens are words."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    words = ["<pad>", "<unknown>", "<start>", "<end>", "a", "photo", "of", ".", *COLOURS, *SHAPES]
+    words = [PAD, UNKNOWN, "<start>", "<end>", "a", "photo", "of", ".", *COLOURS, *SHAPES]
     numbers = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unknown>"))
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""From words to masks: is what a phrase finds what it names?
+"""From words to masks: whether a phrase finds what it names.
 
 The measure is the IoU of all that a phrase finds with all that it names, phrase by phrase in every
 picture, so that many small objects and one large one count alike. Chance is what the same model

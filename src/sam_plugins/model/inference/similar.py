@@ -64,8 +64,9 @@ class Likeness:
     quality : float
         Weight of the mask's quality, 0 to 1: what automatic segmentation would score it with.
     likeness : float
-        Weight of the cosine, -1 to 1, of the mask's embedding with the nearest exemplar's. More
-        where several kinds of objects, all equally clear, are to be told apart.
+        Weight of the cosine of the mask's embedding with the nearest exemplar's, less that of the
+        objects of the picture in general. More where several kinds of objects, all equally clear,
+        are to be told apart.
     size : float
         Weight of the distance of the logarithms of the areas, from the nearest exemplar, over 0.5
         and the standard deviation of the exemplars' logarithms: those of many sizes allow many. 0
@@ -77,7 +78,7 @@ class Likeness:
     quality: float = 8.0
     likeness: float = 3.0
     size: float = 0.75
-    bias: float = -5.25
+    bias: float = -4.0
 
     def chances(
         self,
@@ -240,10 +241,25 @@ def _chances(
     """Return for each mask the chance that it is an object like the exemplars."""
     descriptors = MaskDescriber(embedding).describe(covers_of_packed(found.packed))
     likenesses = (descriptors @ exemplars.descriptors.T).max(axis=1)
+    if len(found):
+        likenesses = likenesses - _usual(likenesses, found.scores)
     logs = np.log(exemplars.areas)
     areas = np.log(np.maximum(found.packed.areas, 1) * pixels_per_cell(embedding))
     distances = abs(areas[:, None] - logs[None]).min(axis=1) / (0.5 + _spread(logs))
     return judge.chances(found.scores, likenesses, distances)
+
+
+def _usual(
+    likenesses: npt.NDArray[np.floating], qualities: npt.NDArray[np.floating]
+) -> np.floating:
+    """Return the median likeness of the masks that are surely objects, of whatever kind.
+
+    How alike objects of one kind are, differs from picture to picture: in a dense one hardly, on
+    plain ground very much. What counts is being more like the exemplars than other objects are.
+    """
+    limit = min(max(np.quantile(qualities, 0.7), 0.5), qualities.max())
+    usual: np.floating = np.median(likenesses[qualities >= limit])
+    return usual
 
 
 def _spread(logs: npt.NDArray[np.float64]) -> float:

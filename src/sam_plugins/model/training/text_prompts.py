@@ -142,7 +142,7 @@ def object_embeddings(
     images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
     crops = []
     for mask, index in zip(batch.masks.cpu().numpy(), batch.image_index.tolist(), strict=True):
-        window: Any = ndimage.find_objects(mask > 0)[0]
+        window: Any = ndimage.find_objects((mask > 0).astype(np.uint8))[0]
         crops.append(
             crop_object(
                 images[index],

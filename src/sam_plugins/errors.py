@@ -23,6 +23,7 @@ message says what was expected, what was found and what to do::
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
+    ├── MissingExtraError            a library is not installed that an extra brings
     └── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
 """
 
@@ -124,6 +125,10 @@ class DeviceError(SamPluginsError, ValueError):
 
 class MemoryLimitError(SamPluginsError, MemoryError):
     """The work does not fit into the memory of this machine."""
+
+
+class MissingExtraError(SamPluginsError, ImportError):
+    """A library is not installed that one of the extras of this package brings."""
 
 
 class TrainingError(SamPluginsError):

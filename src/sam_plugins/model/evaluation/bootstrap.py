@@ -6,7 +6,7 @@ an interval over single objects would look several times as sure as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+
+Statistic = Callable[[FloatArray], FloatArray]
+"""A figure of a set that is no mean: from how often each picture counts, shape (r, n), to the
+figure of each of r draws, shape (r,)."""
 
 DEFAULT_RESAMPLES = 2000
 """Enough for the ends of a 95 % interval to be steady in the second digit."""
@@ -156,6 +160,67 @@ def bootstrap_mean_over_sets(
         return Interval(np.nan, np.nan, np.nan, 0)
     low, high = _percentiles(np.mean(draws, axis=0), level)
     return Interval(float(np.mean(means)), low, high, len(means))
+
+
+def bootstrap_statistic(
+    statistics: Sequence[tuple[Statistic, int]],
+    *,
+    level: float = 0.95,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean over sets of a figure that is computed from a whole set at once.
+
+    Average precision and the best F-measure of edges are such figures: they cannot be had by
+    averaging pictures. The pictures of each set are drawn with replacement and the figure is
+    computed again.
+
+    Parameters
+    ----------
+    statistics : sequence of (callable, int)
+        For each set its figure, see :data:`Statistic`, and the number of its pictures. Sets whose
+        figure is NaN are left out.
+    level, resamples, seed
+        As in :func:`bootstrap_mean`.
+
+    Returns
+    -------
+    Interval
+        ``count`` is the number of sets, or of pictures where there is a single set.
+
+    Raises
+    ------
+    ValueError
+        If ``level`` or ``resamples`` is out of range.
+
+    Examples
+    --------
+    >>> values = np.array([0.2, 0.4])
+    >>> mean = lambda counts: counts @ values / counts.sum(axis=1)
+    >>> round(bootstrap_statistic([(mean, 2)]).mean, 3)
+    0.3
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples must be 1 or more, got {resamples}")
+    values, draws = [], []
+    for index, (statistic, count) in enumerate(statistics):
+        value = float(statistic(np.ones((1, count)))[0]) if count else np.nan
+        if np.isnan(value):
+            continue
+        values.append(value)
+        if count < 2:
+            draws.append(np.full(resamples, value))
+            continue
+        rng = np.random.default_rng(seed + index)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+        draws.append(statistic(drawn.astype(np.float64)))
+    if not values:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    count = statistics[0][1] if len(statistics) == 1 else len(values)
+    says_nothing = len(statistics) == 1 and count < 2
+    over = np.empty(0) if says_nothing else np.nanmean(np.stack(draws), axis=0)
+    low, high = _percentiles(over[~np.isnan(over)], level)
+    return Interval(float(np.mean(values)), low, high, count)
 
 
 def _checked(values: ArrayLike, groups: ArrayLike | None) -> tuple[FloatArray, NDArray[np.int64]]:

@@ -19,6 +19,10 @@ Statistic = Callable[[FloatArray], FloatArray]
 """A figure of a set that is no mean: from how often each picture counts, shape (r, n), to the
 figure of each of r draws, shape (r,)."""
 
+_MAX_WITHOUT = 0.2
+"""Share of the draws without a figure: more mean that it rests on a single picture, which every
+third draw (1/e) is without."""
+
 DEFAULT_RESAMPLES = 2000
 """Enough for the ends of a 95 % interval to be steady in the second digit."""
 
@@ -203,6 +207,7 @@ def bootstrap_statistic(
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, got {resamples}")
     values, draws = [], []
+    is_sure = True
     for index, (statistic, count) in enumerate(statistics):
         value = float(statistic(np.ones((1, count)))[0]) if count else np.nan
         if np.isnan(value):
@@ -210,17 +215,29 @@ def bootstrap_statistic(
         values.append(value)
         if count < 2:
             draws.append(np.full(resamples, value))
+            is_sure = False
             continue
         rng = np.random.default_rng(seed + index)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-        draws.append(statistic(drawn.astype(np.float64)))
+        found = statistic(drawn.astype(np.float64))
+        if np.isnan(found).mean() > _MAX_WITHOUT:
+            found, is_sure = np.full(resamples, value), False
+        draws.append(found)
     if not values:
         return Interval(np.nan, np.nan, np.nan, 0)
     count = statistics[0][1] if len(statistics) == 1 else len(values)
-    says_nothing = len(statistics) == 1 and count < 2
-    over = np.empty(0) if says_nothing else np.nanmean(np.stack(draws), axis=0)
-    low, high = _percentiles(over[~np.isnan(over)], level)
+    says_nothing = len(statistics) == 1 and not is_sure
+    low, high = _percentiles(np.empty(0) if says_nothing else _mean_of_draws(draws), level)
     return Interval(float(np.mean(values)), low, high, count)
+
+
+def _mean_of_draws(draws: Sequence[FloatArray]) -> FloatArray:
+    """Return the mean over sets of each draw; a draw in which no set has a figure is left out."""
+    stacked = np.stack(draws)
+    known = ~np.isnan(stacked)
+    some = known.any(axis=0)
+    means: FloatArray = np.where(known, stacked, 0).sum(axis=0)[some] / known.sum(axis=0)[some]
+    return means
 
 
 def _checked(values: ArrayLike, groups: ArrayLike | None) -> tuple[FloatArray, NDArray[np.int64]]:

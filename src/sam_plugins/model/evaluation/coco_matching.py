@@ -71,7 +71,7 @@ def mask_ious(
         meets = (true_windows[:, 0] < rows.stop) & (true_windows[:, 1] > rows.start)
         meets &= (true_windows[:, 2] < columns.stop) & (true_windows[:, 3] > columns.start)
         area = np.count_nonzero(found[index])
-        for other in np.flatnonzero(meets):
+        for other in np.flatnonzero(meets).tolist():
             shared = shared_pixels(window, found[index], objects[other].window, true[other])
             if shared:
                 ious[index, other] = shared / (area + true_areas[other] - shared)

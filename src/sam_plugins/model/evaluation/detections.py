@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sam_plugins.errors import DatasetError, UnreadableImageError
 from sam_plugins.model.evaluation.prompts import TrueObject
+from sam_plugins.model.io.labelled import LabelledSource
 
 NOISE = 0.1
 """Standard deviation of a noised side, of the box's width or height (SAM, appendix A)."""
@@ -107,13 +108,29 @@ class Detections:
             return Boxes(np.zeros((0, 4), np.float32), np.zeros(0), ())
         last = np.array([size_hw[1], size_hw[0]] * 2, np.float32) - 0.5
         inside = np.clip(boxes.boxes_xyxy, -0.5, last)
-        has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+        has_area = np.logical_and(*(inside[:, 2:] > inside[:, :2]).T)
         assert boxes.scores is not None
         return Boxes(
             inside[has_area],
             boxes.scores[has_area],
-            tuple(name for name, kept in zip(boxes.categories, has_area, strict=True) if kept),
+            tuple(boxes.categories[index] for index in np.flatnonzero(has_area).tolist()),
         )
+
+    def require_pictures(self, files: Sequence[LabelledSource]) -> None:
+        """Refuse results of other pictures.
+
+        Raises
+        ------
+        DatasetError
+            If there is no box for any of the pictures.
+        """
+        ids = {name for file in files for name in (file.id, f"{file.set_name}/{file.id}")}
+        if ids.isdisjoint(self.by_image):
+            raise DatasetError(
+                f"{self.source} has no box for any of the {len(files)} pictures: its image_id are "
+                f"such as {', '.join(sorted(self.by_image)[:3]) or 'none'}, theirs such as "
+                f"{', '.join(file.id for file in files[:3])}; export the results of these pictures"
+            )
 
 
 def read_detections(

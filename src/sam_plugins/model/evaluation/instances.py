@@ -14,7 +14,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from sam_plugins.model.evaluation.coco_matching import (
     match_in_order,
 )
 from sam_plugins.model.evaluation.detections import Boxes
-from sam_plugins.model.evaluation.prompts import TrueObject
 from sam_plugins.model.evaluation.single_point import (
     DEFAULT_CHUNK_SIZE,
     Embedding,
@@ -50,48 +49,51 @@ _RECALLS = 101
 
 @dataclass(frozen=True, eq=False)
 class PictureInstances:
-    """The masks of one picture, and what they were compared with.
+    """The masks of one picture and what they are compared with, as little as COCO's code needs.
 
     Attributes
     ----------
     set_name, image_id : str
     size_hw : (int, int)
-    objects : tuple of TrueObject
-    object_categories : tuple of str or None
-    masks : tuple of WindowMask
-        One for each box, best score first.
-    scores : ndarray of shape (n,), float64
-    mask_categories : tuple of str or None
-    ious : ndarray of shape (masks, objects), float64
     complete : bool
-    counted : ndarray of shape (H, W), bool, or None
-        False where nothing should be scored.
+        Whether every visible object is annotated.
+    objects, masks : tuple of mapping
+        Objects, and masks with the best score first: run-length code, area and box, without the
+        pixels that do not count.
+    scores : tuple of float
+        Of the masks.
+    object_categories, mask_categories : tuple of str or None
+    object_ids : tuple of int
+    best_ious : tuple of float
+        IoU of each object's best mask, whatever the class.
+    found : int
+        Objects that a mask of their own finds at IoU 0.5, whatever the class.
     """
 
     set_name: str
     image_id: str
     size_hw: tuple[int, int]
-    objects: tuple[TrueObject, ...]
-    object_categories: tuple[str | None, ...]
-    masks: tuple[WindowMask, ...]
-    scores: NDArray[np.float64]
-    mask_categories: tuple[str | None, ...]
-    ious: FloatArray
     complete: bool
-    counted: NDArray[np.bool_] | None
+    objects: tuple[Mapping[str, Any], ...]
+    masks: tuple[Mapping[str, Any], ...]
+    scores: tuple[float, ...]
+    object_categories: tuple[str | None, ...]
+    mask_categories: tuple[str | None, ...]
+    object_ids: tuple[int, ...]
+    best_ious: tuple[float, ...]
+    found: int
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the objects of the IoU of the best mask; NaN without objects."""
-        if not self.objects:
-            return float("nan")
-        return float(self.ious.max(axis=0, initial=0).mean())
+        """Mean of the best IoU over the objects; NaN without objects."""
+        return float(np.mean(self.best_ious)) if self.best_ious else float("nan")
 
-    @property
-    def found(self) -> int:
-        """Objects that a mask finds at IoU 0.5, whatever the class."""
-        pairs = match_in_order(self.ious, np.zeros(len(self.objects), bool), (0.5,))
-        return int((pairs != UNMATCHED).sum())
+
+class Asked(NamedTuple):
+    """Boxes of one picture and their answers, best score first."""
+
+    picture: PictureInstances
+    masks: tuple[WindowMask, ...]
 
 
 class BoxPrompter(Protocol):
@@ -143,7 +145,7 @@ def filled_boxes(
     return masks, np.ones(len(masks))
 
 
-def ask_boxes(prompter: BoxPrompter, image: LabelledImage, boxes: Boxes) -> PictureInstances:
+def ask_boxes(prompter: BoxPrompter, image: LabelledImage, boxes: Boxes) -> Asked:
     """Ask with the boxes of one picture.
 
     Parameters
@@ -153,25 +155,32 @@ def ask_boxes(prompter: BoxPrompter, image: LabelledImage, boxes: Boxes) -> Pict
     boxes : Boxes
         Their scores rank the masks; where they have none, the prompter's do.
     """
-    masks, guesses = prompter(image, boxes.boxes_xyxy)
+    answers, guesses = prompter(image, boxes.boxes_xyxy)
     scores = guesses if boxes.scores is None else boxes.scores
-    objects = tuple(chosen_objects(image, None, 0))
+    order = np.argsort(-scores, kind="stable").tolist()
+    masks = tuple(answers[index] for index in order)
+    objects = chosen_objects(image, None, 0)
     counted = None if image.ignore is None else ~image.ignore
-    order = np.argsort(-scores, kind="stable")
-    ordered = tuple(masks[index] for index in order)
-    return PictureInstances(
+    size_hw = (int(image.labels.shape[0]), int(image.labels.shape[1]))
+    ious = mask_ious(masks, objects, counted=counted)
+    pairs = match_in_order(ious, np.zeros(len(objects), bool), (0.5,))
+    picture = PictureInstances(
         set_name=image.set_name,
         image_id=image.id,
-        size_hw=(int(image.labels.shape[0]), int(image.labels.shape[1])),
-        objects=objects,
-        object_categories=tuple(image.categories.get(one.object_id) for one in objects),
-        masks=ordered,
-        scores=scores[order],
-        mask_categories=tuple(boxes.categories[index] for index in order),
-        ious=mask_ious(ordered, objects, counted=counted),
+        size_hw=size_hw,
         complete=image.complete,
-        counted=counted,
+        objects=tuple(
+            _entry(WindowMask(one.window, one.mask), size_hw, counted) for one in objects
+        ),
+        masks=tuple(_entry(mask, size_hw, counted) for mask in masks),
+        scores=tuple(float(scores[index]) for index in order),
+        object_categories=tuple(image.categories.get(one.object_id) for one in objects),
+        mask_categories=tuple(boxes.categories[index] for index in order),
+        object_ids=tuple(one.object_id for one in objects),
+        best_ious=tuple(ious.max(axis=0, initial=0).tolist()),
+        found=int((pairs != UNMATCHED).sum()),
     )
+    return Asked(picture, masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,26 +294,28 @@ def _evaluated(pictures: Sequence[PictureInstances], with_classes: bool) -> Any:
     def number(name: str | None) -> int:
         return number_of[name or _ANY] if with_classes else 1
 
-    annotations, results = [], []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for index, one in enumerate(pictures, start=1):
         for true, category in zip(one.objects, one.object_categories, strict=True):
             annotations.append(
                 {
-                    **_entry(one, WindowMask(true.window, true.mask), index),
+                    **true,
+                    "image_id": index,
                     "id": len(annotations) + 1,
                     "category_id": number(category),
                     "iscrowd": 0,
                 }
             )
         for mask, score, category in zip(one.masks, one.scores, one.mask_categories, strict=True):
-            entry = _entry(one, mask, index)
             results.append(
                 {
-                    **entry,
+                    **mask,
+                    "image_id": index,
                     "id": len(results) + 1,
                     "category_id": number(category),
                     "iscrowd": 0,
-                    "score": float(score),
+                    "score": score,
                 }
             )
     images = [
@@ -331,16 +342,17 @@ def _evaluated(pictures: Sequence[PictureInstances], with_classes: bool) -> Any:
     return evaluation
 
 
-def _entry(picture: PictureInstances, mask: WindowMask, index: int) -> dict[str, Any]:
+def _entry(
+    mask: WindowMask, size_hw: tuple[int, int], counted: NDArray[np.bool_] | None
+) -> dict[str, Any]:
     """Return a mask as COCO's files have it, without the pixels that do not count."""
     window, inside = mask
-    if picture.counted is not None:
-        inside = inside & picture.counted[window]
+    if counted is not None:
+        inside = inside & counted[window]
     rows, columns = window
     offset = (rows.start, columns.start)
     return {
-        "image_id": index,
-        "segmentation": encode_mask(inside, offset_yx=offset, size_hw=picture.size_hw),
+        "segmentation": encode_mask(inside, offset_yx=offset, size_hw=size_hw),
         "area": int(np.count_nonzero(inside)),
         "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
     }

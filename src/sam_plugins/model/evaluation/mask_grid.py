@@ -139,7 +139,7 @@ def grid_masks(
 
 def _in_half(cut: CutLogits) -> CutLogits:
     """Return logits as half precision."""
-    return cut._replace(logits=cut.logits.astype(np.float16))  # type: ignore[arg-type]
+    return cut._replace(logits=cut.logits.astype(np.float16))
 
 
 def _in_single(cut: CutLogits) -> CutLogits:

@@ -205,7 +205,9 @@ def draw_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> BoolArray:
 
     drawn = np.zeros(size_hw, bool)
     for corners in _polygons(segmentation):
-        rows, columns = polygon(corners[:, 1] - 0.5, corners[:, 0] - 0.5, size_hw)
+        rows, columns = polygon(  # type: ignore[no-untyped-call]
+            corners[:, 1] - 0.5, corners[:, 0] - 0.5, size_hw
+        )
         drawn[rows, columns] = True
     return drawn
 

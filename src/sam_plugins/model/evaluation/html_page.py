@@ -26,7 +26,8 @@ td.text, th.text { text-align: left; } tr.mean td { font-weight: 600; border-top
 figure { margin: 0 0 1.4rem; } figcaption { margin-bottom: .3rem; }
 .kind { display: inline-block; min-width: 4.2rem; font-weight: 600; }
 .panels { display: flex; gap: .6rem; }
-.panels div { flex: 0 1 auto; min-width: 0; } .panels img { max-width: 100%; max-height: 22rem; display: block; }
+.panels div { flex: 0 1 auto; min-width: 0; }
+.panels img { max-width: 100%; max-height: 22rem; display: block; }
 .panels span { font-size: 12px; color: #555; }
 dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; font-size: 13px; }
 dd { margin: 0; } summary { cursor: pointer; }

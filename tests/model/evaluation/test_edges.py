@@ -68,11 +68,22 @@ def test_detectors_find_a_square(detect: Callable[[np.ndarray], np.ndarray]) -> 
     strength = detect(picture)
     assert strength.shape == picture.shape
     assert strength.dtype == np.float32
-    assert strength.max() == 1
+    assert strength.max() == pytest.approx(150 / 255, abs=0.06)
     counts = count_edges(strength, [label_edges(labels)], thresholds=9)
     f, _ = edge_scores.best_f(counts.table)
     assert f > 0.95
     assert detect(np.full((20, 20), 9, np.uint8)).max() == 0
+
+
+@pytest.mark.parametrize("detect", [sobel_edges, canny_edges])
+def test_the_strength_of_a_detector_is_the_height_of_the_step(
+    detect: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    picture = np.zeros((60, 160), np.uint8)
+    picture[:, 40:80], picture[:, 80:120], picture[:, 120:] = 255, 153, 255
+    strength = detect(picture)[30]
+    assert strength[35:45].max() == pytest.approx(1, abs=0.1)
+    assert strength[75:85].max() == pytest.approx(0.4, abs=0.05)
 
 
 def test_counts_at_thresholds() -> None:

@@ -30,6 +30,7 @@ GRID_POINTS = 16
 _MAX_IOU = 0.7  # of two masks that are no duplicates, as in automatic segmentation
 _LEAST_LOGIT = -8.0  # a probability of 0.0003: no gradient to speak of beyond
 _SMOOTHING = 2.0  # pixels, to see which way a line runs
+_SOBEL_OF_STEP = 2**-0.5  # what scikit-image's filter makes of a step from 0 to 1
 _CANNY_SIGMA = 2.0
 _CANNY_LOW = 0.4  # of the high threshold, the share of Canny's own examples
 _CANNY_STEPS = 50
@@ -96,11 +97,24 @@ def model_edges(
 
 
 def sobel_edges(image: NDArray[Any]) -> FloatArray:
-    """Return the thinned gradient (Sobel) of a picture in grey, in [0, 1], shape (H, W)."""
+    """Return the thinned gradient (Sobel) of a picture in grey.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W), (H, W, C) or (C, H, W)
+        Turned grey as a model would see it.
+
+    Returns
+    -------
+    ndarray of shape (H, W), float32
+        Height of the step at each pixel, 1 from black to white: the same in every picture, so that
+        one threshold can suit them all.
+    """
     from skimage.filters import sobel
 
     grey = to_rgb(image).mean(axis=2) / 255
-    return thinned(np.asarray(sobel(grey), np.float32))  # type: ignore[no-untyped-call]
+    steps = sobel(grey) / _SOBEL_OF_STEP  # type: ignore[no-untyped-call]
+    return _crests(np.clip(steps, 0, 1).astype(np.float32))
 
 
 def canny_edges(image: NDArray[Any]) -> FloatArray:
@@ -114,25 +128,23 @@ def canny_edges(image: NDArray[Any]) -> FloatArray:
     Returns
     -------
     ndarray of shape (H, W), float32
-        In [0, 1], in steps of 0.02; the low threshold is 0.4 of the high one.
+        Height of the step that the high threshold asks for, from 0.02 to 1 in steps of 0.02; the
+        low threshold is 0.4 of the high one.
     """
     from skimage.feature import canny
 
     grey = to_rgb(image).mean(axis=2) / 255
     strength = np.zeros(grey.shape, np.float32)
-    smooth = ndimage.gaussian_filter(grey, _CANNY_SIGMA)
-    highest = float(np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)).max())
-    if highest == 0:
-        return strength
-    for step in range(1, _CANNY_STEPS):
-        high = highest * step / _CANNY_STEPS
+    of_step = 8 / (_CANNY_SIGMA * np.sqrt(2 * np.pi))  # Sobel's sums of a smoothed step
+    for step in range(1, _CANNY_STEPS + 1):
+        high = of_step * step / _CANNY_STEPS
         found = canny(  # type: ignore[no-untyped-call]
             grey, _CANNY_SIGMA, low_threshold=_CANNY_LOW * high, high_threshold=high
         )
         if not found.any():
             break
         strength[found] = step / _CANNY_STEPS
-    return _up_to_one(strength)
+    return strength
 
 
 def thinned(strength: FloatArray) -> FloatArray:
@@ -154,6 +166,13 @@ def thinned(strength: FloatArray) -> FloatArray:
     >>> thinned(np.array([[0, 1, 3, 1, 0]] * 5, np.float32))[2].tolist()
     [0.0, 0.0, 1.0, 0.0, 0.0]
     """
+    lines = _crests(strength)
+    highest = float(lines.max(initial=0))
+    return lines / np.float32(highest) if highest else lines
+
+
+def _crests(strength: FloatArray) -> FloatArray:
+    """Return a map of edges with only the crest of each line."""
     smooth = ndimage.gaussian_filter(strength, _SMOOTHING, mode="nearest")
     dy, dx = np.gradient(np.pad(smooth, 1, mode="edge"))
     dyy, dyx = np.gradient(dy)
@@ -168,10 +187,4 @@ def thinned(strength: FloatArray) -> FloatArray:
         places = [rows + sign * steps[0], columns + sign * steps[1]]
         beside = ndimage.map_coordinates(strength, places, order=1, mode="nearest")
         crest &= strength >= beside
-    return _up_to_one(np.where(crest, strength, 0).astype(np.float32))
-
-
-def _up_to_one(strength: FloatArray) -> FloatArray:
-    """Return a map divided by its highest value."""
-    highest = float(strength.max(initial=0))
-    return strength / np.float32(highest) if highest else strength
+    return np.where(crest, strength, 0).astype(np.float32)

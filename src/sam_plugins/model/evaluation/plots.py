@@ -37,6 +37,7 @@ def draw_plot(plot: Plot) -> bytes:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise MissingExtraError(
             "plots are drawn by Matplotlib, which is not installed; "
@@ -53,7 +54,7 @@ def draw_plot(plot: Plot) -> bytes:
     if plot.log_x:
         axes.set_xscale("log")
     elif all(x.is_integer() for line in plot.lines for x in line.x):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

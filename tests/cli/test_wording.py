@@ -65,7 +65,10 @@ def test_a_model_without_an_instance_decoder(
     assert re.search(r"error: .*--mode auto needs a model .*; use --mode grid with it", err)
 
 
-@pytest.mark.parametrize("command", [["train", "--name", "mine"], ["evaluate", "--split", "train"]])
+@pytest.mark.parametrize(
+    "command",
+    [["train", "--name", "mine"], ["evaluate", "clicks", "--split", "train", "--data"]],
+)
 def test_sets_without_pictures_of_a_split(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,6 @@ message says what was expected, what was found and what to do::
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
-    ├── MissingExtraError            a library is not installed that an extra brings
     └── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
 """
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli.console import complain, mention, say, say_json, table
-from sam_plugins.cli.inputs import find_images
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.label_store import ImageRecord, LabelledObject, LabelStore
@@ -154,6 +153,7 @@ def run_import(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 def _imported(labels: LabelStore, args: argparse.Namespace, options: ImportOptions) -> ImportReport:
     """Read what is named."""
+    from sam_plugins.cli.inputs import find_images
     from sam_plugins.errors import ImageError, UnreadableImageError
     from sam_plugins.model.engine.label_store.coco import import_coco
     from sam_plugins.model.engine.label_store.importing import ImportReport, Skipped

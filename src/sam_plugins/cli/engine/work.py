@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.cli.console import mention, say, say_json, step_progress, table, with_progress
 from sam_plugins.cli.engine.pictures import Actions, described_image
 from sam_plugins.cli.failures import Failures
-from sam_plugins.cli.inputs import result_name
 from sam_plugins.errors import ProjectError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -196,6 +195,7 @@ def _handed_out(
 
 def _write_to_edit(project: Project, record: ImageRecord, folder: Path) -> dict[str, str]:
     """Write the label image of what is labelled and proposed, and how it looks."""
+    from sam_plugins.cli.inputs import result_name
     from sam_plugins.model.engine.label_store import ReviewState
     from sam_plugins.model.engine.label_store.label_images import paint_objects
     from sam_plugins.model.inference.overlay import draw_overlay

@@ -65,6 +65,7 @@ def run(count: int, script: Path, repository: Path) -> dict[str, object]:
     return values
 
 
+@pytest.mark.slow  # three interpreters
 def test_two_processes_give_the_losses_of_one(tmp_path: Path, repository: Path) -> None:
     pytest.importorskip(
         "lightning_fabric", reason="lightning-fabric is not installed (extra: train)"

@@ -104,8 +104,11 @@ class RelativeAttention(nn.Module):
         """
         height, width = x.shape[1:3]
         # With an adapter around it, the projection is more than its weight.
-        is_plain = type(self.qkv) is nn.Linear
-        qkv = functional.linear(x, self.qkv.weight) if is_plain else self.qkv(x) - self.qkv.bias
+        if type(self.qkv) is nn.Linear:
+            qkv = functional.linear(x, self.qkv.weight)
+        else:
+            qkv = self.qkv(x)
+            qkv = qkv - self.qkv.bias.to(qkv.dtype)
         pad_h, pad_w = -height % self.side, -width % self.side
         qkv = functional.pad(qkv, (0, 0, 0, pad_w, 0, pad_h)) + self.qkv.bias.to(qkv.dtype)
         count, rows, columns = qkv.shape[0], qkv.shape[1] // self.side, qkv.shape[2] // self.side

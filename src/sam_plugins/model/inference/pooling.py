@@ -81,7 +81,7 @@ class MaskDescriber:
             length = float(np.linalg.norm(pooled))
             parts.append(pooled / length if length > 0 else pooled)
         joined = np.concatenate(parts) / np.sqrt(len(parts))
-        return joined.astype(np.float32)
+        return np.asarray(joined, np.float32)
 
 
 def cover_of_mask(mask: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> Cover:

@@ -66,7 +66,17 @@ def test_napari_extra_brings_no_qt_binding(project: dict[str, Any]) -> None:
 
 def test_extras_are_the_promised_ones(project: dict[str, Any]) -> None:
     extras = set(project["optional-dependencies"])
-    assert extras == {"all", "dev", "fast", "labelstudio", "napari", "scale", "text", "train"}
+    assert extras == {
+        "all",
+        "dev",
+        "evaluate",
+        "fast",
+        "labelstudio",
+        "napari",
+        "scale",
+        "text",
+        "train",
+    }
 
 
 def test_every_dependency_has_its_reason(repository: Path, project: dict[str, Any]) -> None:

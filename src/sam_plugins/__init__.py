@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sam_plugins.errors import SamPluginsError
     from sam_plugins.model.inference.automatic import AUTO, GRID, SegmentOptions, segment
     from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
+    from sam_plugins.model.inference.clip import load_clip
     from sam_plugins.model.inference.compat import (
         ResizeLongestSide,
         SamAutomaticMaskGenerator,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         SamPredictor,
         sam_model_registry,
     )
+    from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
     from sam_plugins.model.inference.overlay import draw_overlay
     from sam_plugins.model.inference.predict import (
         encode_image,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
         predict_masks,
     )
     from sam_plugins.model.inference.rgb import to_rgb
+    from sam_plugins.model.inference.similar import SimilarOptions, find_similar
+    from sam_plugins.model.inference.text import TextMatches, find_by_text
     from sam_plugins.model.inference.types import (
         ImageEmbedding,
         MaskPrediction,
@@ -48,6 +52,7 @@ __all__ = [
     "AUTO",
     "GRID",
     "EmbeddingCache",
+    "Exemplars",
     "ImageEmbedding",
     "MaskPrediction",
     "Prompts",
@@ -58,11 +63,17 @@ __all__ = [
     "SamPredictor",
     "SegmentOptions",
     "Segmentation",
+    "SimilarOptions",
+    "TextMatches",
     "__version__",
+    "describe_exemplars",
     "draw_overlay",
     "embedding_key",
     "encode_image",
     "encode_rgb",
+    "find_by_text",
+    "find_similar",
+    "load_clip",
     "load_model",
     "predict_masks",
     "read_image",
@@ -75,6 +86,7 @@ __all__ = [
 _HOME_OF_NAME = {
     "AUTO": "sam_plugins.model.inference.automatic",
     "EmbeddingCache": "sam_plugins.model.inference.cache",
+    "Exemplars": "sam_plugins.model.inference.exemplars",
     "GRID": "sam_plugins.model.inference.automatic",
     "ImageEmbedding": "sam_plugins.model.inference.types",
     "MaskPrediction": "sam_plugins.model.inference.types",
@@ -86,10 +98,16 @@ _HOME_OF_NAME = {
     "SamPredictor": "sam_plugins.model.inference.compat",
     "SegmentOptions": "sam_plugins.model.inference.automatic",
     "Segmentation": "sam_plugins.model.inference.types",
+    "SimilarOptions": "sam_plugins.model.inference.similar",
+    "TextMatches": "sam_plugins.model.inference.text",
+    "describe_exemplars": "sam_plugins.model.inference.exemplars",
     "draw_overlay": "sam_plugins.model.inference.overlay",
     "embedding_key": "sam_plugins.model.inference.cache",
     "encode_image": "sam_plugins.model.inference.predict",
     "encode_rgb": "sam_plugins.model.inference.predict",
+    "find_by_text": "sam_plugins.model.inference.text",
+    "find_similar": "sam_plugins.model.inference.similar",
+    "load_clip": "sam_plugins.model.inference.clip",
     "load_model": "sam_plugins.model.inference.predict",
     "predict_masks": "sam_plugins.model.inference.predict",
     "read_image": "sam_plugins.model.io.images",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 from tests.cli.helpers import RunSegment, Said
 
 from sam_plugins.cli import main, segment
-from sam_plugins.cli.core import Found, PromptChoice
+from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
 
 
 class FakeCore:
@@ -44,6 +45,26 @@ class FakeCore:
         labels = np.zeros((height, width), np.int32)
         labels[2:5, 3:7] = 1
         return Found(labels, np.array([0.75]))
+
+    def similar(
+        self, rgb: npt.NDArray[np.uint8], exemplars: ExemplarChoice, mode: str, progress: Any
+    ) -> Found:
+        self.asked.append(exemplars)
+        if exemplars.points_xy and exemplars.points_xy[0][0] >= rgb.shape[1]:
+            raise ValueError("points_xy must lie within the picture; boxes_xyxy too")
+        return self.automatic(rgb, mode, progress)
+
+    def described(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        text: TextChoice,
+        prompts: PromptChoice,
+        mode: str,
+        progress: Any,
+    ) -> Found:
+        self.asked.append((text, prompts))
+        found = self.automatic(rgb, mode, progress)
+        return replace(found, notes={"phrases": [text.phrases[0]] * len(found.scores)})
 
 
 @pytest.fixture

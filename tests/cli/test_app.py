@@ -16,6 +16,7 @@ from sam_plugins import __version__
 from sam_plugins.cli import app, main
 from sam_plugins.cli.arguments import joined_negatives
 from sam_plugins.cli.console import in_bytes, say, table
+from sam_plugins.cli.evaluation_tasks import TASKS
 
 MODEL_ACTIONS = ("list", "download", "show", "convert")
 ENGINE_ACTIONS = (
@@ -70,7 +71,7 @@ def test_wrong_usage_leaves_with_2(
 
 
 def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("segment", "models", "evaluate", "info", "demo"):
+    for command in ("segment", "models", "evaluate", "pretrain", "distill", "info", "demo"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0
@@ -80,7 +81,8 @@ def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     "command",
     [
-        *("segment", "demo", "evaluate", "info"),
+        *("segment", "demo", "pretrain", "distill", "info"),
+        *(f"evaluate {task.name}" for task in TASKS),
         *(f"models {action}" for action in MODEL_ACTIONS),
         *(f"engine {action}" for action in ENGINE_ACTIONS),
     ],
@@ -101,9 +103,9 @@ def test_every_option_is_in_the_reference(
 def test_every_command_with_a_model_says_which_device_it_takes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in ("segment", "evaluate", "demo"):
+    for command in (["segment"], ["evaluate", "edges"], ["pretrain"], ["distill"], ["demo"]):
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command, "--help"])
         shown = " ".join(capsys.readouterr().out.split())
         assert "(the first CUDA GPU, or the CPU where there is none)" in shown
 

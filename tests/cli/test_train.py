@@ -158,3 +158,53 @@ def test_pictures_without_labels_say_so(
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
     assert main(command) == 1
     assert "no training picture has a labelled object" in capsys.readouterr().err
+
+
+def test_runs_are_kept_repeated_and_resumed_only_where_they_can(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    quick = ["--steps", "2", "--rounds", "1", "--learning-rate", "1e-12", "-o", str(run)]
+    assert main([*command, *quick, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == str(run)
+    assert {"config.yaml", "data.json", "log.csv", "rounds.json"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert main(["train", str(run), "--resume"]) == 1
+    assert "is complete, its best weights are" in capsys.readouterr().err
+    again = tmp_path / "again"
+    assert main(["train", str(run), "-o", str(again)]) == 0
+    assert f"Log, curves and sample pictures:  {again}" in capsys.readouterr().out
+    columns = [
+        [line.split(",")[1] for line in (folder / "log.csv").read_text().splitlines()]
+        for folder in (run, again)
+    ]
+    assert columns[0] == columns[1]
+    config = str(run / "config.yaml")
+    changed = tmp_path / "changed"
+    assert main(["train", config, "--steps", "1", "--name", "other", "-o", str(changed)]) == 0
+    assert len((changed / "log.csv").read_text().splitlines()) == 2
+    assert "name: other" in (changed / "config.yaml").read_text()
+
+
+def test_wrong_usage_of_runs(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, message in (
+        (["train", str(tmp_path)], "the following arguments are required: --name"),
+        (
+            ["train", str(tmp_path), "--resume", "--steps", "3", "--from", "a"],
+            "--from, --steps cannot be given with the folder of a run",
+        ),
+        (["train", str(tmp_path), "--resume", "-o", "x"], "--output cannot be given with --resume"),
+        ([*command, "--devices", "0"], "--devices must be 1 or more, got 0"),
+        ([*command[:2], "--name", "a", "--ignore", "x"], "--ignore belongs to a folder of"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert message in capsys.readouterr().err
+    assert main(["train", str(tmp_path), "--resume"]) == 1
+    assert "is no folder of a training run" in capsys.readouterr().err
+    (tmp_path / "a.yaml").write_text("name: a")
+    assert main(["train", str(tmp_path / "a.yaml")]) == 1
+    assert "a.yaml: missing: data" in capsys.readouterr().err

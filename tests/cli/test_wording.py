@@ -65,7 +65,10 @@ def test_a_model_without_an_instance_decoder(
     assert re.search(r"error: .*--mode auto needs a model .*; use --mode grid with it", err)
 
 
-@pytest.mark.parametrize("command", [["train", "--name", "mine"], ["evaluate", "--split", "train"]])
+@pytest.mark.parametrize(
+    "command",
+    [["train", "--name", "mine"], ["evaluate", "clicks", "--split", "train", "--data"]],
+)
 def test_sets_without_pictures_of_a_split(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,3 +120,17 @@ def test_memory_that_runs_out_while_masks_are_decoded(
     with pytest.raises(MemoryLimitError, match=argument) as raised:
         segment_embedding(model, embedding, mode="grid")
     assert in_options(str(raised.value)).endswith("; crop the picture or reduce it")
+
+
+@pytest.mark.parametrize(
+    ("said", "typed"),
+    [
+        ("or start again with overwrite=True", "or start again with --overwrite"),
+        ("batch_size=16 needs a quarter", "--batch-size 16 needs a quarter"),
+        ("are free in x; choose a work folder on another disk, or fewer pictures",
+         "are free in x; choose another disk with --work, or fewer pictures"),
+    ],
+)  # fmt: skip
+def test_runs_speak_of_their_options(said: str, typed: str) -> None:
+    # That the core says so: tests/model/engine/test_pretraining.py and test_distillation.py.
+    assert in_options(said) == typed

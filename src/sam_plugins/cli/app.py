@@ -21,7 +21,17 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from sam_plugins import __version__
-from sam_plugins.cli import demo, engine, evaluate, info, models, segment, train
+from sam_plugins.cli import (
+    demo,
+    distill,
+    engine,
+    evaluate,
+    info,
+    models,
+    pretrain,
+    segment,
+    train,
+)
 from sam_plugins.cli.arguments import joined_negatives
 from sam_plugins.cli.console import (
     StandardOutputError,
@@ -53,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (segment, models, evaluate, train, engine, info, demo):
+    for command in (segment, models, evaluate, train, pretrain, distill, engine, info, demo):
         command.add_parser(commands, common)
     return parser
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sam_plugins.errors import OutputError
 
@@ -129,6 +129,32 @@ def step_progress(description: str) -> Iterator[Callable[[int, int], None] | Non
             bar.update(done - bar.n)
 
         yield update
+
+
+class StageBars:
+    """One bar after the other, for the stages of a long command; use it in a ``with`` block."""
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._stage = ""
+        self._bar: Callable[[int, int], None] | None = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        self._open.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage; the bar of the one before goes."""
+        if stage != self._stage:
+            self._open.close()
+            self._stage = stage
+            self._bar = self._open.enter_context(step_progress(stage))
+        if self._bar is not None:
+            self._bar(done, total)
 
 
 def _size() -> dict[str, int]:

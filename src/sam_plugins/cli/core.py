@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,12 +38,67 @@ class PromptChoice:
 
 
 @dataclass(frozen=True)
+class ExemplarChoice:
+    """Objects of which all similar ones are wanted.
+
+    Parameters
+    ----------
+    points_xy, boxes_xyxy : sequence
+        One exemplar each, in pixels of the picture that they are in.
+    mask_files : sequence of Path
+        Masks or label images.
+    min_score : float, optional
+        Least chance of being such an object.
+    masks : sequence of ndarray of shape (H, W)
+        What the files hold, once they are read.
+    source_rgb : ndarray of shape (H, W, 3), uint8, optional
+        The picture that the exemplars are in, where it is another one.
+    """
+
+    points_xy: Sequence[tuple[float, float]] = ()
+    boxes_xyxy: Sequence[tuple[float, float, float, float]] = ()
+    mask_files: Sequence[Path] = ()
+    min_score: float | None = None
+    masks: Sequence[npt.NDArray[Any]] = ()
+    source_rgb: npt.NDArray[np.uint8] | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether there is any exemplar."""
+        return bool(self.points_xy or self.boxes_xyxy or self.mask_files)
+
+
+@dataclass(frozen=True)
+class TextChoice:
+    """Phrases whose objects are wanted.
+
+    Parameters
+    ----------
+    phrases, negatives : sequence of str
+        What is meant, and what is not.
+    clip : str, optional
+        Folder or name of the CLIP.
+    download : bool
+        Whether it may be fetched.
+    """
+
+    phrases: Sequence[str] = ()
+    negatives: Sequence[str] = ()
+    clip: str | None = None
+    download: bool = False
+
+    def __bool__(self) -> bool:
+        """Return whether there is any phrase."""
+        return bool(self.phrases)
+
+
+@dataclass(frozen=True)
 class Found:
-    """The objects of one image: label ``i + 1`` has score ``i``."""
+    """The objects of one image: label ``i + 1`` has score ``i``; ``notes`` are for the table."""
 
     labels: npt.NDArray[np.integer[Any]]
     scores: npt.NDArray[np.floating[Any]]
     points_xy: npt.NDArray[np.floating[Any]] | None = field(default=None)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Core(Protocol):
@@ -57,3 +113,22 @@ class Core(Protocol):
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture."""
+
+    def similar(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        exemplars: ExemplarChoice,
+        mode: str,
+        progress: Progress | None,
+    ) -> Found:
+        """Return all objects of a picture that are like the exemplars."""
+
+    def described(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        text: TextChoice,
+        prompts: PromptChoice,
+        mode: str,
+        progress: Progress | None,
+    ) -> Found:
+        """Return the objects of a picture that phrases name."""

@@ -4,170 +4,193 @@ from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import mention, say, say_json, step_progress
+from sam_plugins.cli.console import complain, mention, say, say_json, step_progress
+from sam_plugins.cli.evaluation_tasks import TASKS, TaskCommand
 from sam_plugins.cli.failures import Failures
-from sam_plugins.errors import OutputError, UnsuitableModelError
 
 if TYPE_CHECKING:
-    from sam_plugins.model.evaluation.report import Report
+    from sam_plugins.model.evaluation.task_report import TaskReport
+    from sam_plugins.model.evaluation.tasks.task import Task
     from sam_plugins.model.inference.loading import Model
-    from sam_plugins.model.io.labelled import LabelledFile
-
-TASKS = ("prompts", "automatic", "clicks")
-_ALL = ("prompts", "automatic")
-_REPORT_KEYS = {"model", "data", "seconds", "prompts", "automatic", "object_scores"}
+    from sam_plugins.model.io.labelled import LabelledSource
 
 
 def add_parser(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the command to the parser."""
+    """Add the command with one command for each task to the parser."""
     parser = commands.add_parser(
-        "evaluate",
-        parents=[common],
-        help="measure a model on labelled pictures",
-        description=__doc__,
+        "evaluate", help="measure a model on labelled pictures", description=__doc__
     )
+    tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
+    for task in TASKS:
+        own = tasks.add_parser(
+            task.name, parents=[common], help=task.help, description=f"Measure: {task.help}."
+        )
+        _add_data_options(own)
+        arguments.add_model_options(own)
+        task.add_options(own)
+        own.add_argument(
+            "-o", "--output", metavar="DIR",
+            help="write JSON, table, rows as CSV, plots and one HTML page into a folder",
+        )  # fmt: skip
+        own.add_argument("--json", action="store_true", help="print JSON and not a table")
+        own.add_argument(
+            "--overwrite", action="store_true",
+            help="replace any files in DIR, not only a report of the same task",
+        )  # fmt: skip
+        own.set_defaults(run=_runner(task, own))
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which pictures there are."""
     parser.add_argument(
-        "data",
-        metavar="DATA",
-        help="folder of data sets with manifests, or, with --labels, a folder of pictures",
-    )
-    parser.add_argument("--labels", metavar="DIR", help="folder of label images of the same names")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="which data sets (all)")
-    parser.add_argument("--split", default="val", help="which split (%(default)s)")
-    arguments.add_model_options(parser)
-    parser.add_argument(
-        "--task", choices=(*TASKS, "all"), default="all",
-        help="what to measure; clicks, up to 20 for each object, are not in all (%(default)s)",
+        "--data", required=True, metavar="DIR",
+        help="folder of data sets with manifests, or, with --labels or --coco, of pictures",
     )  # fmt: skip
     parser.add_argument(
-        "--from-box", action="store_true", help="clicks correct the answer to the object's box"
-    )
+        "--labels", nargs="+", metavar="DIR",
+        help="folder of label images of the same names; more of them are further annotators, whom "
+        "edges alone look at",
+    )  # fmt: skip
+    parser.add_argument("--coco", metavar="FILE", help="annotations in COCO's format")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="which data sets (all)")
+    parser.add_argument("--split", default="val", help="which split (%(default)s)")
     parser.add_argument(
-        "--mode", choices=("auto", "grid"), default="auto", help="of the automatic task"
-    )
+        "--incomplete", action="store_true",
+        help="with --labels or --coco: not every visible object is labelled, so that what matches "
+        "nothing is no mistake",
+    )  # fmt: skip
     parser.add_argument(
-        "--max-objects", type=int, metavar="N", help="at most N prompted objects of a picture"
+        "--max-pictures", type=int, metavar="N", help="at most N pictures of a set, by lot (all)"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write every figure as JSON")
-    parser.add_argument("--json", action="store_true", help="print JSON and not tables")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace any FILE, not only a report of ours"
-    )
-    parser.set_defaults(run=lambda args: run(args, parser))
 
 
-def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def _runner(task: TaskCommand, parser: argparse.ArgumentParser) -> Any:  # noqa: ANN401
+    """Return what runs one task."""
+    return lambda args: run(task, args, parser)
+
+
+def run(task: TaskCommand, args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Measure; return the exit code."""
-    if args.max_objects is not None and args.max_objects < 1:
-        parser.error(f"--max-objects must be 1 or more, got {args.max_objects}")
-    if args.from_box and args.task != "clicks":
-        parser.error("--from-box belongs to --task clicks")
-    if args.labels and (args.sets or args.split != "val"):
-        parser.error("--sets and --split belong to folders with manifests, not to --labels")
-    from sam_plugins.model.evaluation.report import to_json, to_markdown, write_report
+    wrong = _wrong_data(args) or task.wrong_usage(args)
+    if wrong is not None:
+        parser.error(wrong)
+    from sam_plugins.model.evaluation.report_folder import prepare_folder, write_folder
+    from sam_plugins.model.evaluation.run_task import suitable
+    from sam_plugins.model.evaluation.task_report import report_json, report_markdown
     from sam_plugins.model.inference.loading import load_model
-    from sam_plugins.model.io.atomic import require_writable
-    from sam_plugins.model.io.labelled import list_folder_pair, list_manifest_files
-    from sam_plugins.model.io.leftovers import remove_leftovers
 
+    files = _files(args)
+    folder = None
     if args.output:
-        require_writable(args.output)
-        if not args.overwrite:
-            _refuse_to_overwrite(Path(args.output))
-        remove_leftovers(Path(args.output).parent)
-    files = (
-        list_folder_pair(args.data, args.labels)
-        if args.labels
-        else list_manifest_files(args.data, args.sets, split=args.split)
-    )
+        folder = prepare_folder(args.output, task.name, overwrite=args.overwrite)
     model = load_model(args.model, device=args.device)
-    _require_suitable(model, args)
+    made = task.make(model, args, files)
     failures = Failures(args.debug)
-    report = _measure_each(files, model, args, failures)
-    if len(failures) < len(files):
-        # first what needs no disk: a full one costs the file only
+    report = _measured(made, files, model, args, failures)
+    measured = len(suitable(made, files)) - len(failures)
+    if measured:
+        # first what needs no disk: a full one costs the files only
         if args.json:
-            say_json(json.loads(to_json(report, with_scores=False)))
+            say_json(json.loads(report_json(report, with_rows=False)))
         else:
-            say(to_markdown(report))
-        if args.output:
-            write_report(args.output, report)
-            mention(f"wrote {args.output}")
-    failures.summarise(len(files) - len(failures), "measured")
+            say(report_markdown(report))
+        if folder is not None:
+            paths, missing = write_folder(folder, report)
+            if missing is not None:
+                complain(f"no plots: {missing}")
+            mention(f"wrote {', '.join(path.name for path in paths)} to {folder}")
+    failures.summarise(measured, "measured")
     return 1 if failures else 0
 
 
-def _refuse_to_overwrite(path: Path) -> None:
-    """Refuse to replace a file that is no report of ours."""
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError):
-        values = None
-    if not isinstance(values, dict) or _REPORT_KEYS - set(values):
-        raise OutputError(
-            f"{path} exists and is no report of ours; pass --overwrite to replace it, or another "
-            "file with -o"
-        )
+def _wrong_data(args: argparse.Namespace) -> str | None:
+    """Return what is wrong with the choice of pictures."""
+    if args.labels and args.coco:
+        return "--labels and --coco are two ways to say the same; give one of them"
+    if (args.labels or args.coco) and (args.sets or args.split != "val"):
+        return "--sets and --split belong to folders with manifests, not to --labels or --coco"
+    if args.incomplete and not (args.labels or args.coco):
+        return "--incomplete belongs to --labels or --coco; a manifest says it itself"
+    if args.max_pictures is not None and args.max_pictures < 1:
+        return f"--max-pictures must be 1 or more, got {args.max_pictures}"
+    return None
 
 
-def _require_suitable(model: Model, args: argparse.Namespace) -> None:
-    """Refuse a model that cannot do all of what is asked, before any of it is done."""
-    if "automatic" in _tasks(args) and args.mode == "auto" and not model.has_instance_decoder:
-        raise UnsuitableModelError(
-            f"--mode auto needs a model with an instance decoder, which {model.model_id} has not; "
-            "measure it with --mode grid, or only with --task prompts"
-        )
+def _files(args: argparse.Namespace) -> list[LabelledSource]:
+    """Return the pictures to measure on."""
+    from sam_plugins.model.io.coco import list_coco_files
+    from sam_plugins.model.io.labelled import list_folder_pair, list_manifest_files
+
+    complete = not args.incomplete
+    files: Sequence[LabelledSource]
+    if args.coco:
+        files = list_coco_files(args.coco, args.data, complete=complete)
+    elif args.labels:
+        first, *others = args.labels
+        files = list_folder_pair(args.data, first, others=others, complete=complete)
+    else:
+        files = list_manifest_files(args.data, args.sets, split=args.split)
+    return _some(files, args.max_pictures)
 
 
-def _measure_each(
-    files: Sequence[LabelledFile], model: Model, args: argparse.Namespace, failures: Failures
-) -> Report:
+def _some(files: Sequence[LabelledSource], most: int | None) -> list[LabelledSource]:
+    """Return at most so many pictures of each set, the same ones whatever else there is."""
+    if most is None:
+        return list(files)
+    ranks: dict[str, list[tuple[int, int]]] = {}
+    for place, file in enumerate(files):
+        rank = zlib.crc32(f"{file.set_name}/{file.id}".encode())
+        ranks.setdefault(file.set_name, []).append((rank, place))
+    kept = sorted(place for own in ranks.values() for _, place in sorted(own)[:most])
+    return [files[place] for place in kept]
+
+
+def _measured(
+    task: Task,
+    files: Sequence[LabelledSource],
+    model: Model,
+    args: argparse.Namespace,
+    failures: Failures,
+) -> TaskReport:
     """Measure picture by picture; one that fails is left out of every figure."""
-    from sam_plugins.model.evaluation.loaded import AutomaticSegmenter, LoadedModel
-    from sam_plugins.model.evaluation.measure import measure
+    from sam_plugins.model.evaluation.run_task import run_task
 
-    def on_failure(file: LabelledFile, error: Exception) -> None:
+    def on_failure(file: LabelledSource, error: Exception) -> None:
         with failures.caught(file.image_path):
             raise error
 
-    tasks = _tasks(args)
     with step_progress("measuring") as progress:
-        report = measure(
-            model.model_id,
+        report = run_task(
+            task,
             files,
-            model=LoadedModel(model) if "prompts" in tasks else None,
-            clicked=LoadedModel(model) if "clicks" in tasks else None,
-            from_box=args.from_box,
-            segmenter=AutomaticSegmenter(model, args.mode) if "automatic" in tasks else None,
-            max_objects=args.max_objects,
-            on_progress=progress and (lambda _, done, total: progress(done, total)),
+            model_name=model.model_id,
+            on_progress=progress,
             on_failure=on_failure,
         )
     return replace(report, data=_described_data(args, failures))
 
 
-def _tasks(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return what is to be measured."""
-    return _ALL if args.task == "all" else (args.task,)
-
-
 def _described_data(args: argparse.Namespace, failures: Failures) -> dict[str, Any]:
     """Return what the report says about the pictures."""
     described: dict[str, Any] = {"folder": Path(args.data).resolve().name}
-    if args.labels:
-        described["labels"] = Path(args.labels).resolve().name
+    if args.coco:
+        described["coco"] = Path(args.coco).name
+    elif args.labels:
+        described["labels"] = [Path(folder).resolve().name for folder in args.labels]
     else:
         described |= {"split": args.split, "sets": args.sets}
+    if args.labels or args.coco:
+        described["complete"] = not args.incomplete
+    described["max_pictures"] = args.max_pictures
     if failures:
         described["failed"] = failures.entries
     return described

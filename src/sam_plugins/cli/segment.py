@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
-from sam_plugins.cli import arguments
+from sam_plugins.cli import arguments, search
 from sam_plugins.cli.console import mention, say_json, step_progress, with_progress
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.view import View, read_rgb, smaller
@@ -20,6 +20,7 @@ from sam_plugins.errors import SamPluginsError, UnreadableImageError
 if TYPE_CHECKING:
     from sam_plugins.cli.core import Core, PromptChoice
     from sam_plugins.cli.results import Job
+    from sam_plugins.cli.search import Search
 
 MODES = ("auto", "grid")
 MASKS = (1, 2, 3)
@@ -46,8 +47,9 @@ def add_parser(
         "segment",
         parents=[common],
         help="segment pictures",
-        description="Segment every object of the pictures, or the object that points and boxes "
-        "ask for. Writes NAME_labels.tif, NAME_overlay.png and NAME_objects.json.",
+        description="Segment every object of the pictures, the object that points and boxes ask "
+        "for, all objects like some, or those that words name. Writes NAME_labels.tif, "
+        "NAME_overlay.png and NAME_objects.json.",
     )
     parser.add_argument(
         "images",
@@ -66,6 +68,7 @@ def add_parser(
         "option), or a grid",
     )
     _add_prompts(parser)
+    search.add_options(parser)
     _add_view(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument(
@@ -121,14 +124,16 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
+    wanted = search.search_of(args, prompts, partial(read_rgb, view=view))
     summary = Summary(failures=Failures(args.debug))
     args.so_far = summary.document
     folder = Path(args.output)
     remove_leftovers(folder)  # before it is decided what may be replaced
     jobs = _plan(args.images, folder, summary, overwrite=args.overwrite)
+    search.refuse_many(args, len(jobs), parser)
     if jobs:
         mode = args.mode or MODES[0]
-        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary)
+        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary, wanted)
     if args.json:
         say_json(summary.document())
     summary.failures.summarise(len(summary.results), "segmented")
@@ -137,10 +142,11 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _refuse_contradictions(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Leave with a usage error where options exclude each other."""
+    search.refuse_contradictions(args, parser)
     has_points = args.point or args.negative
     if has_points and len(args.box) > 1:
         parser.error("points refine one object: give them with at most one --box")
-    if args.negative and not args.point and not args.box:
+    if args.negative and not args.point and not args.box and not args.text:
         parser.error("--negative needs a --point or a --box that says what is meant")
     if args.mode and (has_points or args.box):
         parser.error(
@@ -162,6 +168,7 @@ def segment_jobs(
     prompts: PromptChoice,
     view: View,
     summary: Summary,
+    wanted: Search | None = None,
 ) -> None:
     """Segment images one after the other; a failure is reported and the rest go on."""
     from sam_plugins.model.io.atomic import make_folder, require_writable_folder
@@ -172,7 +179,7 @@ def segment_jobs(
     summary.model_id = core.model_id
     for job in with_progress(jobs, "image"):
         with summary.failures.caught(job.image, partial(smaller, job.image, view)):
-            summary.results.append(_segment_one(job, core, mode, prompts, view))
+            summary.results.append(_segment_one(job, core, mode, prompts, view, wanted))
 
 
 def load_core(model: str, device: str | None) -> Core:
@@ -213,20 +220,31 @@ def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bo
 
 
 def _segment_one(
-    job: Job, core: Core, mode: str, prompts: PromptChoice, view: View
+    job: Job,
+    core: Core,
+    mode: str,
+    prompts: PromptChoice,
+    view: View,
+    wanted: Search | None = None,
 ) -> dict[str, Any]:
     """Segment one image and write its results."""
     from sam_plugins.cli.results import write_results
 
     start = time.perf_counter()
     rgb = read_rgb(job.image, view)
-    if prompts:
+    if wanted:
+        with step_progress(job.name) as progress:
+            found = wanted.find(core, rgb, mode, progress)
+    elif prompts:
         found = core.prompted(rgb, prompts)
     else:
         with step_progress(job.name) as progress:
             found = core.automatic(rgb, mode, progress)
     seconds = time.perf_counter() - start
-    count = write_results(job, rgb, found, _describe(job, core, prompts, mode, view))
+    described = _describe(job, core, prompts, wanted.mode if wanted else mode, view)
+    if wanted:
+        described |= {**wanted.described(), **found.notes}
+    count = write_results(job, rgb, found, described)
     mention(f"{job.image}: {count} objects in {seconds:.1f} s -> {job.results['labels']}")
     return {
         "image": str(job.image),
@@ -242,7 +260,7 @@ def _describe(job: Job, core: Core, prompts: PromptChoice, mode: str, view: View
         "image": job.image.name,
         "model": core.model_id,
         "software": f"sam-plugins {__version__}",
-        "mode": "prompts" if prompts else mode,
+        "mode": mode if mode in {"text", "exemplars"} or not prompts else "prompts",
     }
     if prompts:
         described["prompts"] = {

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import operator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.cli.core import Found, Progress, PromptChoice
+from sam_plugins.cli.core import ExemplarChoice, Found, Progress, PromptChoice, TextChoice
 from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
+from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
+from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
 from sam_plugins.model.inference.predict import Model, encode_rgb, load_model, predict_masks
+from sam_plugins.model.inference.similar import SimilarOptions, find_similar
+from sam_plugins.model.inference.text import (
+    NEGATIVES,
+    find_by_text,
+    require_text_slot,
+    text_dim,
+    text_prompts,
+)
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -21,6 +34,7 @@ class TorchCore:
 
     model: Model
     cache: EmbeddingCache
+    clips: dict[str, Clip] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, name_or_path: str, device: str | None) -> TorchCore:
@@ -44,6 +58,72 @@ class TorchCore:
         answer = predict_masks(self.model, self._encoded(rgb), as_prompts(prompts))
         return painted(answer.best() if prompts.mask is None else answer.choose([prompts.mask - 1]))
 
+    def similar(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        exemplars: ExemplarChoice,
+        mode: str,
+        progress: Progress | None,
+    ) -> Found:
+        """Return all objects of a picture that are like the exemplars."""
+        if mode == "auto":
+            require_instance_decoder(self.model)  # before the slow part
+        options = SimilarOptions()
+        if exemplars.min_score is not None:
+            options = replace(options, min_score=exemplars.min_score)
+        source = rgb if exemplars.source_rgb is None else exemplars.source_rgb
+        described = described_exemplars(self.model, self._encoded(source), exemplars)
+        found = find_similar(
+            self.model, self._encoded(rgb), described, mode=mode, options=options, progress=progress
+        )
+        return Found(found.labels, found.scores, found.points_xy)
+
+    def described(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        text: TextChoice,
+        prompts: PromptChoice,
+        mode: str,
+        progress: Progress | None,
+    ) -> Found:
+        """Return the objects of a picture that phrases name.
+
+        A model that was trained with texts is asked with them; the masks of any other are ranked.
+        """
+        encoder = self._clip(text)
+        if text_dim(self.model) is not None or prompts:
+            require_text_slot(self.model, encoder)
+            points = as_prompts(prompts) if prompts else None
+            asked = text_prompts(
+                self.model,
+                encoder,
+                text.phrases,
+                points_xy=points.points_xy if points else None,
+                point_labels=points.point_labels if points else None,
+            )
+            found = painted(predict_masks(self.model, self._encoded(rgb), asked).best())
+            return replace(found, notes={"phrases": list(text.phrases)})
+        matches = find_by_text(
+            self.model,
+            rgb,
+            encoder,
+            text.phrases,
+            negatives=text.negatives or NEGATIVES,
+            mode=mode,
+            embedding=self._encoded(rgb),
+            progress=progress,
+        )
+        objects = matches.segmentation
+        phrases = [matches.phrases[index] for index in matches.phrase_index.tolist()]
+        return Found(objects.labels, objects.scores, objects.points_xy, {"phrases": phrases})
+
+    def _clip(self, text: TextChoice) -> Clip:
+        """Return the CLIP, loaded once."""
+        key = text.clip or DEFAULT_CLIP
+        if key not in self.clips:
+            self.clips[key] = load_clip(key, device=self.model.device, download=text.download)
+        return self.clips[key]
+
     def _encoded(self, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         """Return the embedding of what the model sees, which was decided when the file was read."""
         return self.cache.get_or_compute(
@@ -62,6 +142,19 @@ def as_prompts(choice: PromptChoice) -> Prompts:
         point_labels=np.array([signs], np.int64) if points else None,
         boxes_xyxy=np.array(choice.boxes_xyxy, np.float32) if choice.boxes_xyxy else None,
     )
+
+
+def described_exemplars(
+    model: Model, embedding: ImageEmbedding, choice: ExemplarChoice
+) -> Exemplars:
+    """Return the exemplars of the command line as those of the core."""
+    marked: list[Prompts | npt.NDArray[Any]] = list(choice.masks)
+    if choice.points_xy:
+        marked.append(Prompts.single_points(choice.points_xy))
+    if choice.boxes_xyxy:
+        marked.append(Prompts(boxes_xyxy=choice.boxes_xyxy))
+    described = [describe_exemplars(model, embedding, one) for one in marked]
+    return functools.reduce(operator.add, described)
 
 
 def painted(answer: MaskPrediction) -> Found:

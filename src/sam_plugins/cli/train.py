@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +10,16 @@ from sam_plugins.cli.console import mention, say, say_json, step_progress, table
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import FineTuned, TrainingProgress
-    from sam_plugins.model.io.labelled import LabelledFile
+    from sam_plugins.model.engine.run_config import RunConfig
+    from sam_plugins.model.engine.run_folder import RunFolder
     from sam_plugins.model.weights.store import ModelStore, StoredVersion
+
+_CONFIG_SUFFIXES = (".yaml", ".yml")
+_RUN_OPTIONS = (
+    "labels", "ignore", "sets", "sparse", "held_out", "name", "parent", "note", "device", "devices",
+    "tensorboard",
+)  # fmt: skip
+_TRAINING_OPTIONS = ("method", "recipe", "steps", "rounds", "learning_rate", "seed")
 
 
 def add_parser(
@@ -31,90 +37,159 @@ def add_parser(
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="folder of pictures, with --labels; or a folder of data sets with manifests",
+        help="folder of pictures, with --labels; or a folder of data sets with manifests; or the "
+        "config of a run (.yaml); or the folder of a run, to repeat it or to go on (--resume)",
     )
     parser.add_argument("--labels", metavar="DIR", help="folder of label images of the same names")
+    parser.add_argument(
+        "--ignore", metavar="DIR",
+        help="folder of pictures of the same names that are not 0 where the truth is not known",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sparse", action="store_true", default=None,
+        help="only some objects are labelled: what has no label is not taken for background",
+    )  # fmt: skip
     parser.add_argument("--sets", nargs="+", metavar="SET", help="which data sets (all)")
-    parser.add_argument("--name", required=True, metavar="NAME", help="of the model in the store")
+    parser.add_argument("--name", metavar="NAME", help="of the model in the store")
     parser.add_argument(
-        "--from", dest="parent", default="default", metavar="MODEL",
-        help="name or file of the model to start from (%(default)s)",
+        "--from", dest="parent", metavar="MODEL",
+        help="name or file of the model to start from (default)",
     )  # fmt: skip
     parser.add_argument(
-        "--held-out", type=float, default=0.25, metavar="SHARE",
-        help="share of the pictures with --labels that is only measured on (%(default)s)",
+        "--held-out", type=float, metavar="SHARE",
+        help="share of the pictures with --labels that is only measured on (0.25)",
     )  # fmt: skip
     parser.add_argument(
-        "--method", choices=("full", "decoder"), default="full",
-        help="whether the image encoder learns too (%(default)s)",
+        "--method", choices=("full", "lora", "decoder"),
+        help="whether the image encoder learns too, gets adapters, or stays as it is (full)",
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, default=300, help="of the optimiser (%(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=6, help="how often it is measured (%(default)s)"
-    )
-    parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of crops and prompts (%(default)s)")
-    parser.add_argument("--note", default="", help="kept with the version, for people")
+        "--recipe", choices=("auto", "paper", "shipped"),
+        help="losses, prompts and schedule (auto: the paper's for its own encoders)",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, help="of the optimiser (300)")
+    parser.add_argument("--rounds", type=int, help="how often it is measured (6)")
+    parser.add_argument("--learning-rate", type=float, help="(0.0001)")
+    parser.add_argument("--seed", type=int, help="of crops and prompts (0)")
+    parser.add_argument("--note", help="kept with the version, for people")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="processes, each with its own device (1)"
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", default=None, help="write a log for TensorBoard too"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help="folder of the run (a new one beside the model store)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in the folder DATA"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and not a table")
     parser.set_defaults(run=lambda args: run(args, parser))
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Fine-tune, and store what is better; return the exit code."""
-    if args.labels and args.sets:
-        parser.error("--sets belongs to folders with manifests, not to --labels")
-    if not 0 < args.held_out < 1:
-        parser.error(f"--held-out must lie between 0 and 1, got {args.held_out}")
-    from sam_plugins.model.engine.fine_tuning import FineTuningOptions, fine_tune
-    from sam_plugins.model.inference.loading import checked_device
+    source = Path(args.data)
+    is_config = source.suffix in _CONFIG_SUFFIXES
+    is_run = args.resume or (source / "config.yaml").is_file()
+    given = _given(args)
+    if is_run and given:
+        parser.error(
+            f"{_named(given)} cannot be given with the folder of a run, which has its own; begin a "
+            f"new one from {source / 'config.yaml'}"
+        )
+    if args.resume and args.output:
+        parser.error("--output cannot be given with --resume: the run goes on in its own folder")
+    from sam_plugins.model.engine.run_folder import RunFolder
+    from sam_plugins.model.engine.runs import begin_run, launch, repeat_run, train_run
     from sam_plugins.model.weights.store import ModelStore
 
-    try:
-        options = FineTuningOptions(
-            method=args.method,
-            steps=args.steps,
-            rounds=args.rounds,
-            learning_rate=args.learning_rate,
-            seed=args.seed,
-        )
-    except ValueError as error:
-        parser.error(str(error))
+    old = RunFolder.open(source) if is_run else None
+    config = old.config if old is not None else _config(args, parser, given, is_config=is_config)
     store = ModelStore()
-    store.require_writable(args.name)
-    train_files, held_out = _split(args)
-    mention(f"learning from {len(train_files)} pictures, measuring on {len(held_out)} others")
-    with tempfile.TemporaryDirectory(prefix="sam-plugins-") as folder:
-        path = Path(folder) / "model.safetensors"
-        with step_progress("training") as progress:
+    store.require_writable(config.name)
+    processes = launch(config)
+    folder = old if args.resume else None
+    if folder is None and processes.rank == 0:
+        output = Path(args.output) if args.output else None
+        folder = repeat_run(old, output) if old else begin_run(config, output)
+    folder = processes.tell(folder)
+    assert folder is not None
+    mention(f"the run is kept in {folder.path}")
+    with step_progress("training") as progress:
 
-            def on_progress(now: TrainingProgress) -> None:
-                if progress is not None:
-                    progress(now.step, now.steps)
+        def on_progress(now: TrainingProgress) -> None:
+            if progress is not None:
+                progress(now.step, now.steps)
 
-            result = fine_tune(
-                args.parent,
-                train_files,
-                held_out,
-                path,
-                options,
-                name=args.name,
-                device=checked_device(args.device),
-                on_progress=on_progress,
-            )
-        version = None
-        if result.is_better:
-            version = _stored(store, result, args)
+        result = train_run(folder, on_progress=on_progress, processes=processes)
+    if processes.rank > 0:
+        return 0
+    version = _stored(store, result, config) if result.is_better else None
     if args.json:
-        say_json(_plain(result, version))
+        say_json({**_plain(result, version), "run": str(folder.path)})
     else:
-        _tell(result, version)
+        _tell(result, version, folder)
     if result.stopped_by is not None:
         raise result.stopped_by
     return 0
 
 
-def _stored(store: ModelStore, result: FineTuned, args: argparse.Namespace) -> StoredVersion:
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a run that were typed."""
+    values = {name: getattr(args, name) for name in (*_RUN_OPTIONS, *_TRAINING_OPTIONS)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _named(options: dict[str, Any]) -> str:
+    """Return options as they are typed."""
+    return ", ".join(
+        "--from" if one == "parent" else f"--{one.replace('_', '-')}" for one in options
+    )
+
+
+def _config(
+    args: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    given: dict[str, Any],
+    *,
+    is_config: bool,
+) -> RunConfig:
+    """Return what was asked for: a file, options, or options that replace values of a file."""
+    from dataclasses import replace
+
+    from sam_plugins.model.engine.fine_tuning import FineTuningOptions
+    from sam_plugins.model.engine.run_config import RunConfig
+
+    if not is_config and not args.name:
+        parser.error("the following arguments are required: --name")
+    base = RunConfig.read(Path(args.data)) if is_config else None
+    run_values = {name: given[name] for name in _RUN_OPTIONS if name in given}
+    if "sets" in run_values:
+        run_values["sets"] = tuple(run_values["sets"])
+    training_values = {name: given[name] for name in _TRAINING_OPTIONS if name in given}
+    try:
+        training = replace(base.training if base else FineTuningOptions(), **training_values)
+        if base is not None:
+            return replace(base, training=training, **run_values)
+        return RunConfig(data=args.data, training=training, **run_values)
+    except ValueError as error:
+        parser.error(_as_options(str(error)))
+
+
+def _as_options(message: str) -> str:
+    """Return a message about values in the words of the command line."""
+    for name in ("held_out", "learning_rate"):
+        message = message.replace(name, f"--{name.replace('_', '-')}")
+    for name in ("devices", "sets", "ignore"):
+        if message.startswith(f"{name} "):
+            message = f"--{message}"
+    return message.replace("not to labels", "not to --labels")
+
+
+def _stored(store: ModelStore, result: FineTuned, config: RunConfig) -> StoredVersion:
     """Put the best weights into the store; where that fails, they stay where they are."""
     from sam_plugins.errors import StoreError
     from sam_plugins.model.inference.loading import load_model
@@ -122,31 +197,17 @@ def _stored(store: ModelStore, result: FineTuned, args: argparse.Namespace) -> S
     model_id = load_model(result.path).model_id
     try:
         return store.add(
-            args.name,
+            config.name,
             result.path,
             model_id=model_id,
             comparison=result.comparison,
-            note=args.note,
+            note=config.note,
         )
     except StoreError as error:
-        kept = Path.cwd() / f"{args.name}-{model_id}.safetensors"
-        shutil.copyfile(result.path, kept)
-        raise StoreError(f"{error}; the trained model is kept as {kept}") from error
+        raise StoreError(f"{error}; the trained model is kept as {result.path}") from error
 
 
-def _split(args: argparse.Namespace) -> tuple[list[LabelledFile], list[LabelledFile]]:
-    """Return the pictures to learn from and those to measure on."""
-    from sam_plugins.model.io.labelled import list_folder_pair, list_manifest_files, split_off
-
-    if not args.labels:
-        return (
-            list(list_manifest_files(args.data, args.sets, split="train")),
-            list(list_manifest_files(args.data, args.sets, split="val")),
-        )
-    return split_off(list_folder_pair(args.data, args.labels), args.held_out)
-
-
-def _tell(result: FineTuned, version: StoredVersion | None) -> None:
+def _tell(result: FineTuned, version: StoredVersion | None, folder: RunFolder) -> None:
     """Print what was measured after each round, and what became of it."""
     rows = []
     for one in result.rounds:
@@ -156,6 +217,9 @@ def _tell(result: FineTuned, version: StoredVersion | None) -> None:
     say(table(rows))
     if result.stopped_by is not None:
         say("Stopped early; the best weights so far are kept.")
+        say(f"Go on:  sam-plugins train {folder.path} --resume")
+    else:
+        say(f"Log, curves and sample pictures:  {folder.path}")
     if version is None:
         say("Nothing was better than the model it began with, so nothing is stored.")
         return

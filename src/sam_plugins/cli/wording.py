@@ -31,6 +31,14 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
         "choose other --sets, or save planes of volumes as pictures",
     ),
     (re.compile(r"\bpromote it by force\b"), "promote it with --force"),
+    (re.compile(r"\bwith overwrite=True"), "with --overwrite"),
+    (re.compile(r"\bbatch_size=(\d+) needs"), r"--batch-size \1 needs"),
+    (re.compile(r"; choose a work folder on another disk"), "; choose another disk with --work"),
+    (re.compile(r"\ballow the download with download=True"), "download it with --download-clip"),
+    (
+        re.compile(r"rank its masks by words with find_by_text, ask with a point or a box, or"),
+        "leave out --point and --negative, and its masks are ranked by words, or",
+    ),
     (re.compile(r", or ask with fewer points \(options\.points_per_side\)"), ""),
     (re.compile(r"\bchunk_size=\d+ needs a quarter of it"), "crop the picture or reduce it"),
 )

@@ -15,6 +15,7 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine import fine_tuning
 from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProgress, fine_tune
+from sam_plugins.model.engine.learner import choose_what_learns
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
 from sam_plugins.model.networks.builders import build_sam
@@ -91,10 +92,12 @@ def test_the_best_round_is_written_with_its_proof(
 
 
 @pytest.mark.parametrize("config", [TINY_PYRAMID, TINY_VIT], ids=["pyramid", "vit"])
-@pytest.mark.parametrize("method", ["decoder", "full"])
+@pytest.mark.parametrize("method", ["decoder", "full", "lora"])
 def test_what_does_not_help_leaves_the_parent(
     files: list[LabelledFile], tmp_path: Path, method: fine_tuning.Method, config: SamConfig
 ) -> None:
+    if method == "lora":
+        pytest.importorskip("peft", reason="peft is not installed (extra: train)")
     parent = write_parent(tmp_path, config)
     options = FineTuningOptions(method, steps=4, rounds=2, learning_rate=1e-12)
     path = tmp_path / "new.safetensors"
@@ -111,7 +114,7 @@ def test_the_image_encoder_learns_only_where_it_shall(method: fine_tuning.Method
     assert isinstance(TINY_PYRAMID.image_encoder, PyramidConfig)
     encoder = replace(TINY_PYRAMID.image_encoder, uses_efficientnet=True)
     network = build_sam(replace(TINY_PYRAMID, image_encoder=encoder))
-    fine_tuning._choose_what_learns(network, method)
+    choose_what_learns(network, method)
     learning = {name for name, value in network.named_parameters() if value.requires_grad}
     for name, _ in network.named_parameters():
         is_encoder = name.startswith("image_encoder.")
@@ -185,7 +188,7 @@ def test_pictures_without_objects_teach_nothing(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "lora"}, "method must be 'full' or 'decoder', got 'lora'"),
+        ({"method": "half"}, "method must be one of full, decoder, lora, got 'half'"),
         ({"steps": 3, "rounds": 4}, "rounds must lie between 1 and steps, got 4 rounds of 3"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
     ],

@@ -135,6 +135,36 @@ def test_folder_pair(data_dir: Path, tmp_path: Path) -> None:
         list_folder_pair(tmp_path / "empty", labels)
 
 
+def test_further_annotators_are_read_where_they_drew(tmp_path: Path) -> None:
+    sizes = {"pictures": "ab", "first": "ab", "second": "a"}
+    for folder, names in sizes.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            value = 1 + len(folder)
+            Image.fromarray(np.full((4, 5), value, np.uint8)).save(
+                tmp_path / folder / f"{name}.png"
+            )
+    folders = tmp_path / "pictures", tmp_path / "first"
+    a, b = read_each(list_folder_pair(*folders, others=[tmp_path / "second"]))
+    assert [int(labels.max()) for labels in (a.labels, *a.other_labels)] == [6, 7]
+    assert b.other_labels == ()
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "second" / "a.png")
+    with pytest.raises(
+        DatasetError, match=r"of all annotators must have the same size, got \(4, 5"
+    ):
+        list_folder_pair(*folders, others=[tmp_path / "second"])[0].read()
+
+
+def test_categories_come_from_the_manifest(data_dir: Path) -> None:
+    path = data_dir / "photos" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"][0]["objects"][1]["category"] = "cell"
+    path.write_text(json.dumps(manifest))
+    first, second = list_manifest_files(data_dir, ["photos"])
+    assert first.read().categories == {2: "cell"}
+    assert second.read().categories == {}
+
+
 def test_binary_labels_are_one_object(tmp_path: Path) -> None:
     for name in ("image", "label"):
         Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / f"{name}.png")

@@ -1,84 +1,35 @@
 """Fine-tuning on a few labelled pictures: measured on others, and never worse than it began.
 
 The parent is measured on the held-out pictures first, then the average of the weights after every
-round. What comes out is the best of them, and that may be the parent.
+round. What comes out is the best of them, and that may be the parent. With the folder of a run, all
+that it takes to go on exactly is kept there.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
 
-from sam_plugins.errors import DatasetError
+from sam_plugins.errors import DatasetError, MemoryLimitError, OutputError, TrainingError
 from sam_plugins.model.engine.held_out import Round, compare_rounds, measure_round
-from sam_plugins.model.inference.loading import load_model, network_of
+from sam_plugins.model.engine.learner import Learner
+from sam_plugins.model.engine.learner import usual_batches as _batch_options
+from sam_plugins.model.engine.tuning_options import METHODS, FineTuningOptions, Method
+from sam_plugins.model.engine.tuning_progress import Run, TrainingProgress
+from sam_plugins.model.inference.cache import EmbeddingCache
+from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.io.atomic import require_writable
 from sam_plugins.model.io.labelled import LabelledFile
-from sam_plugins.model.networks.config import PyramidConfig, SamConfig
-from sam_plugins.model.networks.efficientnet_lite import EfficientNetLiteFeatures
-from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
-from sam_plugins.model.training.config import TrainingConfig
-from sam_plugins.model.training.losses import LossWeights
-from sam_plugins.model.training.pictures import picture_of
-from sam_plugins.model.training.state import TrainingState
-from sam_plugins.model.training.trainer import train
-from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
+from sam_plugins.model.training.processes import OneProcess, Processes
+from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.passport import DataSource, Passport
 from sam_plugins.model.weights.store import Comparison
 
-Method = Literal["full", "decoder"]
-
-
-@dataclass(frozen=True)
-class FineTuningOptions:
-    """How a model is fine-tuned.
-
-    Parameters
-    ----------
-    method : {"full", "decoder"}
-        Whether the image encoder learns too. It is better for a new kind of picture, and takes
-        about twice the time.
-    steps : int
-        Of the optimiser, in all.
-    rounds : int
-        How often the weights are measured on the held-out pictures.
-    learning_rate : float
-        Of AdamW at its height.
-    max_objects : int
-        Prompted objects of a held-out picture.
-    seed : int
-        Of crops and prompts.
-    """
-
-    method: Method = "full"
-    steps: int = 300
-    rounds: int = 6
-    learning_rate: float = 1e-4
-    max_objects: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.method not in {"full", "decoder"}:
-            raise ValueError(f"method must be 'full' or 'decoder', got {self.method!r}")
-        if not 1 <= self.rounds <= self.steps:
-            raise ValueError(
-                f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
-            )
-        if self.learning_rate <= 0 or self.max_objects < 1:
-            raise ValueError(
-                "learning_rate must be positive and max_objects 1 or more, "
-                f"got {self.learning_rate} and {self.max_objects}"
-            )
+__all__ = ["METHODS", "FineTuned", "FineTuningOptions", "Method", "TrainingProgress", "fine_tune"]
 
 
 @dataclass(frozen=True)
@@ -111,15 +62,6 @@ class FineTuned:
         return self.best.step > 0
 
 
-class TrainingProgress(NamedTuple):
-    """How far fine-tuning is: a loss after each step, ``figures`` after each round."""
-
-    step: int
-    steps: int
-    loss: float | None = None
-    figures: Mapping[str, float] | None = None
-
-
 def fine_tune(
     parent: str | Path,
     train_files: Sequence[LabelledFile],
@@ -130,6 +72,9 @@ def fine_tune(
     name: str = "fine-tuned",
     device: torch.device | str = "cpu",
     on_progress: Callable[[TrainingProgress], None] | None = None,
+    run: Run | None = None,
+    processes: Processes | None = None,
+    cache: EmbeddingCache | None = None,
 ) -> FineTuned:
     """Fine-tune a model and write the best weights.
 
@@ -147,6 +92,12 @@ def fine_tune(
     device : device
     on_progress : callable, optional
         Told about every step; may raise to stop.
+    run : Run, optional
+        Keeps the state; a run that was interrupted goes on where it was.
+    processes : Processes, optional
+        Of several, each does its part; the first one measures and writes.
+    cache : EmbeddingCache, optional
+        With the method ``"decoder"``, where the embeddings of the pictures may be already.
 
     Returns
     -------
@@ -157,17 +108,24 @@ def fine_tune(
     DatasetError
         If there is nothing to learn from or to measure on, or a picture is in both.
     TrainingError
-        If the loss is no longer a number.
+        If the loss is no longer a number, a library is missing, or the state is another run's.
+    OutputError
+        If a file cannot be written, such as on a full disk.
+    MemoryLimitError
+        If memory runs out. In all of these, what was best so far is kept, and named.
     UnreadableImageError
         If a picture cannot be read.
     """
     options = options or FineTuningOptions()
+    processes = processes or OneProcess()
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {path.name!r}")
     require_writable(path)
     _require_apart(train_files, held_out_files)
     checkpoint = load_checkpoint(parent)
-    learner = _Learner.of(checkpoint, train_files, options, device)
+    learner = Learner.of(
+        checkpoint, train_files, options, device, cache, _batch_options(checkpoint.config)
+    )
     passport = Passport(
         name=name,
         config=checkpoint.config,
@@ -177,91 +135,147 @@ def fine_tune(
         parent=checkpoint.model_id,
         extra={"fine_tuning": asdict(options)},
     )
-    measured = functools.partial(
-        measure_round, files=held_out_files, max_objects=options.max_objects, seed=options.seed
+    tuning = _Tuning(
+        learner, passport, path, held_out_files, options, device, on_progress, run, processes
     )
-    rounds = [measured(load_model(parent, device=device), 0)]
-    best, stopped_by = rounds[0], None
-    learner.save(path, passport)
-    candidate = path.with_name(f".{path.stem}-candidate.safetensors")
-    try:
-        for number in range(1, options.rounds + 1):
-            learner.train_until(options.steps * number // options.rounds, on_progress)
-            # What is measured is the file, with the rounding of its weights.
-            learner.save(candidate, passport)
-            after = measured(load_model(candidate, device=device), learner.step)
-            rounds.append(after)
-            if on_progress is not None:
-                on_progress(TrainingProgress(learner.step, options.steps, figures=after.figures))
-            if after.value > best.value:
-                learner.save(path, replace(passport, metrics={"held out": dict(after.figures)}))
-                best = after
-    except (KeyboardInterrupt, SystemExit) as error:
-        if best.step == 0:
-            raise
-        stopped_by = error
-    finally:
-        candidate.unlink(missing_ok=True)
+    stopped_by = tuning.run_rounds(parent)
+    rounds, best = tuning.rounds, tuning.best
     comparison = compare_rounds(
         rounds[0], best, checkpoint.model_id, chosen_of=max(1, len(rounds) - 1)
     )
     return FineTuned(path, tuple(rounds), best, comparison, stopped_by)
 
 
-@dataclass(frozen=True)
-class _Learner:
-    """A network in training, and what it learns from."""
+class _Tuning:
+    """The rounds of one fine-tuning, and the best of them."""
 
-    state: TrainingState
-    batches: BatchMaker
-    config: TrainingConfig
-    objects: int
-
-    @classmethod
-    def of(
-        cls,
-        checkpoint: LoadedCheckpoint,
-        files: Sequence[LabelledFile],
+    def __init__(
+        self,
+        learner: Learner,
+        passport: Passport,
+        path: Path,
+        held_out_files: Sequence[LabelledFile],
         options: FineTuningOptions,
         device: torch.device | str,
-    ) -> _Learner:
-        """Read the pictures and prepare a copy of the parent."""
-        pictures = [picture_of(file.read(), checkpoint.config.preprocessing) for file in files]
-        objects = sum(len(picture.boxes_xyxy) for picture in pictures)
-        if not objects:
-            raise DatasetError("no training picture has a labelled object: label some first")
-        config = TrainingConfig(
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            dense_steps=0,
-            warmup_steps=min(20, options.steps // 10),
-            losses=LossWeights(background_areas=1.5),
-            seed=options.seed,
-        )
-        network = network_of(checkpoint).to(device)
-        _choose_what_learns(network, options.method)
-        batches = BatchMaker(pictures, _batch_options(checkpoint.config), options.seed)
-        return cls(TrainingState.fresh(network, config), batches, config, objects)
+        on_progress: Callable[[TrainingProgress], None] | None,
+        run: Run | None,
+        processes: Processes,
+    ) -> None:
+        self.rounds: list[Round] = []
+        self._learner = learner
+        self._passport = passport
+        self._path = path
+        self._held_out = held_out_files
+        self._options = options
+        self._device = device
+        self._tell = on_progress or (lambda _: None)
+        self._run = run
+        self._processes = processes
+        self._is_first = processes.rank == 0
 
     @property
-    def step(self) -> int:
-        """Steps done."""
-        return self.state.step
+    def best(self) -> Round:
+        """The best round, the earlier one of equals."""
+        return max(self.rounds, key=lambda one: one.value)
 
-    def save(self, path: Path, passport: Passport) -> None:
-        """Write the average of the weights."""
-        save_model_file(path, self.state.average, passport)
+    def run_rounds(self, parent: str | Path) -> BaseException | None:
+        """Train and measure to the end; return what ended it early after a better round."""
+        candidate = self._path.with_name(f".{self._path.stem}-candidate.safetensors")
+        try:
+            self._begin(parent)
+            for number in range(1, self._options.rounds + 1):
+                stop_at = self._options.steps * number // self._options.rounds
+                if self.rounds[-1].step < stop_at:
+                    self._learner.train_until(
+                        stop_at, self._options, self._tell, self._run, self._processes
+                    )
+                    self._measure(candidate)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._close()
+            if not self.rounds or self.best.step == 0:
+                raise
+            return error
+        except (TrainingError, OutputError, MemoryLimitError) as error:
+            self._close()
+            kept = self._kept()
+            if not kept:
+                raise
+            raise type(error)(f"{error}; {kept}") from error
+        finally:
+            if self._is_first:
+                candidate.unlink(missing_ok=True)
+        self._close(is_complete=True)
+        return None
 
-    def train_until(
-        self, stop_at: int, on_progress: Callable[[TrainingProgress], None] | None
-    ) -> None:
-        """Train some steps more."""
+    def _begin(self, parent: str | Path) -> None:
+        """Take up a run that was interrupted, or measure the parent."""
+        run = self._run
+        if run is not None:
+            self.rounds = run.rounds()
+            if self.rounds and run.state_path.exists():
+                self._learner.load(run.state_path)
+            if self._is_first:
+                run.cut_log(self._learner.step)
+            self.rounds = [one for one in self.rounds if one.step <= self._learner.step]
+        if not self.rounds:
+            model = None
+            if self._is_first:
+                # The parent stands until something is better.
+                self._learner.save(self._path, self._passport)
+                model = load_model(parent, device=self._device)
+            self._add_round(model)
 
-        def report(step: int, values: Mapping[str, float]) -> None:
-            if on_progress is not None:
-                on_progress(TrainingProgress(step, self.config.steps, values["loss"]))
+    def _measure(self, candidate: Path) -> None:
+        """Measure the file of the weights, with its rounding, and keep it if it is better."""
+        model = None
+        if self._is_first:
+            self._learner.save(candidate, self._passport)
+            model = load_model(candidate, device=self._device)
+        before = self.best
+        after = self._add_round(model)
+        if after.value > before.value and self._is_first:
+            metrics = {"held out": dict(after.figures)}
+            self._learner.save(self._path, replace(self._passport, metrics=metrics))
+            if self._run is not None:
+                self._learner.save_adapter(self._run.adapter_path, self._passport.parent or "")
+        if self._run is not None and self._is_first:
+            self._run.write_rounds(self.rounds)
+        self._tell(TrainingProgress(self._learner.step, self._options.steps, figures=after.figures))
 
-        train(self.state, self.batches, self.config, stop_at=stop_at, workers=0, report=report)
+    def _add_round(self, model: Model | None) -> Round:
+        """Measure in the first process, and tell the others."""
+        after = None
+        if model is not None:
+            after = measure_round(
+                model,
+                self._learner.step,
+                files=self._held_out,
+                max_objects=self._options.max_objects,
+                seed=self._options.seed,
+            )
+        after = self._processes.tell(after)
+        assert after is not None
+        self.rounds.append(after)
+        if self._run is not None and model is not None:
+            if len(self.rounds) == 1:
+                self._run.write_rounds(self.rounds)
+            self._run.draw(model, self.rounds, self._held_out)
+        return after
+
+    def _close(self, *, is_complete: bool = False) -> None:
+        """End the logs."""
+        if self._run is not None and self._is_first:
+            self._run.close(is_complete=is_complete)
+
+    def _kept(self) -> str:
+        """Say what there is after a failure."""
+        parts = []
+        if self.rounds and self.best.step > 0:
+            parts.append(f"the best weights so far, of step {self.best.step}, are {self._path}")
+        if self._run is not None and self._run.state_path.exists():
+            folder = self._run.state_path.parent
+            parts.append(f"go on from the last state with `sam-plugins train {folder} --resume`")
+        return "; ".join(parts)
 
 
 def _require_apart(train: Sequence[LabelledFile], held_out: Sequence[LabelledFile]) -> None:
@@ -280,33 +294,13 @@ def _require_apart(train: Sequence[LabelledFile], held_out: Sequence[LabelledFil
         )
 
 
-def _choose_what_learns(network: Sam, method: Method) -> None:
-    """Let all learn but what never does, and the image encoder where only decoders shall."""
-    network.requires_grad_(requires_grad=True)
-    frozen: list[nn.Module] = [
-        part for part in network.modules() if isinstance(part, EfficientNetLiteFeatures)
-    ]
-    if method == "decoder":
-        frozen.append(network.image_encoder)
-    for part in frozen:
-        part.requires_grad_(requires_grad=False)
-
-
-def _batch_options(config: SamConfig) -> BatchOptions:
-    """Return crops of sizes that the image encoder takes; one set, no synthetic pictures."""
-    sizes: tuple[CropSize, ...]
-    if isinstance(config.image_encoder, PyramidConfig):
-        sizes = (CropSize(256, 4, 5, 0.6), CropSize(384, 2, 6, 0.4))
-    else:
-        sizes = (CropSize(config.image_encoder.image_size, 1, 8, 1.0),)
-    return BatchOptions(crop_sizes=sizes, synthetic_share=0.0, set_shares={}, power=1.0)
-
-
 def _source(files: Sequence[LabelledFile], objects: int) -> DataSource:
     """Describe the pictures that were learned from."""
     digest = hashlib.sha256()
     for file in files:
-        for path in (file.image_path, file.label_path):
+        for path in (file.image_path, file.label_path, file.ignore_path):
+            if path is None:
+                continue
             inside = sorted(one for one in path.rglob("*") if one.is_file())  # of a Zarr folder
             for one in inside or [path]:
                 digest.update(one.read_bytes())

@@ -62,6 +62,8 @@ class PictureScore:
         Objects cut up and run together.
     seconds : float
         Time to segment.
+    accuracies : tuple of float
+        ``TP / (TP + FP + FN)`` at IoU .50, .55, ..., .95.
     """
 
     method: str
@@ -79,6 +81,7 @@ class PictureScore:
     splits: int
     merges: int
     seconds: float
+    accuracies: tuple[float, ...] = ()
 
 
 def evaluate_automatic(
@@ -165,6 +168,7 @@ def score_picture(
         splits=errors.splits,
         merges=errors.merges,
         seconds=seconds,
+        accuracies=tuple(values.tolist()),
     )
 
 

@@ -15,7 +15,7 @@ A session may also start from the object's tight box: IoU 0 of the curve is then
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -36,6 +36,7 @@ from sam_plugins.model.inference.full_size import SizeChain
 from sam_plugins.model.io.labelled import LabelledImage
 
 BoolArray = NDArray[np.bool_]
+OnAnswer = Callable[[int, int, BoolArray], None]
 
 MAX_CLICKS = 20
 
@@ -168,6 +169,7 @@ def evaluate_clicks(
     max_objects: int | None = None,
     mask_threshold: float = 0.0,
     seed: int = 0,
+    on_answer: OnAnswer | None = None,
 ) -> Iterator[ClickScore]:
     """Correct every object of every picture click by click.
 
@@ -186,6 +188,8 @@ def evaluate_clicks(
         See :func:`~sam_plugins.model.evaluation.single_point.evaluate_prompts`.
     mask_threshold : float
         Logits above it are inside the mask.
+    on_answer : callable, optional
+        Shown the mask after every click: object id, number of clicks, mask of shape (H, W).
 
     Yields
     ------
@@ -204,7 +208,7 @@ def evaluate_clicks(
             continue
         with torch.inference_mode():
             embedding = model.encode(image.image)
-            session = _Session(model, embedding, image, mask_threshold)
+            session = _Session(model, embedding, image, mask_threshold, on_answer)
             scores = [session.run(one, from_box, enough) for one in objects]
         yield from scores
 
@@ -282,6 +286,7 @@ class _Session(Generic[Embedding]):
     embedding: Embedding
     image: LabelledImage
     mask_threshold: float
+    on_answer: OnAnswer | None
 
     def run(self, one: TrueObject, from_box: bool, enough: float) -> ClickScore:
         """Annotate one object."""
@@ -306,6 +311,8 @@ class _Session(Generic[Embedding]):
             dialogue = Dialogue((*dialogue.clicks, click), dialogue.box_xyxy, dialogue.logits)
             dialogue, found = self._ask(dialogue)
             ious.append(_iou(wanted, found, counted))
+            if self.on_answer is not None:
+                self.on_answer(one.object_id, len(ious), found)
         return ClickScore(
             self.image.set_name, self.image.id, one.object_id, one.area, tuple(ious), box_iou
         )

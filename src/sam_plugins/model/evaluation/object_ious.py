@@ -69,13 +69,13 @@ def measure_ious(
             window, predicted = sizes.draw(values[index, which], threshold)
             if counted is not None:
                 predicted = predicted & counted[window]
-            shared = _shared_pixels(true.window, mask, window, predicted)
+            shared = shared_pixels(true.window, mask, window, predicted)
             union = area + int(np.count_nonzero(predicted)) - shared
             result[index, which] = shared / union if area else np.nan
     return result
 
 
-def _shared_pixels(
+def shared_pixels(
     first_window: Window, first: BoolArray, second_window: Window, second: BoolArray
 ) -> int:
     """Return the pixels that two masks share, each given in its own window of one picture."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -210,35 +211,104 @@ def segment_embedding(
     chosen = options or (AUTO if mode == "auto" else GRID)
     height, width = embedding.original_size_hw
     _require_label_image(height, width)
+    with segmenting_memory(embedding, mode):
+        proposals = propose(model, embedding, mode=mode, options=chosen, progress=progress)
+        if not len(proposals.points_xy):
+            _report(progress, 1, 1)
+        return put_together(proposals, embedding, chosen, progress=progress).segmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Masks that might be objects, duplicates among them, before any is drawn.
+
+    Attributes
+    ----------
+    points_xy : ndarray of shape (n, 2), float32
+        The points that were asked with, in pixels of the picture.
+    found : Candidates
+        Their masks.
+    regions : ndarray of shape (h, w), int32, optional
+        Where the instance maps see the object of each point: point ``i`` has the cells ``i + 1``.
+    """
+
+    points_xy: npt.NDArray[np.float32]
+    found: Candidates
+    regions: npt.NDArray[np.int32] | None = None
+
+    def choose(self, which: npt.NDArray[np.integer], scores: npt.NDArray[np.floating]) -> Proposals:
+        """Return some of the masks, with other scores."""
+        chosen = replace(self.found.choose(which), scores=scores.astype(np.float32))
+        return replace(self, found=chosen)
+
+
+class PutTogether(NamedTuple):
+    """Objects of a label image, and the proposed masks that they were.
+
+    Label ``i + 1`` came from mask ``sources[i]``.
+    """
+
+    segmentation: Segmentation
+    sources: npt.NDArray[np.int64]
+
+
+def propose(
+    model: Model,
+    embedding: ImageEmbedding,
+    *,
+    mode: Mode | str,
+    options: SegmentOptions,
+    progress: Progress | None = None,
+) -> Proposals:
+    """Return the masks among which automatic segmentation chooses.
+
+    Parameters
+    ----------
+    model, embedding, mode, progress
+        As for :func:`segment_embedding`.
+    options : SegmentOptions
+        Says how points are found and which masks pass.
+
+    Raises
+    ------
+    UnsuitableModelError
+        If the model has no instance decoder and ``mode`` is "auto".
+    ValueError
+        If ``mode`` is unknown.
+    """
+    _check_mode(mode)
+    boxes_xyxy = regions = None
+    if mode == "auto":
+        points_xy, regions = _points_of_maps(model, embedding, options.seeds)
+        if options.with_boxes:
+            boxes_xyxy = _boxes_of_regions(regions, points_xy, embedding)
+    else:
+        points_xy = grid_points(embedding.original_size_hw, options.points_per_side)
+    if not len(points_xy):
+        return Proposals(points_xy, Candidates.none(valid_cells_hw(embedding)))
+    found = decode_candidates(
+        model,
+        embedding,
+        points_xy,
+        options.masks,
+        boxes_xyxy=boxes_xyxy,
+        regions=regions,
+        chunk_size=options.chunk_size,
+        progress=progress,
+    )
+    return Proposals(points_xy, found, regions)
+
+
+def segmenting_memory(
+    embedding: ImageEmbedding, mode: str
+) -> contextlib.AbstractContextManager[None]:
+    """Say, should memory run out within the block, that a picture was being segmented."""
+    height, width = embedding.original_size_hw
     fewer = "" if mode == "auto" else ", or ask with fewer points (options.points_per_side)"
-    with memory_limits(
+    return memory_limits(
         f"segmenting a picture of {height} x {width} pixels",
         lambda: f"crop the picture or reduce it{fewer}",
-    ):
-        if mode == "auto":
-            points_xy, regions = _points_of_maps(model, embedding, chosen.seeds)
-            boxes_xyxy = (
-                _boxes_of_regions(regions, points_xy, embedding) if chosen.with_boxes else None
-            )
-        else:
-            points_xy, regions = grid_points((height, width), chosen.points_per_side), None
-            boxes_xyxy = None
-        if not len(points_xy):
-            _report(progress, 1, 1)
-            return Segmentation(
-                np.zeros((height, width), np.int32), np.zeros(0, np.float32), points_xy
-            )
-        found = decode_candidates(
-            model,
-            embedding,
-            points_xy,
-            chosen.masks,
-            boxes_xyxy=boxes_xyxy,
-            regions=regions,
-            chunk_size=chosen.chunk_size,
-            progress=progress,
-        )
-        return _put_together(found, embedding, points_xy, chosen, progress)
+    )
 
 
 def require_instance_decoder(model: Model) -> None:
@@ -336,14 +406,26 @@ def _boxes_of_regions(
     return np.clip(boxes_xyxy, -0.5, np.array([width, height] * 2, np.float32) - 0.5)
 
 
-def _put_together(
-    found: Candidates,
+def put_together(
+    proposals: Proposals,
     embedding: ImageEmbedding,
-    points_xy: npt.NDArray[np.float32],
     options: SegmentOptions,
-    progress: Progress | None,
-) -> Segmentation:
-    """Drop duplicates and paint the rest."""
+    *,
+    progress: Progress | None = None,
+) -> PutTogether:
+    """Drop duplicates and paint the rest into one label image, the best object first.
+
+    Parameters
+    ----------
+    proposals : Proposals
+        Of this picture.
+    embedding : ImageEmbedding
+    options : SegmentOptions
+        Says what a duplicate is, who owns an overlap, and what a plausible object is.
+    progress : callable, optional
+        May stop the work.
+    """
+    found, points_xy = proposals.found, proposals.points_xy
     kept = suppress(
         found.packed,
         found.scores,
@@ -368,11 +450,12 @@ def _put_together(
     for row in painted.labels:  # in place: a huge picture is not held twice
         row[:] = numbers[row]
     sources = sources[best_first]
-    return Segmentation(
+    segmentation = Segmentation(
         labels=painted.labels,
         scores=np.clip(found.scores[sources], 0, 1),
         points_xy=points_xy[found.points[sources]],
     )
+    return PutTogether(segmentation, sources)
 
 
 def _report(progress: Progress | None, done: int, total: int) -> None:

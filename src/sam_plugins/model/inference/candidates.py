@@ -84,6 +84,34 @@ class Candidates:
         """Return the number of masks."""
         return len(self.points)
 
+    @classmethod
+    def none(cls, valid_hw: SizeHW) -> Candidates:
+        """Return no masks at all, of a picture with so many valid cells."""
+        nothing = np.zeros(0, np.float32)
+        packed = PackedMasks.pack(np.zeros((0, *valid_hw), bool))
+        return cls(np.zeros(0, np.int64), nothing, nothing, packed, ())
+
+    @classmethod
+    def concatenate(cls, parts: list[Candidates]) -> Candidates:
+        """Return the masks of several parts about the same points as one."""
+        return cls(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.predicted_ious for part in parts]),
+            PackedMasks.concatenate([part.packed for part in parts]),
+            tuple(cut for part in parts for cut in part.cuts),
+        )
+
+    def choose(self, which: npt.NDArray[np.integer]) -> Candidates:
+        """Return some of the masks, by their indices."""
+        return Candidates(
+            self.points[which],
+            self.scores[which],
+            self.predicted_ious[which],
+            self.packed.choose(which),
+            tuple(self.cuts[index] for index in which.tolist()),
+        )
+
 
 def decode_candidates(
     model: Model,
@@ -135,13 +163,13 @@ def decode_candidates(
         done += len(output.logits)
         if progress is not None:
             progress(done, len(points_xy))
-    return Candidates(
-        np.concatenate([part.points for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.predicted_ious for part in parts]),
-        PackedMasks.concatenate([part.packed for part in parts]),
-        tuple(cut for part in parts for cut in part.cuts),
-    )
+    return Candidates.concatenate(parts)
+
+
+def pixels_per_cell(embedding: ImageEmbedding) -> float:
+    """Return how many pixels of the picture a low-resolution cell covers."""
+    (height, width), (rows, columns) = embedding.original_size_hw, embedding.input_size_hw
+    return CELL**2 * (height / rows) * (width / columns)
 
 
 def chain_of(embedding: ImageEmbedding) -> SizeChain:

@@ -127,8 +127,8 @@ def load_model(
         there is none.
     dtype : torch.dtype
         ``torch.bfloat16`` encodes two to three times as fast on processors that compute in it (AMX
-        or AVX-512 BF16), and moves the edges of masks by less than a pixel in thousands.
-        ``torch.float16`` is for GPUs.
+        or AVX-512 BF16); of 10,000 pixels of a picture, about 3 change from object to background
+        or back. ``torch.float16`` is for GPUs.
     allow_unverified : bool
         Accept a download for which no digest is published.
     show_progress : bool, optional

@@ -61,6 +61,24 @@ class PackedMasks:
         """Return the number of masks."""
         return len(self.areas)
 
+    def choose(self, which: npt.NDArray[np.integer]) -> PackedMasks:
+        """Return some of the masks, by their indices."""
+        return PackedMasks(self.bits[which], self.areas[which], self.boxes_xyxy[which])
+
+    def unpack(self, index: int) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
+        """Return one mask, not an empty one, within its box.
+
+        Returns
+        -------
+        window : (slice, slice)
+            Rows and columns of the box.
+        mask : ndarray of the window's shape, bool
+        """
+        left, top, right, bottom = self.boxes_xyxy[index].tolist()
+        rows = np.ascontiguousarray(self.bits[index, top : bottom + 1])
+        cells = np.unpackbits(rows.view(np.uint8), axis=1)[:, left : right + 1]
+        return (slice(top, bottom + 1), slice(left, right + 1)), cells.astype(bool)
+
     def shared(self, index: int, others: IntArray) -> IntArray:
         """Return how many cells one mask shares with each of some others.
 

@@ -1,6 +1,7 @@
 """Labelled pictures, one at a time: data sets with a manifest, and folders of pictures and labels.
 
-Listing is cheap and reads no pixels; :meth:`LabelledFile.read` opens the files of one picture.
+Listing is cheap and reads no pixels; :meth:`LabelledSource.read` opens the files of one picture.
+Sets in COCO's format are read by :mod:`~sam_plugins.model.io.coco`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,10 @@ class LabelledImage:
         Whether every visible object carries a mask; if not, false positives must not be counted.
     set_name, split : str
         Where it comes from.
+    categories : mapping of int to str
+        What each object is, by label, where that is known.
+    other_labels : tuple of ndarray of shape (H, W), integer
+        What further annotators drew of the same picture.
     """
 
     id: str
@@ -83,6 +88,36 @@ class LabelledImage:
     complete: bool = True
     set_name: str = ""
     split: str = ""
+    categories: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    other_labels: tuple[NDArray[Any], ...] = ()
+
+
+class LabelledSource(Protocol):
+    """A labelled picture that is not read yet, whatever it lies in."""
+
+    @property
+    def id(self) -> str:
+        """Name within its set."""
+        ...
+
+    @property
+    def set_name(self) -> str:
+        """Name of the set."""
+        ...
+
+    @property
+    def image_path(self) -> Path:
+        """File of the picture."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether every visible object carries a mask."""
+        ...
+
+    def read(self) -> LabelledImage:
+        """Read picture and ground truth; errors as in :meth:`LabelledFile.read`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -103,6 +138,10 @@ class LabelledFile:
         Which plane of a volume; None for a plain picture.
     is_label_flat : bool
         Whether the label image of a plane holds that plane alone.
+    categories : mapping of int to str
+        What each object is, by label, where that is known.
+    other_label_paths : tuple of Path
+        Label images of further annotators.
     """
 
     id: str
@@ -117,6 +156,8 @@ class LabelledFile:
     complete: bool = True
     plane: int | None = None
     is_label_flat: bool = False
+    categories: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    other_label_paths: tuple[Path, ...] = ()
 
     def read(self) -> LabelledImage:
         """Read picture, labels and ignored region.
@@ -129,14 +170,8 @@ class LabelledFile:
             If the labels are not integers of one channel, or sizes differ.
         """
         image = read_image(self.image_path, plane=self.plane)
-        labels = read_image(self.label_path, plane=None if self.is_label_flat else self.plane)
-        if labels.ndim != 2 or not (
-            np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
-        ):
-            raise DatasetError(
-                f"labels must be one channel of integers, got shape {labels.shape} of "
-                f"{labels.dtype} in {self.label_path}; save them as 16-bit PNG or TIFF"
-            )
+        labels = self._read_labels(self.label_path)
+        others = tuple(self._read_labels(path) for path in self.other_label_paths)
         ignore = None if self.ignore_path is None else read_image(self.ignore_path) != 0
         # Channels may come first (C, H, W): the picture's size is where the labels' size is.
         if labels.shape not in {image.shape[:2], image.shape[-2:]}:
@@ -144,6 +179,12 @@ class LabelledFile:
                 f"picture and labels must have the same size, got {image.shape} in "
                 f"{self.image_path} and {labels.shape} in {self.label_path}; export them again"
             )
+        for path, other in zip(self.other_label_paths, others, strict=True):
+            if other.shape != labels.shape:
+                raise DatasetError(
+                    f"the labels of all annotators must have the same size, got {labels.shape} in "
+                    f"{self.label_path} and {other.shape} in {path}; export them again"
+                )
         if ignore is not None and ignore.shape != labels.shape:
             raise DatasetError(
                 f"labels and ignored region must have the same size, got {labels.shape} and "
@@ -152,16 +193,30 @@ class LabelledFile:
         return LabelledImage(
             id=self.id,
             image=image,
-            labels=labels.astype(np.uint8) if labels.dtype == np.bool_ else labels,
+            labels=labels,
             ignore=ignore,
             whole_masks=WholeMasks(self.whole_rles),
             complete=self.complete,
             set_name=self.set_name,
             split=self.split,
+            categories=self.categories,
+            other_labels=others,
         )
 
+    def _read_labels(self, path: Path) -> NDArray[Any]:
+        """Return one label image."""
+        labels = read_image(path, plane=None if self.is_label_flat else self.plane)
+        if labels.ndim != 2 or not (
+            np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
+        ):
+            raise DatasetError(
+                f"labels must be one channel of integers, got shape {labels.shape} of "
+                f"{labels.dtype} in {path}; save them as 16-bit PNG or TIFF"
+            )
+        return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
 
-def read_each(files: Iterable[LabelledFile]) -> Iterator[LabelledImage]:
+
+def read_each(files: Iterable[LabelledSource]) -> Iterator[LabelledImage]:
     """Read labelled pictures one after another, as they are asked for."""
     for file in files:
         yield file.read()
@@ -240,6 +295,8 @@ def list_folder_pair(
     images_dir: str | os.PathLike[str],
     labels_dir: str | os.PathLike[str],
     *,
+    ignore_dir: str | os.PathLike[str] | None = None,
+    others: Iterable[str | os.PathLike[str]] = (),
     complete: bool = True,
 ) -> list[LabelledFile]:
     """List the pictures of one folder with the labels of the same name in another.
@@ -249,6 +306,11 @@ def list_folder_pair(
     images_dir, labels_dir : path-like
         Files belong together when their names are equal up to the ending; the name of a label file
         may also end in ``_labels``, ``_label``, ``_masks`` or ``_mask``.
+    ignore_dir : path-like, optional
+        Pictures of the same names that are not 0 where the truth is not known; not every picture
+        needs one.
+    others : iterable of path-like
+        Folders of further annotators' labels, who need not have drawn every picture.
     complete : bool
         Whether every visible object carries a mask.
 
@@ -272,6 +334,16 @@ def list_folder_pair(
             "add them or move the pictures away"
         )
     name = Path(images_dir).resolve().name
+    ignored = (
+        {} if ignore_dir is None else {path.stem: path for path in _images_in(Path(ignore_dir))}
+    )
+    foreign = sorted(ignored.keys() - {path.stem for path in images})
+    if foreign:
+        raise DatasetError(
+            f"expected a picture in {images_dir} for each ignored region in {ignore_dir}; none for "
+            f"{', '.join(foreign[:5])}; rename or remove them"
+        )
+    further = [{_without_role(path.stem): path for path in _images_in(Path(o))} for o in others]
     return [
         LabelledFile(
             id=path.stem,
@@ -279,7 +351,9 @@ def list_folder_pair(
             split="",
             image_path=path,
             label_path=by_name[path.stem],
+            ignore_path=ignored.get(path.stem),
             complete=complete,
+            other_label_paths=tuple(own[path.stem] for own in further if path.stem in own),
         )
         for path in images
     ]
@@ -322,6 +396,7 @@ def _file_of_entry(
         label_path=folder / entry["label"],
         ignore_path=folder / entry["ignore"] if entry.get("ignore") else None,
         whole_rles={int(one["id"]): one["rle_full"] for one in objects if one.get("rle_full")},
+        categories={int(one["id"]): str(one["category"]) for one in objects if one.get("category")},
         # The picture knows better than its set; without a word from either, trust no silence.
         complete=bool(entry.get("annotation_complete", manifest.get("annotation_complete", False))),
     )

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import VitConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.layers import LayerNorm2d, MlpBlock
+from sam_plugins.model.networks.layers import DropPath, LayerNorm2d, MlpBlock
 
 _MAX_SCORES = 1 << 19
 """Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
@@ -103,7 +103,12 @@ class RelativeAttention(nn.Module):
         projection's bias as its key and value: here the bias is added after padding instead.
         """
         height, width = x.shape[1:3]
-        qkv = functional.linear(x, self.qkv.weight)
+        # With an adapter around it, the projection is more than its weight.
+        if type(self.qkv) is nn.Linear:
+            qkv = functional.linear(x, self.qkv.weight)
+        else:
+            qkv = self.qkv(x)
+            qkv = qkv - self.qkv.bias.to(qkv.dtype)
         pad_h, pad_w = -height % self.side, -width % self.side
         qkv = functional.pad(qkv, (0, 0, 0, pad_w, 0, pad_h)) + self.qkv.bias.to(qkv.dtype)
         count, rows, columns = qkv.shape[0], qkv.shape[1] // self.side, qkv.shape[2] // self.side
@@ -126,12 +131,14 @@ class Block(nn.Module):
         self.attn = RelativeAttention(config.embed_dim, config.num_heads, side)
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=1e-6)
         self.mlp = MlpBlock(config.embed_dim, int(config.embed_dim * config.mlp_ratio))
+        self.drop_path = DropPath(0.0)  # Training may set a rate.
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, h, w, D) to the same."""
         normed = self.norm1(x)
-        x = x + (self.attn(normed) if self.is_global else self.attn.forward_windows(normed))
-        added: Tensor = x + self.mlp(self.norm2(x))
+        seen = self.attn(normed) if self.is_global else self.attn.forward_windows(normed)
+        x = x + self.drop_path(seen)
+        added: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return added
 
 

@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.training.augment import augment
 from sam_plugins.model.training.crops import Crop, draw_crop
 from sam_plugins.model.training.pictures import TrainingPicture
 from sam_plugins.model.training.synthetic import synthetic_picture
-from sam_plugins.model.training.targets import instance_targets
+from sam_plugins.model.training.targets import RIM_CELLS, instance_targets
 
 _MAX_TRIES = 8
 
@@ -46,6 +48,9 @@ class BatchOptions:
         Share of some sets; the others divide what is left.
     power : float
         Among the others, a set counts as the number of its pictures to this power.
+    rim_cells : int
+        On incompletely labelled pictures, background is trusted so many cells of 4 pixels around
+        objects, and nowhere else.
     """
 
     crop_sizes: tuple[CropSize, ...] = (
@@ -59,6 +64,7 @@ class BatchOptions:
         default_factory=lambda: {"dsb2018": 0.16, "usiigaci_phase": 0.06}
     )
     power: float = 0.4
+    rim_cells: int = RIM_CELLS
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class TrainingBatch:
         False where the truth is not known.
     instance_targets : Tensor of shape (B, 4, H / 4, W / 4), float32
         From :func:`~sam_plugins.model.training.targets.instance_targets`.
+    features : ImageFeatures, optional
+        Of the crops, where they are known already: a frozen encoder is not asked again.
     """
 
     images: Tensor
@@ -83,10 +91,34 @@ class TrainingBatch:
     image_index: Tensor
     mask_known: Tensor
     instance_targets: Tensor
+    features: ImageFeatures | None = None
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Return the batch on another device."""
-        return TrainingBatch(*(value.to(device) for value in vars(self).values()))
+        features = self.features
+        return TrainingBatch(
+            self.images.to(device),
+            self.masks.to(device),
+            self.image_index.to(device),
+            self.mask_known.to(device),
+            self.instance_targets.to(device),
+            None if features is None else features.map(lambda tensor: tensor.to(device)),
+        )
+
+
+class Batches(Protocol):
+    """Whatever gives a batch for every step."""
+
+    @property
+    def options(self) -> BatchOptions:
+        """What a batch is drawn from."""
+
+    @property
+    def data_digest(self) -> str:
+        """Digest of all pictures and labels."""
+
+    def batch(self, step: int) -> TrainingBatch:
+        """Return the batch of a step; the same whenever and wherever it is asked for."""
 
 
 class BatchMaker:
@@ -121,12 +153,7 @@ class BatchMaker:
     @cached_property
     def data_digest(self) -> str:
         """Digest of all pictures and labels, in their order."""
-        digest = hashlib.blake2b(digest_size=32)
-        for picture in self._pictures:
-            digest.update(f"{picture.set_name}/{picture.id} {picture.rgb.shape}".encode())
-            digest.update(picture.rgb.tobytes())
-            digest.update(picture.labels.tobytes())
-        return digest.hexdigest()
+        return pictures_digest(self._pictures)
 
     def batch(self, step: int) -> TrainingBatch:
         """Return the batch of a step; the same whenever and wherever it is asked for."""
@@ -137,7 +164,7 @@ class BatchMaker:
         crops: list[tuple[TrainingPicture, Crop]] = []
         while len(crops) < size.images:
             crops.append(self._crop(size, rng))
-        return _collate(crops, rng)
+        return _collate(crops, rng, self.options.rim_cells)
 
     def _crop(self, size: CropSize, rng: np.random.Generator) -> tuple[TrainingPicture, Crop]:
         """Draw a crop with at least one object."""
@@ -166,11 +193,11 @@ class StepDataset(Dataset[TrainingBatch]):
 
     Parameters
     ----------
-    maker : BatchMaker
+    maker : Batches
     first_step, num_steps : int
     """
 
-    def __init__(self, maker: BatchMaker, first_step: int, num_steps: int) -> None:
+    def __init__(self, maker: Batches, first_step: int, num_steps: int) -> None:
         self.maker = maker
         self.first_step = first_step
         self.num_steps = num_steps
@@ -184,6 +211,16 @@ class StepDataset(Dataset[TrainingBatch]):
         if not 0 <= index < self.num_steps:
             raise IndexError(index)
         return self.maker.batch(self.first_step + index)
+
+
+def pictures_digest(pictures: Sequence[TrainingPicture]) -> str:
+    """Return the digest of pictures and labels, in their order."""
+    digest = hashlib.blake2b(digest_size=32)
+    for picture in pictures:
+        digest.update(f"{picture.set_name}/{picture.id} {picture.rgb.shape}".encode())
+        digest.update(picture.rgb.tobytes())
+        digest.update(picture.labels.tobytes())
+    return digest.hexdigest()
 
 
 def set_shares(counts: Mapping[str, int], options: BatchOptions) -> list[float]:
@@ -204,7 +241,7 @@ def set_shares(counts: Mapping[str, int], options: BatchOptions) -> list[float]:
 
 
 def _collate(
-    crops: Sequence[tuple[TrainingPicture, Crop]], rng: np.random.Generator
+    crops: Sequence[tuple[TrainingPicture, Crop]], rng: np.random.Generator, rim_cells: int
 ) -> TrainingBatch:
     """Stack crops."""
     images, targets = [], []
@@ -212,7 +249,11 @@ def _collate(
         changed = augment(crop.rgb, rng, is_upright=picture.is_upright)
         changed[~crop.is_inside] = crop.rgb[~crop.is_inside]
         images.append(torch.from_numpy(changed).permute(2, 0, 1))
-        targets.append(instance_targets(crop.labels, crop.known, complete=picture.complete))
+        targets.append(
+            instance_targets(
+                crop.labels, crop.known, complete=picture.complete, rim_cells=rim_cells
+            )
+        )
     counts = [len(crop.masks) for _, crop in crops]
     return TrainingBatch(
         images=torch.stack(images),

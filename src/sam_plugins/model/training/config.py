@@ -20,6 +20,14 @@ class TrainingConfig:
         Length of the whole run, over any number of slices.
     learning_rate, weight_decay : float
         Of AdamW; norms, biases and embeddings do not decay.
+    betas : (float, float)
+        Of AdamW.
+    layer_decay : float
+        Factor on the learning rate from each block of a transformer encoder to the one before it;
+        1 moves all alike.
+    drop_path : float, optional
+        Rate at which the last block's branches are dropped, rising to it from 0 with depth; None
+        leaves the rates of the network's own config.
     dense_steps : int
         First steps in which the image encoder learns from the instance decoder alone. What a fresh
         mask decoder asks of it is noise, from which it learns to ignore the picture.
@@ -27,6 +35,10 @@ class TrainingConfig:
         Steps in which the learning rate rises from zero.
     final_share : float
         Share of the learning rate that is left at the end of the cosine.
+    schedule : {"cosine", "steps"}
+        After the warm-up: half a cosine, or divided by ten after each share of ``drops_at``.
+    drops_at : tuple of float
+        Shares of the run.
     ema_decay : float
         Of the average of the weights, which is what a run yields.
     max_gradient_norm : float
@@ -39,9 +51,14 @@ class TrainingConfig:
     steps: int = 12_000
     learning_rate: float = 3e-4
     weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    layer_decay: float = 1.0
+    drop_path: float | None = None
     dense_steps: int = 300
     warmup_steps: int = 200
     final_share: float = 0.02
+    schedule: Literal["cosine", "steps"] = "cosine"
+    drops_at: tuple[float, ...] = ()
     ema_decay: float = 0.998
     max_gradient_norm: float = 3.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -60,9 +77,15 @@ class TrainingConfig:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.precision not in {"float32", "bfloat16"}:
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.schedule not in {"cosine", "steps"}:
+            raise ValueError(f"schedule must be cosine or steps, got {self.schedule!r}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.drop_path is not None and not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path must lie in [0, 1), got {self.drop_path}")
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step: linear warm-up, then half a cosine.
+        """Return the learning rate of a step: linear warm-up, then the schedule.
 
         Examples
         --------
@@ -71,6 +94,9 @@ class TrainingConfig:
         """
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.schedule == "steps":
+            drops = sum(step >= share * self.steps for share in self.drops_at)
+            return self.learning_rate * 0.1**drops
         span = max(1, self.steps - self.warmup_steps)
         done = min(1.0, (step - self.warmup_steps) / span)
         cosine = (1 + math.cos(math.pi * done)) / 2

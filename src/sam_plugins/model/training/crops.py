@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def draw_crop(
         masks[index] = labels == label if rle is None else decode_mask(rle)[y, x] & is_inside
     rgb = _sample_rgb(picture.rgb, source, view.scale)
     rgb[~is_inside] = np.rint(IMAGENET_MEAN).astype(np.uint8)
-    return Crop(rgb, _renumber(labels), masks, known, is_inside)
+    return Crop(rgb, renumber(labels), masks, known, is_inside)
 
 
 def _draw_view(picture: TrainingPicture, size: int, rng: np.random.Generator) -> _View:
@@ -158,8 +159,33 @@ def _choose(
 ) -> NDArray[np.int64]:
     """Choose objects, small and large ones alike."""
     visible = np.bincount(labels.ravel(), minlength=len(picture.areas))
+    return choose_objects(visible, picture.areas * scale**2, max_objects, rng)
+
+
+def choose_objects(
+    visible: NDArray[np.int64],
+    whole: NDArray[Any],
+    max_objects: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Choose objects to ask for, small and large ones alike.
+
+    Parameters
+    ----------
+    visible : ndarray of int
+        Pixels in the crop by label, background first.
+    whole : ndarray
+        Pixels of the whole objects at the same scale.
+    max_objects : int
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int
+        Labels; of objects of which enough is seen.
+    """
+    visible = visible.copy()
     visible[0] = 0
-    whole = picture.areas * scale**2
     candidates = np.flatnonzero((visible >= MIN_AREA) & (visible >= MIN_VISIBLE * whole))
     if len(candidates) <= max_objects:
         return candidates
@@ -170,8 +196,8 @@ def _choose(
     return chosen
 
 
-def _renumber(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Renumber labels without gaps; a table is ten times as fast as ``np.unique``."""
+def renumber(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Renumber labels from 1 without gaps; a table is ten times as fast as ``np.unique``."""
     is_present = np.bincount(labels.ravel()) > 0
     is_present[0] = False
     numbers: NDArray[np.int64] = np.where(is_present, np.cumsum(is_present), 0)

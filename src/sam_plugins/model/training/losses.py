@@ -4,18 +4,26 @@ SAM's mask loss is 20 times a focal loss, averaged over all pixels, plus a dice 
 al. 2023, appendix A). From scratch, the mean lets the mask of a small object collapse to nothing:
 its pixels are a thousandth of the sum. Here the focal term is a mean over the object plus a sum
 over the background, divided by a multiple of the object's area, so that every size counts the same.
+``form="paper"`` gives SAM's own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sam_plugins.model.networks.instance_decoder import InstanceMaps
+
+_CHOICE_TEMPERATURE = 0.1
+"""IoU by which one mask must be better than another to be chosen e times as often."""
+
+FOCAL_ALPHA = 0.25
+"""Weight of the object's pixels in the paper's focal loss, the background's being the rest: the
+paper names no value; this is that of RetinaNet (Lin et al. 2017) and DETR, which it follows."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,12 @@ class LossWeights:
         Share of the single mask's loss where the prompt is ambiguous.
     ambiguous : float
         Share of the best of the masks for ambiguous prompts where the prompt is clear.
+    choice : float
+        Cross-entropy between which of those masks is best and which the predicted IoU would choose:
+        what makes an object hard moves all its masks alike and hides the order from squared errors.
+    form : {"balanced", "paper"}
+        Of the focal term, see above. With ``"paper"``, the predicted IoU is learned of the masks
+        that are returned alone, and ``background_areas`` is not read.
     """
 
     focal: float = 2.0
@@ -51,6 +65,13 @@ class LossWeights:
     others: float = 0.05
     single: float = 0.3
     ambiguous: float = 0.3
+    choice: float = 0.1
+    form: Literal["balanced", "paper"] = "balanced"
+
+    def __post_init__(self) -> None:
+        """Check the form."""
+        if self.form not in {"balanced", "paper"}:
+            raise ValueError(f"form must be balanced or paper, got {self.form!r}")
 
 
 class MaskLosses(NamedTuple):
@@ -116,6 +137,8 @@ def mask_losses(logits: Tensor, target: Tensor, known: Tensor, weights: LossWeig
     # The focal factor for soft targets: a power of the distance between answer and truth.
     focal = entropy * (probability - target).abs().pow(weights.focal_power) * known
     covered = target * known
+    if weights.form == "paper":
+        return _paper_losses(focal, probability, target, known, weights)
     area = covered.sum(-1)
     inside = (focal * target).sum(-1) / (area + 1)
     outside = (focal * (1 - target)).sum(-1) / (weights.background_areas * (area + 1))
@@ -123,6 +146,19 @@ def mask_losses(logits: Tensor, target: Tensor, known: Tensor, weights: LossWeig
     squares = (probability.square() * known).sum(-1) + (target * covered).sum(-1)
     dice = 1 - (2 * overlap + 1) / (squares + 1)
     return weights.focal * (inside + outside) + weights.dice * dice
+
+
+def _paper_losses(
+    focal: Tensor, probability: Tensor, target: Tensor, known: Tensor, weights: LossWeights
+) -> Tensor:
+    """Mean focal loss over all known cells, and dice of sums, not of squares (DETR's)."""
+    side = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
+    mean = (focal * side).sum(-1) / known.sum(-1).clamp(min=1)
+    covered = target * known
+    overlap = (probability * covered).sum(-1)
+    sums = (probability * known).sum(-1) + covered.sum(-1)
+    dice = 1 - (2 * overlap + 1) / (sums + 1)
+    return weights.focal * mean + weights.dice * dice
 
 
 def low_res_iou(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -169,9 +205,13 @@ def prompt_loss(
         each = torch.arange(len(iou), device=iou.device)
         trusted = iou_predictions[:, 1:].argmax(dim=1)
         error = (iou_predictions - iou).abs().mean()
-    iou_loss = functional.mse_loss(iou_predictions.float(), iou)
+    returned = slice(None)
+    if weights.form == "paper":
+        returned = slice(1, None) if is_ambiguous else slice(0, 1)
+    iou_loss = functional.mse_loss(iou_predictions[:, returned].float(), iou[:, returned])
+    choice = _choice_loss(iou_predictions[:, 1:].float(), iou[:, 1:])
     return MaskLosses(
-        per_prompt.mean() + weights.iou * iou_loss,
+        per_prompt.mean() + weights.iou * iou_loss + weights.choice * choice,
         iou[each, best + 1].mean(),
         iou[each, trusted + 1].mean(),
         iou[:, 0].mean(),
@@ -179,7 +219,14 @@ def prompt_loss(
     )
 
 
-def instance_loss(maps: InstanceMaps, targets: Tensor) -> Tensor:
+def _choice_loss(predicted: Tensor, iou: Tensor) -> Tensor:
+    """Cross-entropy between two softened choices among masks, from IoUs of shape (N, C)."""
+    wanted = (iou / _CHOICE_TEMPERATURE).softmax(dim=1)
+    found = (predicted / _CHOICE_TEMPERATURE).log_softmax(dim=1)
+    return -(wanted * found).sum(dim=1).mean()
+
+
+def instance_loss(maps: InstanceMaps, targets: Tensor, known_cells: Tensor | None = None) -> Tensor:
     """Loss of the instance decoder.
 
     Parameters
@@ -188,9 +235,12 @@ def instance_loss(maps: InstanceMaps, targets: Tensor) -> Tensor:
         Logits, each (B, 1, h, w).
     targets : Tensor of shape (B, 4, h, w)
         Foreground, centre, border distance, and where they are known.
+    known_cells : Tensor, optional
+        How many cells the sum is divided by, where these are a part of a batch; those of
+        ``targets`` by default.
     """
     foreground, centre, border, known = targets.float().unbind(1)
-    size = known.sum() + 1
+    size = (known.sum() if known_cells is None else known_cells) + 1
     entropy = functional.binary_cross_entropy_with_logits
     seen = entropy(maps.foreground[:, 0].float(), foreground, reduction="none")
     # Centres are few among many cells: they weigh more.

@@ -100,10 +100,10 @@ def picture_of(
         set_name=image.set_name,
         id=image.id,
         rgb=resize_rgb(rgb, size_hw),
-        labels=_resize_nearest(image.labels, size_hw).astype(np.uint16),
-        ignore=None if image.ignore is None else _resize_nearest(image.ignore, size_hw),
+        labels=resize_nearest(image.labels, size_hw).astype(np.uint16),
+        ignore=None if image.ignore is None else resize_nearest(image.ignore, size_hw),
         whole_rles={
-            int(key): encode_mask(_resize_nearest(mask, size_hw))
+            int(key): encode_mask(resize_nearest(mask, size_hw))
             for key, mask in image.whole_masks.items()
         },
         complete=image.complete,
@@ -112,7 +112,7 @@ def picture_of(
     )
 
 
-def _resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
+def resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
     """Reduce a label image or a mask by its nearest pixels."""
     height, width = pixels.shape
     rows = ((np.arange(size_hw[0]) + 0.5) * height / size_hw[0]).astype(int)

@@ -34,8 +34,23 @@ class PromptOptions:
         Limit of that in pixels.
     exact_box_share : float
         Share of boxes without noise.
+    clicked_box_share : float
+        Share of boxes that come with a point inside: a network that never saw both answers worse to
+        both than to the box.
     rounds : tuple of float
         Probabilities of one, two, three, ... answers for each object.
+    max_corrected : int, optional
+        Of the objects that are asked for in one way, so many go on after the second answer: long
+        sessions are learned from few objects, because each answer costs time. None for all.
+    corrections : int, optional
+        Exactly so many corrections follow the first prompt, and ``rounds`` is not read.
+    idle_rounds : int
+        With ``corrections``: rounds in which only the last logits are fed back, nothing else is
+        new. The last is at the end, the others anywhere among the corrections.
+    is_box_ambiguous : bool
+        Whether a lone box is answered by three masks, as a lone point is.
+    even_errors : bool
+        Draw corrections evenly from the wrong region, not rather deep within it.
     """
 
     box_share: float = 0.35
@@ -43,7 +58,31 @@ class PromptOptions:
     box_noise: float = 0.08
     max_box_noise: float = 20.0
     exact_box_share: float = 0.4
-    rounds: tuple[float, ...] = (0.65, 0.25, 0.1)
+    clicked_box_share: float = 0.25
+    rounds: tuple[float, ...] = (0.55, 0.2, 0.1, 0.08, 0.07)
+    max_corrected: int | None = 8
+    corrections: int | None = None
+    idle_rounds: int = 0
+    is_box_ambiguous: bool = False
+    even_errors: bool = False
+
+    def draw_rounds(self, rng: np.random.Generator) -> tuple[bool, ...]:
+        """Draw what follows the first answer: True for a correction, False for nothing new.
+
+        Examples
+        --------
+        >>> options = PromptOptions(corrections=3, idle_rounds=2)
+        >>> options.draw_rounds(np.random.default_rng(0))
+        (True, True, True, False, False)
+        >>> PromptOptions(rounds=(0, 1)).draw_rounds(np.random.default_rng(0))
+        (True,)
+        """
+        if self.corrections is None:
+            return (True,) * int(rng.choice(len(self.rounds), p=self.rounds))
+        rounds = [True] * self.corrections
+        for _ in range(self.idle_rounds - 1):
+            rounds.insert(int(rng.integers(self.corrections + 1)), False)
+        return (*rounds, *[False] * min(1, self.idle_rounds))
 
 
 def first_points_xy(
@@ -113,7 +152,12 @@ def boxes_xyxy(
 
 
 def correction_points(
-    logits: Tensor, target: Tensor, known: Tensor, generator: torch.Generator
+    logits: Tensor,
+    target: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+    *,
+    even: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Draw one point for each object from the region where the last mask is wrong.
 
@@ -125,19 +169,24 @@ def correction_points(
         Share of each cell that the object covers, and where that is known.
     generator : torch.Generator
         On the same device.
+    even : bool
+        Every wrong cell is as likely as any other.
 
     Returns
     -------
     points_xy : Tensor of shape (N, 2)
-        Input pixels. Cells deep within an error are likelier than those at its rim. Where nothing
-        is wrong, a point inside the object.
+        Input pixels. Cells deep within an error are likelier than those at its rim, unless
+        ``even``. Where nothing is wrong, a point inside the object.
     labels : Tensor of shape (N,), int64
         1 where something is missing, 0 where there is too much.
     """
     truth = target > 0.5
     wrong = ((logits > 0) != truth).float() * known
-    depth = functional.avg_pool2d(wrong[:, None], 5, stride=1, padding=2)[:, 0]
-    chance = (wrong * depth.square()).flatten(1)
+    if even:
+        chance = wrong.flatten(1)
+    else:
+        depth = functional.avg_pool2d(wrong[:, None], 5, stride=1, padding=2)[:, 0]
+        chance = (wrong * depth.square()).flatten(1)
     nothing_wrong = chance.sum(1) == 0
     chance = torch.where(nothing_wrong[:, None], (target * known).flatten(1) + 1e-9, chance)
     cells = torch.multinomial(chance, 1, generator=generator)[:, 0]

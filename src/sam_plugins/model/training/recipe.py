@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sam_plugins.model.networks.config import SamConfig
-from sam_plugins.model.training.batches import BatchMaker, BatchOptions
+from sam_plugins.model.training.batches import Batches, BatchOptions
 from sam_plugins.model.training.config import TrainingConfig
 
 
@@ -31,7 +31,7 @@ class TrainingRecipe:
     data_digest: str
 
     @classmethod
-    def of(cls, network: SamConfig, training: TrainingConfig, maker: BatchMaker) -> TrainingRecipe:
+    def of(cls, network: SamConfig, training: TrainingConfig, maker: Batches) -> TrainingRecipe:
         """Collect the parts of a run."""
         return cls(network, training, maker.options, maker.data_digest)
 
@@ -43,6 +43,8 @@ class TrainingRecipe:
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Name the values that differ from another recipe's :meth:`to_dict`.
 
+        What an older version did not know yet counts as the value that means the same: its default.
+
         Examples
         --------
         >>> recipe = TrainingRecipe(SamConfig(), TrainingConfig(), BatchOptions(), "digest")
@@ -50,7 +52,22 @@ class TrainingRecipe:
         ...     "another").to_dict())
         ['data_digest', 'training.seed']
         """
-        return _differences(self.to_dict(), other, "")
+        usual = TrainingRecipe(self.network, TrainingConfig(), BatchOptions(), "").to_dict()
+        return _differences(self.to_dict(), _filled(other, usual), "")
+
+
+def _filled(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return training and batches with the defaults of what is missing in them."""
+    filled = dict(values)
+    for part in ("training", "batches"):
+        own = dict(values.get(part, {}))
+        for key, default in usual[part].items():
+            if isinstance(default, dict) and key != "set_shares" and isinstance(own.get(key), dict):
+                own[key] = {**default, **own[key]}
+            else:
+                own.setdefault(key, default)
+        filled[part] = own
+    return filled
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str) -> list[str]:

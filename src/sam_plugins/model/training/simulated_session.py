@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from sam_plugins.model.networks.config import Preprocessing
 from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.batches import TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
@@ -19,11 +23,14 @@ from sam_plugins.model.training.losses import (
     prompt_loss,
     reduce_masks,
 )
+from sam_plugins.model.training.processes import OneProcess, Processes, own_part
 from sam_plugins.model.training.prompt_simulation import (
     boxes_xyxy,
     correction_points,
     first_points_xy,
 )
+
+ONE_PROCESS = OneProcess()
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,11 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def simulate_session(
-    model: Sam, batch: TrainingBatch, config: TrainingConfig, step: int
+    model: Sam,
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    step: int,
+    processes: Processes = ONE_PROCESS,
 ) -> StepResult:
     """Run a simulated annotation session on a batch.
 
@@ -70,6 +81,8 @@ def simulate_session(
     config : TrainingConfig
     step : int
         Together with the seed, decides every prompt.
+    processes : Processes
+        Of several, each answers for its own pictures, and the losses of all add up.
 
     Returns
     -------
@@ -79,116 +92,236 @@ def simulate_session(
     rng = np.random.default_rng([config.seed, step, 1])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    own = own_part(len(batch.mask_known), processes)
     with autocast:
-        features = model.encode(normalise(batch.images, model.config.preprocessing))
-        maps = None if model.instance_decoder is None else model.instances(features)
-    if maps is not None and step < config.dense_steps:
-        features = ImageFeatures(
-            features.embedding.detach(), tuple(skip.detach() for skip in features.skips)
-        )
-    values: dict[str, float] = {}
-    loss = batch.images.new_zeros((), dtype=torch.float32)
+        features = _encoded(model, batch, own)
+        has_maps = model.instance_decoder is not None and features is not None
+        maps = model.instances(features) if has_maps and features is not None else None
+    if maps is not None and features is not None and step < config.dense_steps:
+        features = features.map(Tensor.detach)
+    sums = _Sums(batch.mask_known.device)
+    loss = torch.zeros((), device=device)
     if maps is not None:
-        of_instances = instance_loss(maps, batch.instance_targets)
-        values["instances"] = float(of_instances.detach())
+        of_instances = instance_loss(
+            maps,
+            batch.instance_targets[own.start : own.stop],
+            batch.instance_targets[:, 3].float().sum(),
+        )
+        sums.add("instances", of_instances)
         loss = loss + config.losses.instances * of_instances
+    elif model.instance_decoder is not None:
+        sums.add("instances", torch.zeros((), device=device))
     known = reduce_masks(batch.mask_known)
     objects = _Objects(
         batch.masks, reduce_masks(batch.masks), known[batch.image_index], batch.image_index
     )
     count = len(batch.masks)
-    rounds = 1 + int(rng.choice(len(config.prompts.rounds), p=config.prompts.rounds))
+    rounds = config.prompts.draw_rounds(rng)
     # A crop stands for any part of a larger input.
-    reach = np.maximum(0, model.prompt_encoder.image_size - np.array(batch.images.shape[:1:-1]))
+    reach = np.maximum(0, model.prompt_encoder.image_size - np.array(batch.mask_known.shape[:0:-1]))
     origin_xy = (float(rng.integers(reach[0] + 1)), float(rng.integers(reach[1] + 1)))
-    with_box = torch.from_numpy(rng.random(count) < config.prompts.box_share).to(device)
-    for name, chosen in (("box", with_box), ("point", ~with_box)):
-        index = torch.nonzero(chosen)[:, 0]
+    with_box = rng.random(count) < config.prompts.box_share
+    with_both = with_box & (rng.random(count) < config.prompts.clicked_box_share)
+    for name, chosen in (("box", with_box & ~with_both), ("both", with_both), ("point", ~with_box)):
+        index = torch.from_numpy(np.flatnonzero(chosen)).to(device)
         if len(index) == 0:
             continue
-        asked = _Dialogue(model, features, objects.at(index), config, origin_xy, name == "box")
+        chosen_objects = objects.at(index)
+        asked = _Dialogue(model, features, chosen_objects, config, origin_xy, name, own, processes)
         answers = asked.run(rounds, rng, generator, autocast)
-        share = len(index) / count / len(answers)
-        loss = loss + share * torch.stack([answer.total for answer in answers]).sum()
-        values |= _named(name, answers)
-    return StepResult(loss, values | {"loss": float(loss.detach()), "objects": float(count)})
+        share = len(index) / count / (1 + len(rounds))
+        for answer in answers:
+            loss = loss + share * answer.part * answer.losses.total
+        for key, value in _named(name, answers, len(rounds)).items():
+            sums.add(key, value)
+    sums.add("loss", loss)
+    return StepResult(loss, sums.totals(processes) | {"objects": float(count)})
 
 
-def _named(name: str, answers: list[MaskLosses]) -> dict[str, float]:
-    """Return what the first and the last answer were like."""
-    first, last = answers[0], answers[-1]
-    found = {
-        f"{name}_best": first.best_iou,
-        f"{name}_confident": first.confident_iou,
-        f"{name}_single": first.single_iou,
-        f"{name}_iou_error": first.iou_error,
-    }
-    if len(answers) > 1:
-        found[f"{name}_corrected"] = last.single_iou
-    return {key: float(value) for key, value in found.items()}
+class _Sums:
+    """Figures of which every process knows its part; in the same order in each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._values: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Note a part."""
+        self._values[name] = value.detach().float().to(self._device)
+
+    def totals(self, processes: Processes) -> dict[str, float]:
+        """Return the sums over all processes."""
+        summed = processes.total(torch.stack(list(self._values.values())))
+        return dict(zip(self._values, summed.tolist(), strict=True))
+
+
+def _encoded(model: Sam, batch: TrainingBatch, own: range) -> ImageFeatures | None:
+    """Return the features of this process's pictures, None where it has none."""
+    part = slice(own.start, own.stop)
+    if not own:
+        return None
+    if batch.features is not None:
+        return batch.features.map(lambda tensor: tensor[part])
+    return model.encode(normalise(batch.images[part], model.config.preprocessing))
+
+
+class _Answer(NamedTuple):
+    """Losses of an answer: means over the own objects, which are a part of all asked for."""
+
+    number: int
+    losses: MaskLosses
+    part: float
+
+
+def _named(name: str, answers: list[_Answer], more: int) -> dict[str, Tensor]:
+    """Return this process's part of what the first and the last of all answers were like."""
+    names = ["best", "confident", "single", "iou_error", *["corrected"] * (more > 0)]
+    found = {f"{name}_{one}": torch.zeros(()) for one in names}
+    for number, losses, part in answers:
+        if number == 0:
+            found[f"{name}_best"] = part * losses.best_iou
+            found[f"{name}_confident"] = part * losses.confident_iou
+            found[f"{name}_single"] = part * losses.single_iou
+            found[f"{name}_iou_error"] = part * losses.iou_error
+        elif number == more:
+            found[f"{name}_corrected"] = part * losses.single_iou
+    return found
 
 
 @dataclass(frozen=True)
 class _Dialogue:
-    """Questions and answers about some objects."""
+    """Questions and answers about some objects, of which the own pictures' are answered here.
+
+    Prompts are drawn for all of them, so that they do not depend on how many processes there are.
+    """
 
     model: Sam
-    features: ImageFeatures
+    features: ImageFeatures | None  # Of the own pictures.
     objects: _Objects
     config: TrainingConfig
     origin_xy: tuple[float, float]
-    with_box: bool
+    first: str  # "box", "point" or "both"
+    own_images: range
+    processes: Processes
+
+    @cached_property
+    def own(self) -> Tensor:
+        """Which objects are answered here."""
+        index = self.objects.image_index
+        is_own = (index >= self.own_images.start) & (index < self.own_images.stop)
+        return torch.nonzero(is_own)[:, 0]
+
+    @property
+    def num_own(self) -> int:
+        """How many these are."""
+        return len(self.own)
 
     def run(
         self,
-        rounds: int,
+        rounds: tuple[bool, ...],
         rng: np.random.Generator,
         generator: torch.Generator,
         autocast: torch.autocast,
-    ) -> list[MaskLosses]:
-        """Ask, then correct; return the losses of every answer."""
-        objects, options = self.objects, self.config.prompts
-        device = objects.masks.device
-        masks = objects.masks.cpu().numpy()
+    ) -> list[_Answer]:
+        """Ask, then correct or feed back; return what was answered about own objects."""
+        asked, options = self, self.config.prompts
+        device = self.objects.masks.device
+        masks = self.objects.masks.cpu().numpy()
         boxes = points = labels = mask_logits = None
-        if self.with_box:
+        if self.first != "point":
             boxes = torch.from_numpy(boxes_xyxy(masks, rng, options)).to(device)
-        else:
+        if self.first != "box":
             first = first_points_xy(masks, rng, options.central_share)
             points = torch.from_numpy(first).to(device)[:, None]
             labels = torch.ones(len(masks), 1, dtype=torch.long, device=device)
-        answers: list[MaskLosses] = []
-        for number in range(rounds):
-            with autocast:
-                output = self.model.decode(
-                    self.features,
-                    points_xy=points,
-                    point_labels=labels,
-                    boxes_xyxy=boxes,
-                    mask_logits=mask_logits,
-                    image_index=objects.image_index,
-                    origin_xy=self.origin_xy,
-                )
-            is_ambiguous = number == 0 and not self.with_box
-            answers.append(
-                prompt_loss(
-                    output.logits,
-                    output.iou_predictions,
-                    objects.target,
-                    objects.known,
-                    is_ambiguous=is_ambiguous,
-                    weights=self.config.losses,
-                )
-            )
-            if number + 1 == rounds:
+        answers: list[_Answer] = []
+        for number in range(1 + len(rounds)):
+            is_ambiguous = number == 0 and self._is_ambiguous
+            seen = None
+            if asked.num_own:
+                with autocast:
+                    output = asked._answer(points, labels, boxes, mask_logits)
+                losses = asked._loss(output, is_ambiguous=is_ambiguous)
+                answers.append(_Answer(number, losses, asked.num_own / len(asked.objects.masks)))
+                seen = _trusted(output.logits, output.iou_predictions, is_ambiguous)
+            if number == len(rounds):
                 break
-            mask_logits = _trusted(output.logits, output.iou_predictions, is_ambiguous)
+            mask_logits = asked._of_all(seen)
+            if number > 0 and len(mask_logits) > (options.max_corrected or math.inf):
+                kept = torch.from_numpy(rng.permutation(len(mask_logits))[: options.max_corrected])
+                kept = kept.to(device)
+                asked = replace(asked, objects=asked.objects.at(kept))
+                mask_logits = mask_logits[kept]
+                boxes, points, labels = (
+                    None if values is None else values[kept] for values in (boxes, points, labels)
+                )
+            if not rounds[number]:
+                continue
             new, signs = correction_points(
-                mask_logits[:, 0], objects.target, objects.known, generator
+                mask_logits[:, 0],
+                asked.objects.target,
+                asked.objects.known,
+                generator,
+                even=options.even_errors,
             )
             points = new[:, None] if points is None else torch.cat([points, new[:, None]], 1)
             labels = signs[:, None] if labels is None else torch.cat([labels, signs[:, None]], 1)
         return answers
+
+    @property
+    def _is_ambiguous(self) -> bool:
+        """Whether the first prompt may mean several objects."""
+        if self.first == "box":
+            return self.config.prompts.is_box_ambiguous
+        return self.first == "point"
+
+    def _answer(
+        self,
+        points: Tensor | None,
+        labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_logits: Tensor | None,
+    ) -> MaskOutput:
+        """Answer the prompts of the own objects."""
+        own = self.own
+
+        def part(values: Tensor | None) -> Tensor | None:
+            is_whole = values is None or self.num_own == len(values)
+            return values if is_whole or values is None else values[own]
+
+        assert self.features is not None
+        index = self.objects.image_index[own] - self.own_images.start
+        return self.model.decode(
+            self.features,
+            points_xy=part(points),
+            point_labels=part(labels),
+            boxes_xyxy=part(boxes),
+            mask_logits=part(mask_logits),
+            image_index=index,
+            origin_xy=self.origin_xy,
+        )
+
+    def _loss(self, output: MaskOutput, *, is_ambiguous: bool) -> MaskLosses:
+        """Compare an answer with the own objects."""
+        return prompt_loss(
+            output.logits,
+            output.iou_predictions,
+            self.objects.target[self.own],
+            self.objects.known[self.own],
+            is_ambiguous=is_ambiguous,
+            weights=self.config.losses,
+        )
+
+    def _of_all(self, seen: Tensor | None) -> Tensor:
+        """Return the logits (N, 1, h, w) of all objects from those of the own ones."""
+        if self.processes.count == 1:
+            assert seen is not None
+            return seen
+        target = self.objects.target
+        logits = target.new_zeros((len(target), 1, *target.shape[1:]))
+        if seen is not None:
+            logits[self.own] = seen
+        return self.processes.total(logits)
 
 
 def _trusted(logits: Tensor, iou_predictions: Tensor, is_ambiguous: bool) -> Tensor:

@@ -6,29 +6,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sam_plugins.errors import TrainingError
+from sam_plugins.errors import OutputError, TrainingError
 from sam_plugins.model.io.atomic import atomic_path
-from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.config import TrainingConfig
-from sam_plugins.model.training.recipe import TrainingRecipe
+from sam_plugins.model.training.encoder_layers import learning_rate_scales
+from sam_plugins.model.training.run_recipe import Recipe
 
 _METADATA_KEY = "sam_plugins_training"
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 @dataclass
-class TrainingState:
+class TrainingState(Generic[Network]):
     """A network in training.
 
     Attributes
     ----------
-    model : Sam
+    model : nn.Module
         Weights as the optimiser moves them.
     average : dict of str to Tensor
         Exponential average of the state dict, which is what a run yields.
@@ -37,16 +39,16 @@ class TrainingState:
         Steps done.
     """
 
-    model: Sam
+    model: Network
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int = 0
 
     @classmethod
-    def fresh(cls, model: Sam, config: TrainingConfig) -> TrainingState:
+    def fresh(cls, model: Network, config: TrainingConfig) -> TrainingState[Network]:
         """Start at step 0 with the weights as they are."""
         average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        return cls(model, average, make_optimizer(model, config))
+        return TrainingState(model, average, make_optimizer(model, config))
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -60,13 +62,13 @@ class TrainingState:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(floats, targets, 1 - decay)
 
-    def save(self, path: Path, recipe: TrainingRecipe) -> None:
+    def save(self, path: Path, recipe: Recipe) -> None:
         """Write the state, complete or not at all.
 
         Parameters
         ----------
         path : Path
-        recipe : TrainingRecipe
+        recipe : Recipe
             Of the run, kept beside the tensors.
 
         Raises
@@ -84,15 +86,20 @@ class TrainingState:
                  for k, v in tensors.items()}  # fmt: skip
         document = json.dumps({"step": self.step, "recipe": recipe.to_dict()}, sort_keys=True)
         with atomic_path(path) as temporary:
-            safetensors.torch.save_file(plain, temporary, {_METADATA_KEY: document})
+            try:
+                safetensors.torch.save_file(plain, temporary, {_METADATA_KEY: document})
+            except safetensors.SafetensorError as error:
+                raise OutputError(
+                    f"cannot write {path}: {error}; free some space or choose another folder"
+                ) from error
 
-    def load(self, path: Path, recipe: TrainingRecipe) -> None:
+    def load(self, path: Path, recipe: Recipe) -> None:
         """Go on from a file that :meth:`save` wrote.
 
         Parameters
         ----------
         path : Path
-        recipe : TrainingRecipe
+        recipe : Recipe
             Of this run.
 
         Raises
@@ -124,18 +131,25 @@ class TrainingState:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW, with decay for matrices and kernels only."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    """Make AdamW, with decay for matrices and kernels only.
+
+    Each group has its factor on the learning rate as ``scale``.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    scales = learning_rate_scales(model, config.layer_decay)
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
         is_table = "embed" in name or name.endswith(("token.weight", "tokens.weight"))
-        (decayed if is_matrix and not is_table else free).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        decay = config.weight_decay if is_matrix and not is_table else 0.0
+        groups.setdefault((scales[name], decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": own, "scale": scale, "weight_decay": decay}
+            for (scale, decay), own in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -12,11 +12,16 @@ from scipy import ndimage
 CELL = 4
 """Pixels along a cell of the maps."""
 
-_RIM = 3  # Cells around an object in which background is known on incompletely labelled pictures.
+RIM_CELLS = 3
+"""Cells around an object in which background is trusted on incompletely labelled pictures."""
 
 
 def instance_targets(
-    labels: NDArray[Any], known: NDArray[np.bool_], *, complete: bool
+    labels: NDArray[Any],
+    known: NDArray[np.bool_],
+    *,
+    complete: bool,
+    rim_cells: int = RIM_CELLS,
 ) -> NDArray[np.float32]:
     """Return the dense targets of a crop.
 
@@ -29,6 +34,8 @@ def instance_targets(
     complete : bool
         Whether every visible object is labelled; if not, background is trusted only in a thin rim
         around objects.
+    rim_cells : int
+        Width of that rim, in cells.
 
     Returns
     -------
@@ -40,7 +47,7 @@ def instance_targets(
     foreground = _cells(labels > 0)
     trusted = _cells(known) == 1
     if not complete:
-        near = ndimage.binary_dilation(foreground > 0, iterations=_RIM)
+        near = ndimage.binary_dilation(foreground > 0, iterations=rim_cells)
         trusted &= near
     if labels.any():
         # Every other pixel tells where the middle is, at a quarter of the time.

@@ -7,6 +7,7 @@ what one long run would have.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +17,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sam_plugins.errors import TrainingError
-from sam_plugins.model.training.batches import BatchMaker, StepDataset, TrainingBatch
+from sam_plugins.errors import MemoryLimitError, TrainingError, is_out_of_memory, memory_doubt
+from sam_plugins.model.networks.sam import Sam
+from sam_plugins.model.training.batches import Batches, StepDataset, TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.encoder_layers import set_drop_path
+from sam_plugins.model.training.processes import Processes, sum_gradients
 from sam_plugins.model.training.recipe import TrainingRecipe
-from sam_plugins.model.training.simulated_session import simulate_session
+from sam_plugins.model.training.simulated_session import ONE_PROCESS, simulate_session
 from sam_plugins.model.training.state import TrainingState
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -28,8 +32,8 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
-    state: TrainingState,
-    batches: BatchMaker,
+    state: TrainingState[Sam],
+    batches: Batches,
     config: TrainingConfig,
     *,
     state_path: Path | None = None,
@@ -38,6 +42,7 @@ def train(
     save_every_seconds: float = 300.0,
     workers: int = 1,
     report: Report | None = None,
+    processes: Processes = ONE_PROCESS,
 ) -> bool:
     """Train until the run is complete or the time of this slice is used up.
 
@@ -45,7 +50,7 @@ def train(
     ----------
     state : TrainingState
         Changed in place.
-    batches : BatchMaker
+    batches : Batches
         A pure function of the step.
     config : TrainingConfig
     state_path : Path, optional
@@ -56,6 +61,8 @@ def train(
     workers : int
         Processes that prepare batches; 0 prepares them here.
     report : callable, optional
+    processes : Processes
+        Each does its part of every step; the first one saves and reports.
 
     Returns
     -------
@@ -66,10 +73,17 @@ def train(
     ------
     TrainingError
         If the loss is no longer a number; the state saved last is still good.
+    MemoryLimitError
+        If a step does not fit into memory; likewise.
+    OutputError
+        If the state cannot be saved, such as on a full disk; likewise.
     """
     start = saved = time.monotonic()
     recipe = TrainingRecipe.of(state.model.config, config, batches)
     device = next(state.model.parameters()).device
+    is_first = processes.rank == 0
+    if config.drop_path is not None:
+        set_drop_path(state.model, config.drop_path)
     state.model.train()
     for part in state.model.modules():
         # What does not learn must not move either: batch normalisation would keep its statistics.
@@ -77,51 +91,88 @@ def train(
             part.eval()
     last = config.steps if stop_at is None else min(stop_at, config.steps)
     for batch in _upcoming(batches, state.step, last, workers):
-        values = train_step(state, batch.to(device), config)
-        if report is not None:
+        values = train_step(state, batch.to(device), config, processes)
+        if report is not None and is_first:
             report(state.step, values)
         now = time.monotonic()
         is_over = now - start >= max_seconds
-        if state_path is not None and not is_over and now - saved >= save_every_seconds:
+        is_due = state_path is not None and now - saved >= save_every_seconds
+        if state_path is not None and is_first and is_due and not is_over:
             state.save(state_path, recipe)
             saved = now
         if is_over:
             break
-    if state_path is not None:
+    if state_path is not None and is_first:
         state.save(state_path, recipe)
     return state.step >= config.steps
 
 
 def train_step(
-    state: TrainingState, batch: TrainingBatch, config: TrainingConfig
+    state: TrainingState[Sam],
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    processes: Processes = ONE_PROCESS,
 ) -> dict[str, float]:
     """Do one step: simulate, back-propagate, move the weights and their average.
 
     Raises
     ------
     TrainingError
-        If the loss is not finite.
+        If the loss or a gradient is not finite; the weights are as before the step.
+    MemoryLimitError
+        If it does not fit into memory.
     """
     rate = config.learning_rate_at(state.step)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    result = simulate_session(state.model, batch, config, state.step)
-    if not torch.isfinite(result.loss):
-        raise TrainingError(
-            f"the loss of step {state.step} is not a number; go on from the last state with a "
-            "lower learning rate"
-        )
-    state.optimizer.zero_grad(set_to_none=True)
-    result.loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
-    state.optimizer.step()
-    state.update_average(config.ema_decay_at(state.step))
+        group["lr"] = rate * group["scale"]
+    with _memory_of_a_step(state.step), _drawn_for(config.seed, state.step, processes.rank):
+        result = simulate_session(state.model, batch, config, state.step, processes)
+        _require_number(result.values["loss"], "loss", state.step)
+        state.optimizer.zero_grad(set_to_none=True)
+        if result.loss.requires_grad:
+            result.loss.backward()
+        sum_gradients(list(state.model.parameters()), processes)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
+        _require_number(float(norm), "gradient", state.step)
+        state.optimizer.step()
+        state.update_average(config.ema_decay_at(state.step))
     state.step += 1
     return result.values | {"learning_rate": rate, "gradient_norm": float(norm)}
 
 
+def _require_number(value: float, what: str, step: int) -> None:
+    """Refuse to move the weights by what is no number."""
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the {what} of step {step} is not a number; go on from the last state with a "
+            "lower learning rate"
+        )
+
+
+@contextlib.contextmanager
+def _drawn_for(seed: int, step: int, rank: int) -> Iterator[None]:
+    """Make what layers draw, such as which branches they drop, a function of the step too."""
+    with torch.random.fork_rng():
+        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+        yield
+
+
+@contextlib.contextmanager
+def _memory_of_a_step(step: int) -> Iterator[None]:
+    """Translate every way in which memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryLimitError) or not is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(
+            f"step {step} of the training ran out of memory{memory_doubt(error)}; take smaller or "
+            "fewer crops (crop_sizes), or leave the image encoder as it is (method 'decoder')"
+        ) from error
+
+
 def _upcoming(
-    batches: BatchMaker, first_step: int, steps: int, workers: int
+    batches: Batches, first_step: int, steps: int, workers: int
 ) -> Iterator[TrainingBatch]:
     """Yield the batches from a step on, prepared ahead by worker processes."""
     yield from DataLoader(

@@ -8,12 +8,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sam_plugins.errors import CheckpointError, UnknownModelError, WeightsError
+from sam_plugins.errors import (
+    CheckpointError,
+    ForeignCheckpointError,
+    UnknownModelError,
+    WeightsError,
+)
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
-from sam_plugins.model.weights.checkpoints import read_weight_file, require_finite
+from sam_plugins.model.weights.checkpoints import WeightFile, read_weight_file, require_finite
 from sam_plugins.model.weights.download import fetch, require_verifiable, verify
 from sam_plugins.model.weights.hashing import file_digests, split_digest
-from sam_plugins.model.weights.passport import Passport
+from sam_plugins.model.weights.passport import MAE_KIND, Passport
 from sam_plugins.model.weights.recognition import matching_state, recognise
 from sam_plugins.model.weights.registry import ModelEntry, entry_of_sha256, find_entry
 from sam_plugins.model.weights.store import ModelStore, is_reference
@@ -183,6 +188,7 @@ def load_checkpoint(
         file = resolve(name_or_path, allow_unverified=allow_unverified, show_progress=show_progress)
     sha256 = _checked_sha256(file, allow_unverified=allow_unverified)
     content = read_weight_file(file.path)
+    _require_whole_model(content, file.path)
     entry = file.entry or entry_of_sha256(sha256)
     try:
         config = content.passport.config if content.passport else recognise(content.state_dict)
@@ -201,6 +207,16 @@ def load_checkpoint(
         passport=content.passport,
         left_aside=(*content.left_aside, *dispensable),
     )
+
+
+def _require_whole_model(content: WeightFile, path: Path) -> None:
+    """Refuse a pre-trained encoder of ours, whose passport tells of the SAM that it starts."""
+    if content.passport is not None and content.passport.extra.get("weights_of") == MAE_KIND:
+        raise ForeignCheckpointError(
+            f"{path} is a masked autoencoder, an image encoder to start training from, and no "
+            "whole model: give the file sam.safetensors beside it, whose mask decoder is still to "
+            "be trained"
+        )
 
 
 def _name(file: ModelFile, entry: ModelEntry | None, passport: Passport | None) -> str:

@@ -20,7 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam_plugins.errors import ForeignCheckpointError
-from sam_plugins.model.networks.config import SAM_VIT_B, SAM_VIT_H, SAM_VIT_L, VitConfig
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import (
+    SAM_VIT_B,
+    SAM_VIT_H,
+    SAM_VIT_L,
+    SamConfig,
+    VitConfig,
+)
+from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.weights.checkpoints import read_weight_file, require_finite
 
 _RENAMED = {"mlp.fc1": "mlp.lin1", "mlp.fc2": "mlp.lin2"}
@@ -55,15 +63,20 @@ class MaeStart:
 def load_mae(path: Path, config: VitConfig | None = None) -> MaeStart:
     """Read a masked autoencoder's file; see :func:`mae_start`.
 
+    Without a config, a file of ours says which encoder it was made to start.
+
     Raises
     ------
     CheckpointError
         As :func:`~sam_plugins.model.weights.checkpoints.read_weight_file` and :func:`mae_start`.
     """
     try:
-        state_dict = read_weight_file(path).state_dict
-        require_finite(state_dict, path)
-        return mae_start(state_dict, config)
+        file = read_weight_file(path)
+        require_finite(file.state_dict, path)
+        if config is None and file.passport is not None:
+            encoder = file.passport.config.image_encoder
+            config = encoder if isinstance(encoder, VitConfig) else None
+        return mae_start(file.state_dict, config)
     except ForeignCheckpointError as error:
         raise ForeignCheckpointError(f"{path}: {error}") from error
 
@@ -131,6 +144,36 @@ def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None)
     return MaeStart(
         state, config, tuple(fresh), tuple(name for name in state_dict if name not in used)
     )
+
+
+def start_sam(start: MaeStart, config: SamConfig, *, seed: int = 0) -> Sam:
+    """Build a promptable model whose image encoder is pre-trained, and all else fresh.
+
+    Parameters
+    ----------
+    start : MaeStart
+    config : SamConfig
+        Of the whole model; its image encoder is that of ``start``.
+    seed : int
+        Of the fresh weights.
+
+    Raises
+    ------
+    ValueError
+        If the image encoders differ.
+    """
+    if config.image_encoder != start.config:
+        raise ValueError(
+            f"config must have the image encoder of the start, {start.config}, got "
+            f"{config.image_encoder}"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        sam = build_sam(config)
+    missing, left_over = sam.image_encoder.load_state_dict(start.state_dict, strict=False)
+    assert not left_over
+    assert all(name.startswith("neck.") for name in missing)
+    return sam
 
 
 def _config_of_width(embed_dim: int) -> VitConfig:

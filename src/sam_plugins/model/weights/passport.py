@@ -17,6 +17,8 @@ from sam_plugins.model.networks.config import Preprocessing, SamConfig
 
 METADATA_KEY = "sam_plugins_passport"
 FORMAT_VERSION = 1
+MAE_KIND = "masked autoencoder"
+"""Under ``weights_of`` in ``extra``: the file holds an encoder to start from, no whole model."""
 
 
 @dataclass(frozen=True)

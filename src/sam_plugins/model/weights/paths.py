@@ -59,6 +59,11 @@ def store_directory() -> Path:
     return platformdirs.user_data_path("sam-plugins", appauthor=False) / "store"
 
 
+def runs_directory() -> Path:
+    """Return the folder of training runs, beside the model store; it may not exist yet."""
+    return store_directory().parent / "runs"
+
+
 def is_offline() -> bool:
     """Return whether ``SAM_PLUGINS_OFFLINE`` forbids connections."""
     return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() in _YES

@@ -1,0 +1,62 @@
+"""Does training by what CLIP sees teach a network words? On coloured shapes, from nothing.
+
+A tiny CLIP learns what crops of shapes are called; a small promptable network learns, without a
+word, to find what CLIP saw in a crop; then both are asked with phrases. Pairs of colour and shape
+that are held out were in no picture of either. Prints the IoU of each group of phrases beside
+chance: what another phrase finds, measured against this one's object.
+
+    python benchmarks/bench_text.py --steps 1500
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.coloured_shapes import pairs
+from benchmarks.shapes_clip import accuracy, train_clip
+from benchmarks.shapes_model import TextFinder, scenes_to_ask, train_model
+
+from sam_plugins.model.evaluation.text_to_mask import evaluate_text_to_mask, summarise_text
+from sam_plugins.model.inference.clip import load_clip
+
+
+def main() -> None:
+    """Train both, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clip-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--clip", type=Path, help="folder of a tiny CLIP that is trained already")
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    start = time.process_time()
+    if args.clip:
+        clip = load_clip(args.clip, device="cpu")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            clip = train_clip(Path(folder), steps=args.clip_steps, seed=args.seed)
+    trained_clip = time.process_time() - start
+
+    def report(step: int, values: dict[str, float]) -> None:
+        if (step + 1) % 250 == 0:
+            told = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+            print(f"step {step + 1}: {told}", flush=True)
+
+    model = train_model(clip, steps=args.steps, seed=args.seed, report=report)
+    print(f"CLIP {trained_clip:.0f} s, network {time.process_time() - start - trained_clip:.0f} s")
+    print("| phrases | IoU | 95 % | chance | right phrase of 30 by CLIP |")
+    print("|---|---|---|---|---|")
+    for name, held_out in (("seen in training", False), ("held out", True)):
+        images = scenes_to_ask(pairs(held_out=held_out), args.scenes, args.seed)
+        found = summarise_text(list(evaluate_text_to_mask(TextFinder(model, clip), images)))
+        print(
+            f"| {name} | {found.iou.mean:.2f} | {found.iou.low:.2f} to {found.iou.high:.2f} "
+            f"| {found.chance.mean:.2f} | {accuracy(clip, held_out):.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

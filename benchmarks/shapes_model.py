@@ -1,0 +1,121 @@
+"""A small promptable network that learns to find coloured shapes by what CLIP sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from benchmarks.coloured_shapes import Pair, draw_scene, pairs
+
+from sam_plugins.model.evaluation.text_to_mask import PhrasedImage
+from sam_plugins.model.inference.clip import TextImageEncoder
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.predict import encode_rgb, predict_masks
+from sam_plugins.model.inference.text import text_prompts
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.config import (
+    MaskDecoderConfig,
+    Preprocessing,
+    PyramidConfig,
+    SamConfig,
+)
+from sam_plugins.model.training.batches import TrainingBatch
+from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.text_prompts import TextPromptOptions, with_text_slot
+from sam_plugins.model.training.text_trainer import train_text_prompts
+
+SIZE = 96
+TEMPLATES = ("{}",)  # the tiny CLIP knows no captions
+CONFIG = SamConfig(
+    image_encoder=PyramidConfig(
+        stage_dims=(24, 48, 64, 64),
+        stage_depths=(1, 1, 2, 1),
+        context_depth=1,
+        skip_dims=(32, 24),
+        image_size=SIZE,
+        out_dim=64,
+    ),
+    mask_decoder=MaskDecoderConfig(
+        num_heads=4, mlp_dim=128, upscale_dims=(32, 16), iou_head_hidden_dim=32, uses_skips=True
+    ),
+    preprocessing=Preprocessing(min_long_side=SIZE, max_long_side=SIZE, pad_to=32),
+)
+
+
+@dataclass(frozen=True)
+class SceneBatches:
+    """Scenes without the pairs that are held out; every step has its own."""
+
+    seed: int = 0
+    images: int = 8
+    objects: int = 4
+
+    def batch(self, step: int) -> TrainingBatch:
+        """Return the batch of a step."""
+        rng = np.random.default_rng([self.seed, step])
+        among = pairs(held_out=False)
+        scenes = [draw_scene(rng, among, size=SIZE) for _ in range(self.images)]
+        masks, index = [], []
+        for number, scene in enumerate(scenes):
+            for label in rng.permutation(len(scene.phrases))[: self.objects] + 1:
+                masks.append((scene.labels == label).astype(np.uint8))
+                index.append(number)
+        cells = SIZE // 4
+        return TrainingBatch(
+            images=torch.from_numpy(np.stack([scene.rgb for scene in scenes])).permute(0, 3, 1, 2),
+            masks=torch.from_numpy(np.stack(masks)),
+            image_index=torch.tensor(index),
+            mask_known=torch.ones(self.images, SIZE, SIZE, dtype=torch.bool),
+            instance_targets=torch.zeros(self.images, 4, cells, cells),
+        )
+
+
+def train_model(
+    encoder: TextImageEncoder,
+    *,
+    steps: int,
+    seed: int = 0,
+    report: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Model:
+    """Train from scratch, without a word: prompts are what CLIP sees of crops."""
+    torch.manual_seed(seed)
+    network = with_text_slot(build_sam(CONFIG), encoder.dim)
+    config = TrainingConfig(
+        steps=steps, learning_rate=1e-3, warmup_steps=50, precision="float32", seed=seed
+    )
+    options = TextPromptOptions(text_share=0.85, min_area=20, rounds=(1.0,))
+    train_text_prompts(
+        network, SceneBatches(seed), encoder, config, options, method="full", report=report
+    )
+    return Model(network, f"shapes-{seed:012d}")
+
+
+def scenes_to_ask(among: list[Pair], count: int, seed: int) -> list[PhrasedImage]:
+    """Return scenes with the phrase of every object."""
+    rng = np.random.default_rng([seed, 99])
+    found = []
+    for number in range(count):
+        scene = draw_scene(rng, among, size=SIZE)
+        phrases = dict(enumerate(scene.phrases, start=1))
+        found.append(PhrasedImage.from_labels(str(number), scene.rgb, scene.labels, phrases))
+    return found
+
+
+@dataclass(frozen=True)
+class TextFinder:
+    """Ask a model that was trained with texts."""
+
+    model: Model
+    encoder: TextImageEncoder
+
+    def __call__(
+        self, image: npt.NDArray[Any], phrases: Sequence[str]
+    ) -> list[npt.NDArray[np.bool_]]:
+        """Return one mask for each phrase."""
+        prompts = text_prompts(self.model, self.encoder, phrases, templates=TEMPLATES)
+        answer = predict_masks(self.model, encode_rgb(self.model, image), prompts)
+        return [answer.mask(index) for index in range(len(phrases))]

@@ -1,0 +1,88 @@
+"""How a model is fine-tuned: plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sam_plugins.model.training.batches import CropSize
+from sam_plugins.model.training.presets import RecipeName
+
+Method = Literal["full", "decoder", "lora"]
+METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
+
+
+@dataclass(frozen=True)
+class FineTuningOptions:
+    """How a model is fine-tuned.
+
+    Parameters
+    ----------
+    method : {"full", "decoder", "lora"}
+        Whether the image encoder learns too, stays as it is, or gets low-rank adapters, which needs
+        the library ``peft``. All of it is better for a very new kind of picture.
+    steps : int
+        Of the optimiser, in all.
+    rounds : int
+        How often the weights are measured on the held-out pictures.
+    learning_rate : float
+        Of AdamW at its height.
+    max_objects : int
+        Prompted objects of a held-out picture.
+    seed : int
+        Of crops and prompts.
+    recipe : {"auto", "paper", "shipped"}
+        Losses, prompts, optimiser and schedule: those of SAM's paper or of the shipped model, see
+        :mod:`~sam_plugins.model.training.presets`; by default the paper's for its own encoders.
+    crop_sizes : tuple of CropSize, optional
+        Sizes of crops; those that the image encoder takes by default.
+    lora_rank : int
+        With the method ``"lora"``, of every adapter.
+    views : int
+        With the method ``"decoder"``, how often each picture is encoded, mirrored, turned and with
+        other contrast; 0 encodes crops anew at every step.
+    precision : {"bfloat16", "float32"}
+        Of the forward pass.
+    save_every_seconds : float
+        How often the state of a run is saved, besides after every round.
+    """
+
+    method: Method = "full"
+    steps: int = 300
+    rounds: int = 6
+    learning_rate: float = 1e-4
+    max_objects: int = 20
+    seed: int = 0
+    recipe: RecipeName = "auto"
+    crop_sizes: tuple[CropSize, ...] | None = None
+    lora_rank: int = 8
+    views: int = 4
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    save_every_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.lora_rank < 1 or self.views < 0:
+            raise ValueError(
+                "lora_rank must be 1 or more and views 0 or more, "
+                f"got {self.lora_rank} and {self.views}"
+            )
+        if self.crop_sizes is not None and (
+            not self.crop_sizes
+            or any(one.pixels % 32 or min(vars(one).values()) <= 0 for one in self.crop_sizes)
+        ):
+            raise ValueError(
+                "crop_sizes must hold sizes with positive values, pixels in multiples of 32, got "
+                f"{self.crop_sizes}"
+            )
+        if not 1 <= self.rounds <= self.steps:
+            raise ValueError(
+                f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
+            )
+        if self.learning_rate <= 0 or self.max_objects < 1:
+            raise ValueError(
+                "learning_rate must be positive and max_objects 1 or more, "
+                f"got {self.learning_rate} and {self.max_objects}"
+            )

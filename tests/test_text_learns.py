@@ -1,5 +1,5 @@
 """Training by what CLIP sees teaches a network words: on coloured shapes, for less time than the
-benchmark in benchmarks/bench_text.py, whose figures are in the documentation."""
+benchmark in benchmarks/measure_text.py, whose figures are in the documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model learns to take phrases, is saved with its passport, and is asked from the command line."""
+"""A model learns to take phrases, is saved with its passport, and is asked by the commands."""
 
 from __future__ import annotations
 

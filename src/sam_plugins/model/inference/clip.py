@@ -335,8 +335,9 @@ def _source(name_or_folder: str | os.PathLike[str], *, download: bool) -> Path:
 @contextmanager
 def _readable(name: str, source: Path) -> Iterator[None]:
     """Read without bars, and translate what `transformers` raises for files that it cannot use."""
-    from transformers.utils import logging
+    from transformers import utils
 
+    logging: Any = utils.logging
     had_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

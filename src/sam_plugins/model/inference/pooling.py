@@ -80,8 +80,8 @@ class MaskDescriber:
             pooled = np.tensordot(weights, values[rows, columns], axes=2)
             length = float(np.linalg.norm(pooled))
             parts.append(pooled / length if length > 0 else pooled)
-        joined = np.concatenate(parts) / np.sqrt(len(parts))
-        return np.asarray(joined, np.float32)
+        joined: FloatArray = np.concatenate(parts).astype(np.float32)
+        return joined / np.float32(np.sqrt(len(parts)))
 
 
 def cover_of_mask(mask: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> Cover:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_plugins.errors import TrainingError
+from sam_plugins.model.networks.efficientnet_lite import EfficientNetLiteFeatures
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.training.batches import TrainingBatch
@@ -80,8 +81,13 @@ def train_text_prompts(
         )
     if method not in {"decoder", "full"}:
         raise ValueError(f"method must be 'decoder' or 'full', got {method!r}")
-    frozen = (network.image_encoder, network.instance_decoder) if method == "decoder" else ()
     network.train().requires_grad_(requires_grad=True)
+    # What was learned from ImageNet never learns, and its batch statistics must not move either.
+    frozen: list[nn.Module | None] = [
+        part for part in network.modules() if isinstance(part, EfficientNetLiteFeatures)
+    ]
+    if method == "decoder":
+        frozen += [network.image_encoder, network.instance_decoder]
     for part in frozen:
         if part is not None:
             part.eval().requires_grad_(requires_grad=False)

@@ -5,7 +5,7 @@ Recall and precision are at an IoU of 0.5. Where only one class of a picture's o
 (``SET:CATEGORY``), all others are false positives. With ``--carry``, the exemplars are in another
 picture of the set.
 
-    python benchmarks/bench_similar.py DATA dsb2018 facades:window --pictures 4
+    python benchmarks/measure_similar.py DATA dsb2018 facades:window --pictures 4
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ word, to find what CLIP saw in a crop; then both are asked with phrases. Pairs o
 that are held out were in no picture of either. Prints the IoU of each group of phrases beside
 chance: what another phrase finds, measured against this one's object.
 
-    python benchmarks/bench_text.py --steps 1500
+    python -m benchmarks.measure_text --steps 1500
 """
 
 from __future__ import annotations

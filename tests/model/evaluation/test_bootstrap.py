@@ -94,3 +94,10 @@ def test_bad_arguments_are_named() -> None:
         bootstrap_mean([1, 2], resamples=0)
     with pytest.raises(ValueError, match=r"one value per object each, got \(1,\) and \(2,\)"):
         paired_bootstrap([1], [1, 2])
+
+
+def test_sets_of_single_pictures_have_no_interval() -> None:
+    found = bootstrap_mean_over_sets([([0.2, 0.4], ["a", "a"]), ([0.5], ["b"])])
+    assert found.mean == pytest.approx(0.4)
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)

@@ -138,7 +138,7 @@ def bootstrap_mean_over_sets(
     """Return the mean of the sets' means, each weighing the same, with its bootstrap interval.
 
     The sets stay as they are; the groups (pictures) of each are drawn with replacement. A set of
-    one group keeps its mean in every draw.
+    one group keeps its mean in every draw; where all are such, there is no interval.
 
     Parameters
     ----------
@@ -153,16 +153,18 @@ def bootstrap_mean_over_sets(
         If lengths differ, or ``level`` or ``resamples`` is out of range.
     """
     means, draws = [], []
+    is_sure = False
     for index, (values, groups) in enumerate(sets):
         numbers, codes = _checked(values, groups)
         if not numbers.size:
             continue
         means.append(float(numbers.mean()))
         drawn = _resampled_means(numbers, codes, resamples, seed + index)
+        is_sure |= drawn.size > 0
         draws.append(drawn if drawn.size else np.full(resamples, means[-1]))
     if not means:
         return Interval(np.nan, np.nan, np.nan, 0)
-    low, high = _percentiles(np.mean(draws, axis=0), level)
+    low, high = _percentiles(np.mean(draws, axis=0) if is_sure else np.empty(0), level)
     return Interval(float(np.mean(means)), low, high, len(means))
 
 
@@ -207,7 +209,7 @@ def bootstrap_statistic(
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, got {resamples}")
     values, draws = [], []
-    is_sure = True
+    is_sure = False
     for index, (statistic, count) in enumerate(statistics):
         value = float(statistic(np.ones((1, count)))[0]) if count else np.nan
         if np.isnan(value):
@@ -215,19 +217,19 @@ def bootstrap_statistic(
         values.append(value)
         if count < 2:
             draws.append(np.full(resamples, value))
-            is_sure = False
             continue
         rng = np.random.default_rng(seed + index)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
         found = statistic(drawn.astype(np.float64))
         if np.isnan(found).mean() > _MAX_WITHOUT:
-            found, is_sure = np.full(resamples, value), False
+            found = np.full(resamples, value)
+        else:
+            is_sure = True
         draws.append(found)
     if not values:
         return Interval(np.nan, np.nan, np.nan, 0)
     count = statistics[0][1] if len(statistics) == 1 else len(values)
-    says_nothing = len(statistics) == 1 and not is_sure
-    low, high = _percentiles(np.empty(0) if says_nothing else _mean_of_draws(draws), level)
+    low, high = _percentiles(_mean_of_draws(draws) if is_sure else np.empty(0), level)
     return Interval(float(np.mean(values)), low, high, count)
 
 

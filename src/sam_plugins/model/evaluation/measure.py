@@ -1,4 +1,8 @@
-"""One run over labelled pictures: what is asked of a model, and the report that comes of it."""
+"""Prompts, clicks and whole pictures in one pass, read once: for training, which measures often.
+
+What people measure, one task with all that there is to see, is
+:mod:`~sam_plugins.model.evaluation.run_task`.
+"""
 
 from __future__ import annotations
 

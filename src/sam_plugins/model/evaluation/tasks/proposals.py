@@ -39,7 +39,7 @@ PROPOSAL_FIGURES: Mapping[str, str] = {
     f"ar{count}{'' if size == 'all' else f'_{size}'}": f"AR@{count}"
     + ("" if size == "all" else f" {size}")
     for size in AREA_RANGES
-    for count in (COUNTS if size == "all" else COUNTS[::-1])
+    for count in COUNTS
 }
 """Figure, heading of its column."""
 

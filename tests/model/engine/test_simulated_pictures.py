@@ -76,6 +76,15 @@ def test_large_pictures_are_cut_and_their_crops_stay_together(
         assert read.labels.any()
 
 
+def test_the_pool_may_come_from_elsewhere(files: list[LabelledFile], tmp_path: Path) -> None:
+    parts = prepare_pictures(
+        files[:4], tmp_path / "crops", held_out=1, test=2, crop=200, pool_files=files[4:]
+    )
+    assert {file.id for file in parts.test} <= {file.id for file in files[:4]}
+    rest = {file.id for file in (*parts.pool, *parts.held_out)}
+    assert rest <= {file.id for file in files[4:]}
+
+
 def test_too_few_pictures_are_told(files: list[LabelledFile], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="9 test pictures, 2 held-out ones and a pool need more"):
         prepare_pictures(files, tmp_path / "crops", held_out=2, test=9, crop=200)

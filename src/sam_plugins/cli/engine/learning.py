@@ -24,8 +24,8 @@ def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
         "are held out, and becomes a version of the model store where it is better.",
     )
     parser.add_argument(
-        "--method", choices=("full", "decoder"), default="full",
-        help="whether the image encoder learns too (%(default)s)",
+        "--method", choices=("full", "lora", "decoder"), default="full",
+        help="what learns: all, adapters of a ViT, or the decoders alone (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=300, help="of the optimiser (%(default)s)")
     parser.add_argument(

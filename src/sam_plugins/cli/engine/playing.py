@@ -27,6 +27,10 @@ def add_simulate(
     parser.add_argument("--sets", nargs="+", metavar="SET", help="which data sets (all)")
     parser.add_argument("--split", default="val", help="which split (%(default)s)")
     parser.add_argument(
+        "--pool-split", metavar="SPLIT",
+        help="which split the pool and the held-out pictures come from (that of --split too)",
+    )  # fmt: skip
+    parser.add_argument(
         "--start-from", default="default", metavar="MODEL",
         help="name or file of the model that the loop starts from (%(default)s)",
     )  # fmt: skip
@@ -116,6 +120,11 @@ def run_simulate(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
             held_out=args.held_out,
             test=args.test,
             pool=args.pool,
+            pool_files=(
+                list_manifest_files(args.data, args.sets, split=args.pool_split)
+                if args.pool_split
+                else None
+            ),
             crop=args.crop,
             max_objects=args.max_objects,
             seed=args.seed,

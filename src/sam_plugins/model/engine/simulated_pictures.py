@@ -49,6 +49,7 @@ def prepare_pictures(
     held_out: int,
     test: int,
     pool: int | None = None,
+    pool_files: Sequence[LabelledFile] | None = None,
     crop: int = 512,
     max_objects: int = 60,
     seed: int = 0,
@@ -64,6 +65,8 @@ def prepare_pictures(
         Pictures, or crops, of each part.
     pool : int, optional
         At most so many in the pool; all that are left by default.
+    pool_files : sequence of LabelledFile, optional
+        Where the pool and the held-out pictures come from, if not from ``files`` as the test.
     crop : int
         Pictures longer than one and a half times this are cut into pieces about as long.
     max_objects : int
@@ -79,26 +82,39 @@ def prepare_pictures(
     UnreadableImageError
         If one cannot be read.
     """
-    order = np.random.default_rng(seed).permutation(len(files))
-    groups: list[list[LabelledFile]] = []
-    for index in order:
-        pieces = _pieces(files[index], folder, crop)
-        kept = [file for file, objects in pieces if 0 < objects <= max_objects]
-        if kept:
-            groups.append(kept)
-    parts: list[list[LabelledFile]] = []
-    for wanted in (test, held_out):
-        part: list[LabelledFile] = []
-        while groups and len(part) < wanted:
-            part += groups.pop(0)
-        parts.append(part[:wanted])
+    groups = _groups(files, folder, crop, max_objects, seed)
+    tests = _taken(groups, test)
+    if pool_files is not None:
+        groups = _groups(pool_files, folder, crop, max_objects, seed)
+    measured_on = _taken(groups, held_out)
     rest = [file for group in groups for file in group][:pool]
-    if len(parts[0]) < test or len(parts[1]) < held_out or not rest:
+    if len(tests) < test or len(measured_on) < held_out or not rest:
         raise DatasetError(
             f"{test} test pictures, {held_out} held-out ones and a pool need more pictures with 1 "
             f"to {max_objects} objects than there are; take fewer, or another set"
         )
-    return SimulatedPictures(tuple(rest), tuple(parts[1]), tuple(parts[0]))
+    return SimulatedPictures(tuple(rest), tuple(measured_on), tuple(tests))
+
+
+def _groups(
+    files: Sequence[LabelledFile], folder: Path, crop: int, max_objects: int, seed: int
+) -> list[list[LabelledFile]]:
+    """Return pictures in an order of chance, each as itself or its crops, the useful ones."""
+    groups = []
+    for index in np.random.default_rng(seed).permutation(len(files)):
+        pieces = _pieces(files[index], folder, crop)
+        kept = [file for file, objects in pieces if 0 < objects <= max_objects]
+        if kept:
+            groups.append(kept)
+    return groups
+
+
+def _taken(groups: list[list[LabelledFile]], count: int) -> list[LabelledFile]:
+    """Take so many pictures away, whole groups at a time."""
+    taken: list[LabelledFile] = []
+    while groups and len(taken) < count:
+        taken += groups.pop(0)
+    return taken[:count]
 
 
 def _pieces(file: LabelledFile, folder: Path, crop: int) -> list[tuple[LabelledFile, int]]:

@@ -105,6 +105,7 @@ def test_no_picture_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("more", "message"),
     [
         (["--steps", "0"], "steps and batch_size must be 1 or more"),
+        (["--input-size", "100"], "image_size must be a multiple of the patches of 8 pixels"),
         (["--sam-size", "100"], "sam_image_size must be a multiple of the patches of 16 pixels"),
         (["--workers", "-1"], "--workers must be 0 or more, got -1"),
         (["--encoder", "resnet"], "invalid choice: 'resnet'"),

@@ -41,6 +41,10 @@ def add_parser(
         "--config", metavar="FILE", help="numbers of the run, such as config.json of another one"
     )
     parser.add_argument(
+        "--input-size", type=int, metavar="PIXELS",
+        help="side of the crops that are learned from (224); smaller ones learn sooner, and less",
+    )  # fmt: skip
+    parser.add_argument(
         "--sam-size", type=int, metavar="PIXELS",
         help="side of the input of the SAM that it starts (1024)",
     )  # fmt: skip
@@ -141,11 +145,10 @@ def _config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Pretra
     """Return the numbers of the run: those of a file, changed by options."""
     from sam_plugins.model.training.pretraining_config import NETWORKS, PretrainingConfig
 
-    config = PretrainingConfig()
-    if args.config:
-        config = PretrainingConfig.read(Path(args.config))
+    config = PretrainingConfig.read(Path(args.config)) if args.config else PretrainingConfig()
+    network = config.network if args.encoder is None else NETWORKS[args.encoder]
+    size = args.input_size or network.image_size
     given = {
-        "network": None if args.encoder is None else NETWORKS[args.encoder],
         "sam_image_size": args.sam_size,
         "steps": args.steps,
         "batch_size": args.batch_size,
@@ -156,6 +159,7 @@ def _config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Pretra
         "seed": args.seed,
     }
     try:
+        config = replace(config, network=replace(network, image_size=size))
         return replace(config, **{key: value for key, value in given.items() if value is not None})
     except ValueError as error:
         parser.error(str(error))

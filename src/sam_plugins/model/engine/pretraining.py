@@ -325,7 +325,7 @@ class _Run:
         mean = self.constant()
         losses, constants, first = [], [], None
         for start in range(0, count, _SHOWN):
-            batch = self.held_out.whole(start, min(count, start + _SHOWN))
+            batch = self.held_out.fixed(start, min(count, start + _SHOWN))
             loss, output, target = self._loss(batch)
             constant = reconstruction_loss(
                 MaeOutput(mean.expand_as(target), output.is_masked), target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,23 +52,23 @@ class MaskedBatches:
 
     def batch(self, step: int) -> MaskedBatch:
         """Return the batch of a step: pictures, crops and masks at random."""
-        rng = np.random.default_rng([self.config.seed, step])
-        size, crops = self.config.network.image_size, []
-        indices = pictures_of_step(
-            step, self.config.batch_size, len(self.pictures), self.config.seed
-        )
+        config = self.config
+        indices = pictures_of_step(step, config.batch_size, len(self.pictures), config.seed)
+        return self._drawn(indices, np.random.default_rng([config.seed, step]))
+
+    def fixed(self, first: int, last: int) -> MaskedBatch:
+        """Return pictures by their numbers, always with the same crops and masks."""
+        rng = np.random.default_rng([self.config.seed, first, 1])
+        return self._drawn(range(first, last), rng)
+
+    def _drawn(self, indices: Iterable[int], rng: np.random.Generator) -> MaskedBatch:
+        """Draw crops of pictures, mirrored or not, and their masks."""
+        size, share = self.config.network.image_size, self.config.min_crop_share
+        crops = []
         for index in indices:
-            crop = random_crop(
-                self.pictures[index], size, rng, min_share=self.config.min_crop_share
-            )
+            crop = random_crop(self.pictures[index], size, rng, min_share=share)
             crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
         return self._collate(crops, rng)
-
-    def whole(self, first: int, last: int) -> MaskedBatch:
-        """Return pictures by their numbers: their middle squares, always the same masks."""
-        size = self.config.network.image_size
-        crops = [middle_crop(self.pictures[index], size) for index in range(first, last)]
-        return self._collate(crops, np.random.default_rng([self.config.seed, first, 1]))
 
     def _collate(self, crops: list[NDArray[np.uint8]], rng: np.random.Generator) -> MaskedBatch:
         """Stack crops and draw their masks."""

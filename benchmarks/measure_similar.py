@@ -26,7 +26,7 @@ from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_image
-from sam_plugins.model.inference.similar import SimilarOptions, find_similar
+from sam_plugins.model.inference.similar import find_similar
 from sam_plugins.model.inference.types import Prompts
 from sam_plugins.model.io.labelled import LabelledImage, list_manifest_files
 
@@ -96,7 +96,6 @@ def figures(
 def measure_set(model: Model, args: argparse.Namespace, name: str) -> dict[str, dict[str, float]]:
     """Return the mean figures of a set by method."""
     rows: dict[str, list[dict[str, float]]] = {}
-    options = SimilarOptions(with_boxes=args.with_boxes)
     carried: dict[int, Exemplars] = {}
     for image in pictures(args.data, name, args.split, args.pictures):
         rng = np.random.default_rng(1)
@@ -116,7 +115,7 @@ def measure_set(model: Model, args: argparse.Namespace, name: str) -> dict[str, 
                 chosen = chosen[:0]
             if used is None:
                 continue
-            found = find_similar(model, embedding, used, options=options)
+            found = find_similar(model, embedding, used)
             rows.setdefault(f"like {count}", []).append(figures(image, found.labels, chosen))
             rows.setdefault(f"automatic {count}", []).append(figures(image, automatic, chosen))
     return {
@@ -140,7 +139,6 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--mark", choices=("mask", "box"), default="mask")
-    parser.add_argument("--with-boxes", action="store_true")
     parser.add_argument("--carry", action="store_true")
     args = parser.parse_args()
     model = load_model(args.model)

@@ -73,7 +73,6 @@ def test_a_single_pixel_is_an_exemplar(
     found = describe_exemplars(tiny_model, embedding, mask)
     assert np.linalg.norm(found.descriptors[0]) == pytest.approx(1, abs=1e-5)
     assert found.areas.tolist() == [1]
-    assert found.sizes_xy.tolist() == [[1, 1]]
 
 
 def test_a_plain_picture_has_no_likeness_and_no_nan(tiny_vit_model: Model) -> None:
@@ -96,7 +95,7 @@ def test_masks_labels_and_prompts_mark_exemplars(
     np.testing.assert_array_equal(one.descriptors, from_masks.descriptors[:1])
     joined = one + describe_exemplars(any_model, embedding, masks[1])
     np.testing.assert_array_equal(joined.descriptors, from_masks.descriptors)
-    np.testing.assert_array_equal(joined.sizes_xy, from_masks.sizes_xy)
+    assert joined.areas.tolist() == [144, 400]
     prompts = Prompts(boxes_xyxy=[[5, 5, 60, 50]])
     answered = predict_masks(any_model, embedding, prompts).best().mask(0)
     prompted = describe_exemplars(any_model, embedding, prompts)
@@ -127,11 +126,9 @@ def test_refused_exemplars(
     other = replace(embedding, model_id=tiny_vit_model.model_id)
     with pytest.raises(ValueError, match="must come from the model that reads it"):
         describe_exemplars(tiny_model, other, np.ones((60, 90), bool))
-    with pytest.raises(
-        ValueError, match=r"one area and one size each, got shapes \(1, 4\), \(2,\)"
-    ):
-        Exemplars(np.ones((1, 4), np.float32), np.ones(2), np.ones((1, 2)), "m")
-    one = Exemplars(np.ones((1, 4), np.float32), np.ones(1), np.ones((1, 2)), "m")
+    with pytest.raises(ValueError, match=r"one area each, got shapes \(1, 4\) and \(2,\)"):
+        Exemplars(np.ones((1, 4), np.float32), np.ones(2), "m")
+    one = Exemplars(np.ones((1, 4), np.float32), np.ones(1), "m")
     with pytest.raises(ValueError, match="one model described them, got those of m and of n"):
         one + replace(one, model_id="n")
     with pytest.raises(ValueError, match=r"from the model that reads them, tiny.*got those of m"):
@@ -158,12 +155,11 @@ def test_the_chance_grows_with_quality_and_likeness_and_falls_with_the_distance_
     assert judge.chances(np.array([0.5]), np.array([0.2]), np.array([1.1])) < base
 
 
-@pytest.mark.parametrize("with_boxes", [False, True])
 def test_all_that_passes_is_found_and_a_threshold_of_1_lets_nothing_pass(
-    tiny_model: Model, embedding: ImageEmbedding, with_boxes: bool
+    tiny_model: Model, embedding: ImageEmbedding
 ) -> None:
     mark = square((60, 90), 20, 30, 15)
-    options = SimilarOptions(min_score=0, with_boxes=with_boxes)
+    options = SimilarOptions(min_score=0)
     calls: list[tuple[int, int]] = []
     found = find_similar(
         tiny_model, embedding, mark, options=options, progress=lambda *done: calls.append(done)
@@ -207,9 +203,7 @@ def test_a_picture_in_which_nothing_is_proposed(
 ) -> None:
     nothing = np.zeros((0, 2), np.float32), np.zeros((1, 1), np.int32)
     monkeypatch.setattr("sam_plugins.model.inference.automatic._points_of_maps", lambda *_: nothing)
-    found = find_similar(
-        tiny_model, embedding, square((60, 90), 2, 2, 9), options=SimilarOptions(with_boxes=True)
-    )
+    found = find_similar(tiny_model, embedding, square((60, 90), 2, 2, 9))
     assert len(found) == 0
     assert found.labels.shape == (60, 90)
 

@@ -228,13 +228,10 @@ class Proposals:
         The points that were asked with, in pixels of the picture.
     found : Candidates
         Their masks.
-    regions : ndarray of shape (h, w), int32, optional
-        Where the instance maps see the object of each point: point ``i`` has the cells ``i + 1``.
     """
 
     points_xy: npt.NDArray[np.float32]
     found: Candidates
-    regions: npt.NDArray[np.int32] | None = None
 
     def choose(self, which: npt.NDArray[np.integer], scores: npt.NDArray[np.floating]) -> Proposals:
         """Return some of the masks, with other scores."""
@@ -296,7 +293,7 @@ def propose(
         chunk_size=options.chunk_size,
         progress=progress,
     )
-    return Proposals(points_xy, found, regions)
+    return Proposals(points_xy, found)
 
 
 def segmenting_memory(

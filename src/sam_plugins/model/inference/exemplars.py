@@ -31,8 +31,6 @@ class Exemplars:
         From :class:`~sam_plugins.model.inference.pooling.MaskDescriber`.
     areas : ndarray of shape (k,), float64
         Pixels of each object in its picture.
-    sizes_xy : ndarray of shape (k, 2), float64
-        Width and height in pixels of the box of each object.
     model_id : str
         Of the model that described them; no other can read them.
 
@@ -44,16 +42,14 @@ class Exemplars:
 
     descriptors: npt.NDArray[np.float32]
     areas: npt.NDArray[np.float64]
-    sizes_xy: npt.NDArray[np.float64]
     model_id: str
 
     def __post_init__(self) -> None:
         """Check the lengths."""
-        shapes = self.descriptors.shape, self.areas.shape, self.sizes_xy.shape
-        if self.descriptors.ndim != 2 or shapes[1:] != ((len(self.descriptors),), (len(self), 2)):
+        if self.descriptors.ndim != 2 or self.areas.shape != self.descriptors.shape[:1]:
             raise ValueError(
-                "exemplars must have one descriptor, one area and one size each, got shapes "
-                f"{', '.join(map(str, shapes))}"
+                "exemplars must have one descriptor and one area each, got shapes "
+                f"{self.descriptors.shape} and {self.areas.shape}"
             )
         if not len(self):
             raise ValueError("there must be at least one exemplar, got none; mark an object")
@@ -78,7 +74,6 @@ class Exemplars:
         return Exemplars(
             np.concatenate([self.descriptors, others.descriptors]),
             np.concatenate([self.areas, others.areas]),
-            np.concatenate([self.sizes_xy, others.sizes_xy]),
             self.model_id,
         )
 
@@ -125,7 +120,6 @@ def describe_exemplars(
     return Exemplars(
         MaskDescriber(embedding).describe(covers),
         np.array([np.count_nonzero(mask) for mask in masks], np.float64),
-        np.array([_size_xy(mask) for mask in masks], np.float64).reshape(-1, 2),
         embedding.model_id,
     )
 
@@ -161,12 +155,6 @@ def _answered(model: Model, embedding: ImageEmbedding, prompts: Prompts) -> list
             )
         masks.append(mask)
     return masks
-
-
-def _size_xy(mask: BoolArray) -> tuple[int, int]:
-    """Return width and height of the box of a mask."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
 
 
 def _masks(marked: npt.ArrayLike, size_hw: tuple[int, int]) -> list[BoolArray]:

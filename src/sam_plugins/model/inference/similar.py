@@ -17,7 +17,6 @@ from sam_plugins.model.inference.automatic import (
     AUTO,
     GRID,
     Mode,
-    Proposals,
     SegmentOptions,
     propose,
     put_together,
@@ -26,7 +25,6 @@ from sam_plugins.model.inference.automatic import (
 from sam_plugins.model.inference.candidates import (
     Candidates,
     Progress,
-    decode_candidates,
     pixels_per_cell,
 )
 from sam_plugins.model.inference.checks import require_type
@@ -109,10 +107,6 @@ class SimilarOptions:
         Least chance of being an object like the exemplars: less finds more, and more that are none.
     judge : Likeness
         What that chance depends on.
-    with_boxes : bool
-        Whether every place is also asked about with a box of the exemplars' size. It finds shapes
-        that the model does not know by itself, such as books, of which points find none; masks of
-        the others become worse.
     segmentation : SegmentOptions, optional
         How places are found, what a duplicate is and what a plausible object; by default as suits
         the mode.
@@ -125,7 +119,6 @@ class SimilarOptions:
 
     min_score: float = 0.5
     judge: Likeness = field(default_factory=Likeness)
-    with_boxes: bool = False
     segmentation: SegmentOptions | None = None
 
     def __post_init__(self) -> None:
@@ -199,40 +192,11 @@ def find_similar(
     how = chosen.segmentation or _BASE.get(mode, AUTO)
     with segmenting_memory(embedding, mode):
         proposals = propose(model, embedding, mode=mode, options=how, progress=progress)
-        if chosen.with_boxes and len(proposals.points_xy):
-            proposals = _asked_with_boxes(model, embedding, proposals, exemplars, how, progress)
         scores = _chances(embedding, proposals.found, exemplars, chosen.judge)
         kept = np.flatnonzero(scores >= chosen.min_score)
         return put_together(
             proposals.choose(kept, scores[kept]), embedding, how, progress=progress
         ).segmentation
-
-
-def _asked_with_boxes(
-    model: Model,
-    embedding: ImageEmbedding,
-    proposals: Proposals,
-    exemplars: Exemplars,
-    options: SegmentOptions,
-    progress: Progress | None,
-) -> Proposals:
-    """Add the answers to boxes of the exemplars' size around the same points."""
-    points_xy = proposals.points_xy
-    half = np.exp(np.log(exemplars.sizes_xy).mean(axis=0)) / 2
-    height, width = embedding.original_size_hw
-    boxes = np.concatenate([points_xy - half, points_xy + half], axis=1)
-    boxes = np.clip(boxes, -0.5, np.array([width, height] * 2) - 0.5).astype(np.float32)
-    found = decode_candidates(
-        model,
-        embedding,
-        points_xy,
-        options.masks,
-        boxes_xyxy=boxes,
-        regions=proposals.regions,
-        chunk_size=options.chunk_size,
-        progress=progress,
-    )
-    return replace(proposals, found=Candidates.concatenate([proposals.found, found]))
 
 
 def _chances(

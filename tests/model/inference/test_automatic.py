@@ -125,16 +125,21 @@ class LabelReader(nn.Module):
         self,
         image: PreparedImage,
         *,
-        points_xy: Tensor,
+        points_xy: Tensor | None = None,
         boxes_xyxy: Tensor | None = None,
         **_: object,
     ) -> MaskOutput:
         """Return what is asked for."""
-        self.prompts_answered += len(points_xy)
         if boxes_xyxy is not None:
+            assert points_xy is None
             self.boxes += list(boxes_xyxy)
+            places_xy = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+        else:
+            assert points_xy is not None
+            places_xy = points_xy[:, 0]
+        self.prompts_answered += len(places_xy)
         labels = image.features.skips[0][0, 0].numpy()
-        numbers = [int(labels[y, x]) for x, y in points_xy[:, 0].round().int().tolist()]
+        numbers = [int(labels[y, x]) for x, y in places_xy.round().int().tolist()]
         logits = torch.stack([self._answer(labels, number)[0] for number in numbers])
         predicted = torch.stack([self._answer(labels, number)[1] for number in numbers])
         # The single mask, for clear prompts, is the one that is trusted most.
@@ -374,7 +379,7 @@ def test_suppression_can_be_switched_off() -> None:
     assert found.labels[48, 30] != found.labels[48, 66]
 
 
-def test_what_the_maps_see_around_a_point_goes_along_as_a_box() -> None:
+def test_the_box_of_what_the_maps_see_around_a_point_asks() -> None:
     picture = discs((96, 128), [(30, 40, 20), (90, 60, 12)])
     reader = LabelReader()
     options = replace(AUTO, with_boxes=True)

@@ -61,8 +61,8 @@ class SegmentOptions:
     seeds : SeedOptions
         How the instance maps become points; for mode "auto".
     with_boxes : bool
-        Whether the region that the maps see around a point goes along as a box: less ambiguous than
-        the point alone; for mode "auto".
+        Whether the box of the region that the maps see around a point asks for the object, and not
+        the point: less ambiguous; for mode "auto".
     points_per_side : int
         Points of the grid along the longer side; for mode "grid".
     max_iou : float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +134,8 @@ def decode_candidates(
         One positive point per object, in pixels of the picture; n is 1 or more.
     mask_filter : MaskFilter
     boxes_xyxy : ndarray of shape (n, 4), float32, optional
-        A box around each of the objects; with it the prompt is clear and has one answer, not three.
+        A box around each of the objects, which asks instead of the point: it has one answer and not
+        three. Box and point together find less than the box.
     regions : ndarray of shape (h, w), integer, optional
         Where the instance maps see the object of point ``i``: the cells ``i + 1``.
     chunk_size : int, optional
@@ -150,10 +151,8 @@ def decode_candidates(
         sizes,
         _Regions(regions, len(points_xy)) if regions is not None and weight > 0 else None,
     )
-    prompts = Prompts.single_points(points_xy)
-    if boxes_xyxy is not None:
-        prompts = replace(prompts, boxes_xyxy=boxes_xyxy)
     is_ambiguous = boxes_xyxy is None
+    prompts = Prompts.single_points(points_xy) if is_ambiguous else Prompts(boxes_xyxy=boxes_xyxy)
     parts: list[Candidates] = []
     done = 0
     for output in decode_prompts(

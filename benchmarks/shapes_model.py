@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from benchmarks.coloured_shapes import Pair, draw_scene, pairs
+from benchmarks.coloured_shapes import COLOURS, SHAPES, Pair, draw_scene, pairs
 
-from sam_plugins.model.evaluation.text_to_mask import PhrasedImage
+from sam_plugins.model.evaluation.text_to_mask import (
+    PhrasedImage,
+    TextSummary,
+    evaluate_text_to_mask,
+    summarise_text,
+)
 from sam_plugins.model.inference.clip import TextImageEncoder
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb, predict_masks
@@ -94,15 +99,46 @@ def train_model(
     return Model(network, f"shapes-{seed:012d}")
 
 
-def scenes_to_ask(among: list[Pair], count: int, seed: int) -> list[PhrasedImage]:
-    """Return scenes with the phrase of every object."""
+def measure_phrases(
+    model: Model, encoder: TextImageEncoder, *, held_out: bool, scenes: int, seed: int = 0
+) -> tuple[TextSummary, float]:
+    """Ask for pairs among two others of the same colour and two of the same shape.
+
+    Neither the colour nor the shape alone says which object is meant.
+
+    Returns
+    -------
+    TextSummary
+        Of the phrases that are held out, or of the others.
+    float
+        IoU of an object of the scene taken at random, drawn without a fault: one in five or so.
+    """
     rng = np.random.default_rng([seed, 99])
-    found = []
-    for number in range(count):
-        scene = draw_scene(rng, among, size=SIZE)
+    asked = pairs(held_out=held_out)
+    images, targets = [], {}
+    for number in range(scenes):
+        target = asked[number % len(asked)]
+        scene = draw_scene(rng, _rivals(target, rng), size=SIZE)
+        if " ".join(target) not in scene.phrases:
+            continue
         phrases = dict(enumerate(scene.phrases, start=1))
-        found.append(PhrasedImage.from_labels(str(number), scene.rgb, scene.labels, phrases))
-    return found
+        image = PhrasedImage.from_labels(str(number), scene.rgb, scene.labels, phrases)
+        images.append(image)
+        targets[image.id] = " ".join(target)
+    scores = evaluate_text_to_mask(TextFinder(model, encoder), images)
+    of_targets = [score for score in scores if score.phrase == targets[score.image_id]]
+    at_random = float(np.mean([1 / len(image.masks) for image in images]))
+    return summarise_text(of_targets), at_random
+
+
+def _rivals(target: Pair, rng: np.random.Generator) -> list[Pair]:
+    """Return a pair with two of its colour and two of its shape."""
+    colour, shape = target
+    colours = [other for other in COLOURS if other != colour]
+    shapes = [other for other in SHAPES if other != shape]
+    same_colour = [(colour, str(other)) for other in rng.choice(shapes, 2, replace=False)]
+    same_shape = [(str(other), shape) for other in rng.choice(colours, 2, replace=False)]
+    return [target, *same_colour, *same_shape]
 
 
 @dataclass(frozen=True)

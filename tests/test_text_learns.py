@@ -1,5 +1,7 @@
-"""Training by what CLIP sees teaches a network words: on coloured shapes, for less time than the
-benchmark in benchmarks/measure_text.py, whose figures are in the documentation."""
+"""Training by what CLIP sees teaches a network words, on coloured shapes.
+
+With less training than benchmarks/measure_text.py, whose figures are in the documentation.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,11 @@ def test_scenes_are_made_of_what_was_asked_for() -> None:
 def test_phrases_find_their_shapes(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed (extra: text)")
     from benchmarks.shapes_clip import train_clip
-    from benchmarks.shapes_model import TextFinder, scenes_to_ask, train_model
-
-    from sam_plugins.model.evaluation.text_to_mask import evaluate_text_to_mask, summarise_text
+    from benchmarks.shapes_model import measure_phrases, train_model
 
     clip = train_clip(tmp_path / "clip", steps=1000)
     model = train_model(clip, steps=1000)
-    found = {}
     for held_out in (False, True):
-        images = scenes_to_ask(pairs(held_out=held_out), 30, seed=0)
-        scores = list(evaluate_text_to_mask(TextFinder(model, clip), images))
-        found[held_out] = summarise_text(scores)
-    assert found[False].iou.mean > 2 * found[False].chance.mean
-    assert found[True].iou.low > found[True].chance.high
+        found, at_random = measure_phrases(model, clip, held_out=held_out, scenes=48)
+        assert found.iou.low > at_random, (held_out, found)
+        assert found.iou.low > found.chance.high, (held_out, found)

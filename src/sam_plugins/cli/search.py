@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.core import Core, ExemplarChoice, Found, Progress, PromptChoice, TextChoice
 from sam_plugins.errors import SamPluginsError, UnusableImageError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from sam_plugins.cli.core import (
+        Core,
+        ExemplarChoice,
+        Found,
+        Progress,
+        PromptChoice,
+        TextChoice,
+    )
 
     Rgb = npt.NDArray[np.uint8]
 
@@ -157,6 +165,8 @@ def search_of(
     args: argparse.Namespace, prompts: PromptChoice, read: Callable[[Path], Rgb]
 ) -> Search:
     """Return what the options ask for."""
+    from sam_plugins.cli.core import ExemplarChoice, TextChoice
+
     exemplars = ExemplarChoice(args.like, args.like_box, args.like_mask, args.min_likeness)
     text = TextChoice(args.text, args.not_text, args.clip, args.download_clip)
     return Search(exemplars, text, prompts, read, args.like_in)

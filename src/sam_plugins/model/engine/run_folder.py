@@ -1,17 +1,17 @@
 """The folder of a training run: what it was asked for, what it learned from, how far it is.
 
-==================== ===========================================================================
-``config.yaml``      every option, seed included (:class:`~.run_config.RunConfig`)
-``data.json``        the parent's id, and the pictures of both parts with SHA-256 of every file
-``log.csv``          a row for every step
-``rounds.json``      what was measured on the held-out pictures after every round
-``best.safetensors`` the best weights so far, a model file like any other
+===================== ===========================================================================
+``config.yaml``       every option, seed included (:class:`~.run_config.RunConfig`)
+``data.json``         the parent's id, and the pictures of both parts with SHA-256 of every file
+``log.csv``           a row for every step
+``rounds.json``       what was measured on the held-out pictures after every round
+``best.safetensors``  the best weights so far, a model file like any other
 ``state.safetensors`` everything that is needed to go on exactly; gone when the run is complete
-``adapter/``         with the method ``lora``, the adapters of the best weights alone
-``curves.png``       loss and figures by step (needs matplotlib)
-``samples/``         by round, some held-out pictures: prompt, truth and answer
-``tensorboard/``     with ``tensorboard: true``
-==================== ===========================================================================
+``adapter/``          with the method ``lora``, the adapters of the best weights alone
+``curves.png``        loss and figures by step (needs matplotlib)
+``samples/``          by round, some held-out pictures: prompt, truth and answer
+``tensorboard/``      with ``tensorboard: true``
+===================== ===========================================================================
 """
 
 from __future__ import annotations

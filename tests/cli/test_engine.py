@@ -532,3 +532,38 @@ def test_people_read_it_too(
     assert "of 6 pictures labelled" in printed
     assert main(["engine", "status", folder, "--image", "cells-0a.png"]) == 0
     assert "cells-0a.png (" in capsys.readouterr().out
+
+
+def test_what_models_made_elsewhere_comes_in_as_proposals(
+    project: Run, pictures: Path, tmp_path: Path, parent: Path
+) -> None:
+    label_all(project, tmp_path, pictures)
+    project("export", "-o", tmp_path / "out", "--format", "sa1b")
+    for path in (tmp_path / "out").glob("*.json"):
+        document = json.loads(path.read_text())
+        for annotation in document["annotations"]:
+            annotation.pop("sam_plugins", None)
+        document["image"].pop("sam_plugins", None)
+        path.write_text(json.dumps(document))
+    other = str(tmp_path / "other")
+    init = ["engine", "init", other, "--name", "other", "--model", str(parent)]
+    assert main(init) == 0
+    assert main(["engine", "import", other, str(tmp_path / "out"), "--format", "sa1b"]) == 0
+    with Project.open(other) as opened:
+        assert {str(one.review) for one in opened.labels.objects()} == {"proposed"}
+        assert len(opened.labels.objects()) == 3 * PICTURES
+
+
+def test_pictures_of_the_same_name_get_files_of_their_own(
+    project: Run, pictures: Path, tmp_path: Path
+) -> None:
+    twin = tmp_path / "elsewhere" / "cells-0a.png"
+    twin.parent.mkdir()
+    Image.fromarray(255 - picture_of(discs(5))).save(twin)
+    project("import", twin)
+    handed = project("next", "--count", "9", "-o", tmp_path / "out")["next"]
+    names = [one["files"]["labels"] for one in handed]
+    assert len(set(names)) == 9
+    assert "means 2 pictures of the project" in project(
+        "label", "cells-0a.png", "--complete", code=1
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +155,7 @@ def _imported(labels: LabelStore, args: argparse.Namespace, options: ImportOptio
     """Read what is named."""
     from sam_plugins.cli.inputs import find_images
     from sam_plugins.errors import ImageError, UnreadableImageError
+    from sam_plugins.model.engine.label_store import ReviewState
     from sam_plugins.model.engine.label_store.coco import import_coco
     from sam_plugins.model.engine.label_store.importing import ImportReport, Skipped
     from sam_plugins.model.engine.label_store.label_studio import import_label_studio
@@ -167,7 +168,8 @@ def _imported(labels: LabelStore, args: argparse.Namespace, options: ImportOptio
     if args.format == "coco":
         return import_coco(labels, source, args.images, options)
     if args.format == "sa1b":
-        return import_sa1b(labels, source, args.images)
+        by_a_model = replace(options, review=ReviewState.PROPOSED)
+        return import_sa1b(labels, source, args.images, by_a_model)
     if args.format == "label-studio":
         return import_label_studio(labels, source, args.images, options)
     ids: list[str] = []

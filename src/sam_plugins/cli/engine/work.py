@@ -198,8 +198,8 @@ def _handed_out(
 
 def _write_to_edit(project: Project, record: ImageRecord, folder: Path) -> dict[str, str]:
     """Write the label image of what is labelled and proposed, and how it looks."""
-    from sam_plugins.cli.inputs import result_name
     from sam_plugins.model.engine.label_store import ReviewState
+    from sam_plugins.model.engine.label_store.exporting import names_of
     from sam_plugins.model.engine.label_store.label_images import paint_objects
     from sam_plugins.model.inference.overlay import draw_overlay
     from sam_plugins.model.inference.rgb import to_rgb
@@ -209,7 +209,7 @@ def _write_to_edit(project: Project, record: ImageRecord, folder: Path) -> dict[
         one for one in project.labels.objects(record.image_id) if one.review != ReviewState.REJECTED
     ]
     labels = paint_objects(record.size_hw, objects).labels
-    name = result_name(record.path) + ("" if record.plane is None else f"_z{record.plane:04d}")
+    name = names_of(project.labels.images())[record.image_id]
     paths = {
         "labels": folder / f"{name}_labels.tif",
         "overlay": folder / f"{name}_overlay.png",

@@ -169,7 +169,8 @@ class Project:
         """
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
-            lock.acquire(timeout=0)
+            # Who only looks whether anybody is at work holds it for a moment.
+            lock.acquire(timeout=0.5, poll_interval=0.05)
         except filelock.Timeout as error:
             raise ProjectBusyError(
                 f"another job is at work on {self.folder}: {self.state.last_job()}; wait until it "

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from benchmarks.coloured_shapes import COLOURS, SHAPES, Pair, draw_scene, pairs
 
+from sam_plugins.model.evaluation.text_finders import PromptedFinder
 from sam_plugins.model.evaluation.text_to_mask import (
     PhrasedImage,
     TextSummary,
@@ -19,8 +18,6 @@ from sam_plugins.model.evaluation.text_to_mask import (
 )
 from sam_plugins.model.inference.clip import TextImageEncoder
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.predict import encode_rgb, predict_masks
-from sam_plugins.model.inference.text import text_prompts
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import (
     MaskDecoderConfig,
@@ -125,7 +122,7 @@ def measure_phrases(
         image = PhrasedImage.from_labels(str(number), scene.rgb, scene.labels, phrases)
         images.append(image)
         targets[image.id] = " ".join(target)
-    scores = evaluate_text_to_mask(TextFinder(model, encoder), images)
+    scores = evaluate_text_to_mask(PromptedFinder(model, encoder, TEMPLATES), images)
     of_targets = [score for score in scores if score.phrase == targets[score.image_id]]
     at_random = float(np.mean([1 / len(image.masks) for image in images]))
     return summarise_text(of_targets), at_random
@@ -139,19 +136,3 @@ def _rivals(target: Pair, rng: np.random.Generator) -> list[Pair]:
     same_colour = [(colour, str(other)) for other in rng.choice(shapes, 2, replace=False)]
     same_shape = [(str(other), shape) for other in rng.choice(colours, 2, replace=False)]
     return [target, *same_colour, *same_shape]
-
-
-@dataclass(frozen=True)
-class TextFinder:
-    """Ask a model that was trained with texts."""
-
-    model: Model
-    encoder: TextImageEncoder
-
-    def __call__(
-        self, image: npt.NDArray[Any], phrases: Sequence[str]
-    ) -> list[npt.NDArray[np.bool_]]:
-        """Return one mask for each phrase."""
-        prompts = text_prompts(self.model, self.encoder, phrases, templates=TEMPLATES)
-        answer = predict_masks(self.model, encode_rgb(self.model, image), prompts)
-        return [answer.mask(index) for index in range(len(phrases))]

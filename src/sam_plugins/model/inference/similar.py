@@ -8,7 +8,7 @@ its embedding is like the nearest exemplar's, and by its size beside theirs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,9 @@ class Likeness:
         return chances
 
 
+_JUDGES: dict[str, Likeness] = {"auto": Likeness(), "grid": Likeness(likeness=6.0, bias=-6.5)}
+
+
 @dataclass(frozen=True)
 class SimilarOptions:
     """Everything that can be set about finding similar objects.
@@ -105,8 +108,9 @@ class SimilarOptions:
     ----------
     min_score : float
         Least chance of being an object like the exemplars: less finds more, and more that are none.
-    judge : Likeness
-        What that chance depends on.
+    judge : Likeness, optional
+        What that chance depends on; by default as suits the mode. The one for "grid", whose masks
+        are all trusted by the model, is an estimate and was not tuned.
     segmentation : SegmentOptions, optional
         How places are found, what a duplicate is and what a plausible object; by default as suits
         the mode.
@@ -118,7 +122,7 @@ class SimilarOptions:
     """
 
     min_score: float = 0.5
-    judge: Likeness = field(default_factory=Likeness)
+    judge: Likeness | None = None
     segmentation: SegmentOptions | None = None
 
     def __post_init__(self) -> None:
@@ -192,7 +196,8 @@ def find_similar(
     how = chosen.segmentation or _BASE.get(mode, AUTO)
     with segmenting_memory(embedding, mode):
         proposals = propose(model, embedding, mode=mode, options=how, progress=progress)
-        scores = _chances(embedding, proposals.found, exemplars, chosen.judge)
+        judge = chosen.judge or _JUDGES[mode]
+        scores = _chances(embedding, proposals.found, exemplars, judge)
         kept = np.flatnonzero(scores >= chosen.min_score)
         return put_together(
             proposals.choose(kept, scores[kept]), embedding, how, progress=progress

@@ -382,13 +382,13 @@ def test_suppression_can_be_switched_off() -> None:
 def test_the_box_of_what_the_maps_see_around_a_point_asks() -> None:
     picture = discs((96, 128), [(30, 40, 20), (90, 60, 12)])
     reader = LabelReader()
-    options = replace(AUTO, with_boxes=True)
-    assert len(segment(picture, model_of(reader), limits=AS_IT_IS, options=options)) == 2
+    assert len(segment(picture, model_of(reader), limits=AS_IT_IS, options=AUTO)) == 2
     found = sorted(box.tolist() for box in reader.boxes)
     for box, truth in zip(found, ([10, 20, 50, 60], [78, 48, 102, 72]), strict=True):
         np.testing.assert_allclose(box, truth, atol=6)  # To a cell and a half.
     without = LabelReader()
-    segment(picture, model_of(without), limits=AS_IT_IS, options=AUTO)
+    options = replace(AUTO, with_boxes=False)
+    segment(picture, model_of(without), limits=AS_IT_IS, options=options)
     assert not without.boxes
 
 

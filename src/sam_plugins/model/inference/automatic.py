@@ -87,7 +87,7 @@ class SegmentOptions:
 
     masks: MaskFilter = field(default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.5))
     seeds: SeedOptions = field(default_factory=SeedOptions)
-    with_boxes: bool = False
+    with_boxes: bool = True
     points_per_side: int = 32
     max_iou: float = 0.5
     max_containment: float = 0.75

@@ -87,8 +87,8 @@ class Check:
     loss : float
         Mean square error of the normalised pixels of masked patches.
     constant : float
-        The same of one answer to every patch, the better one of nothing and the mean of patches that
-        were learned from: what can be had without looking.
+        The same of one answer to every patch, the better one of nothing and the mean of patches
+        that were learned from: what can be had without looking.
     """
 
     step: int
@@ -329,11 +329,10 @@ class _Run:
         for start in range(0, count, _SHOWN):
             batch = self.held_out.fixed(start, min(count, start + _SHOWN))
             loss, output, target = self._loss(batch)
+            answers = [one.expand_as(target) for one in (mean, torch.zeros_like(mean))]
             blind = [
-                float(
-                    reconstruction_loss(MaeOutput(one.expand_as(target), output.is_masked), target)
-                )
-                for one in (mean, torch.zeros_like(mean))
+                float(reconstruction_loss(MaeOutput(one, output.is_masked), target))
+                for one in answers
             ]
             # Every picture has as many masked patches.
             totals += np.array([float(loss), *blind]) * len(batch.images) / count

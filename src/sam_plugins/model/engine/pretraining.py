@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -86,8 +87,8 @@ class Check:
     loss : float
         Mean square error of the normalised pixels of masked patches.
     constant : float
-        The same of one answer to every patch, the mean of those that were learned from: the best
-        that can be had without looking.
+        The same of one answer to every patch, the better one of nothing and the mean of patches
+        that were learned from: what can be had without looking.
     """
 
     step: int
@@ -322,25 +323,27 @@ class _Run:
         if count == 0 or self.state.step in known:
             return
         self.state.model.eval()
-        mean = self.constant()
-        losses, constants, first = [], [], None
+        mean = self.mean_target()
+        totals = np.zeros(3)  # of the network, of the mean, of nothing
+        first = None
         for start in range(0, count, _SHOWN):
             batch = self.held_out.fixed(start, min(count, start + _SHOWN))
             loss, output, target = self._loss(batch)
-            constant = reconstruction_loss(
-                MaeOutput(mean.expand_as(target), output.is_masked), target
-            )
-            weight = len(batch.images) / count  # every picture has as many masked patches
-            losses.append(float(loss) * weight)
-            constants.append(float(constant) * weight)
+            answers = [one.expand_as(target) for one in (mean, torch.zeros_like(mean))]
+            blind = [
+                float(reconstruction_loss(MaeOutput(one, output.is_masked), target))
+                for one in answers
+            ]
+            # Every picture has as many masked patches.
+            totals += np.array([float(loss), *blind]) * len(batch.images) / count
             first = first or (batch, output)
         assert first is not None
         self._draw(*first)
         with RunLog(self.folder / CHECKS_NAME, _CHECK_COLUMNS, self.state.step) as log:
-            values = {"loss": sum(losses), "constant": sum(constants)}
+            values = {"loss": totals[0], "constant": totals[1:].min()}
             log.add({"step": self.state.step, **values})
 
-    def constant(self) -> torch.Tensor:
+    def mean_target(self) -> torch.Tensor:
         """Return the mean of what there is to draw (3 p p), over the first crops."""
         patch_size = self.config.network.encoder.patch_size
         first = [self.batches.batch(step).images for step in range(_FOR_CONSTANT)]

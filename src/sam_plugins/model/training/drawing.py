@@ -16,7 +16,7 @@ from sam_plugins.model.networks.masked_autoencoder import (
     unpatchify,
 )
 
-TITLES = ("original", "masked", "reconstruction", "with what was seen")
+TITLES = ("original", "masked", "reconstruction", "both")
 _GAP = 4
 _HEADING = 22
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -210,6 +210,12 @@ def test_identity_is_perfect(labels: np.ndarray) -> None:
     assert split_merge_errors(table).splits == split_merge_errors(table).merges == 0
 
 
+@example(
+    np.ones((2, 3), np.int64),
+    np.array([[1, 2, 2], [2, 2, 2]]),
+    np.array([[False, False, True], [True, True, True]]),
+    [2, 1, 3, 4, 5],
+)
 @given(LABELS, LABELS, st.none() | IGNORE, st.permutations(range(1, 6)))
 def test_the_numbers_of_the_objects_do_not_matter(
     true: np.ndarray, predicted: np.ndarray, ignore: np.ndarray | None, order: list[int]

@@ -279,11 +279,14 @@ def match_objects(table: OverlapTable, threshold: float, *, strict: bool = False
     # np.arange(0.5, 1, 0.05) holds 0.6000000000000001: a threshold may be off by rounding errors.
     wanted = ious > threshold + 1e-12 if strict else ious >= threshold - 1e-12
     rows, columns, values = table.rows[wanted], table.columns[wanted], ious[wanted]
-    kept = _assign(rows, columns, values)
+    is_void = table.predicted_ignored > table.predicted_areas
+    # Of two that are as good, the one that would count as false if it were left alone: the result
+    # must not hang on how objects are numbered.
+    kept = _assign(rows, columns, values + 1e-9 * ~is_void[columns])
     rows, columns, values = rows[kept], columns[kept], values[kept]
     alone = np.ones(table.predicted_ids.size, dtype=bool)
     alone[columns] = False
-    void = alone & (table.predicted_ignored > table.predicted_areas)
+    void = alone & is_void
     return Matching(
         rows, columns, values, table.true_ids.size, table.predicted_ids.size - int(void.sum())
     )

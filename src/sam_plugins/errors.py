@@ -35,6 +35,7 @@ from __future__ import annotations
 import errno
 
 _PRIMITIVE = "could not create a primitive"  # how oneDNN says it, whatever the cause
+_UNSAID = "error return without exception set"  # Python, where a library swallowed its MemoryError
 _NO_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -46,6 +47,7 @@ _NO_MEMORY = (
     "could not create a memory",
     "paging file is too small",
     _PRIMITIVE,
+    _UNSAID,
 )
 """How NumPy, PyTorch, CUDA, oneDNN, C++ and systems say that memory ran out."""
 
@@ -157,6 +159,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     --------
     >>> is_out_of_memory(RuntimeError("could not create a primitive"))
     True
+    >>> is_out_of_memory(SystemError("error return without exception set"))
+    True
     >>> is_out_of_memory(RuntimeError("shapes differ"))
     False
     """
@@ -176,7 +180,10 @@ def memory_doubt(error: BaseException) -> str:
     >>> memory_doubt(MemoryError())
     ''
     """
-    return ", or oneDNN failed for another reason" if _PRIMITIVE in _words(error) else ""
+    text = _words(error)
+    if _UNSAID in text:
+        return ", or a library failed without a reason"
+    return ", or oneDNN failed for another reason" if _PRIMITIVE in text else ""
 
 
 def _words(error: BaseException) -> str:

@@ -35,7 +35,10 @@ from __future__ import annotations
 import errno
 
 _PRIMITIVE = "could not create a primitive"  # how oneDNN says it, whatever the cause
-_UNSAID = "error return without exception set"  # Python, where a library swallowed its MemoryError
+_UNSAID = (  # Python, where a library swallowed its MemoryError
+    "error return without exception set",
+    "without setting an exception",
+)
 _NO_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -47,7 +50,7 @@ _NO_MEMORY = (
     "could not create a memory",
     "paging file is too small",
     _PRIMITIVE,
-    _UNSAID,
+    *_UNSAID,
 )
 """How NumPy, PyTorch, CUDA, oneDNN, C++ and systems say that memory ran out."""
 
@@ -161,6 +164,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     True
     >>> is_out_of_memory(SystemError("error return without exception set"))
     True
+    >>> is_out_of_memory(SystemError("<function f> returned NULL without setting an exception"))
+    True
     >>> is_out_of_memory(RuntimeError("shapes differ"))
     False
     """
@@ -181,7 +186,7 @@ def memory_doubt(error: BaseException) -> str:
     ''
     """
     text = _words(error)
-    if _UNSAID in text:
+    if any(sign in text for sign in _UNSAID):
         return ", or a library failed without a reason"
     return ", or oneDNN failed for another reason" if _PRIMITIVE in text else ""
 

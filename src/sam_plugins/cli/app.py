@@ -42,6 +42,7 @@ from sam_plugins.cli.console import (
     say_json,
 )
 from sam_plugins.cli.failures import explained
+from sam_plugins.cli.limits import require_address_space
 from sam_plugins.cli.signals import Terminated, ended_by_signals
 
 EXIT_FAILED = 1
@@ -103,6 +104,7 @@ def _answer(parser: argparse.ArgumentParser, typed: Sequence[str]) -> int:
     finally:
         flush_output()  # what --help and --version said
     try:
+        require_address_space()
         code: int = args.run(args)
         return code
     except (BrokenPipeError, StandardOutputError):

@@ -1,0 +1,34 @@
+"""Volumes and films: slices encoded from where you are, objects followed and linked through them."""
+
+from sam_plugins.model.inference.volume.options import PropagationOptions
+from sam_plugins.model.inference.volume.propagate import correct, propagate
+from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
+from sam_plugins.model.inference.volume.stack import AXES, Volume
+from sam_plugins.model.inference.volume.values import (
+    Chain,
+    Doubt,
+    ObjectSlices,
+    Propagation,
+    Seed,
+    SliceMask,
+    Stop,
+    StopReason,
+)
+
+__all__ = [
+    "AXES",
+    "Chain",
+    "Doubt",
+    "ObjectSlices",
+    "Propagation",
+    "PropagationOptions",
+    "Seed",
+    "SliceEmbeddings",
+    "SliceMask",
+    "Stop",
+    "StopReason",
+    "Volume",
+    "correct",
+    "nearest_first",
+    "propagate",
+]

@@ -1,0 +1,62 @@
+"""What can be set about following objects from slice to slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam_plugins.model.inference.checks import count
+
+
+@dataclass(frozen=True)
+class PropagationOptions:
+    """How objects are followed, and when following them ends.
+
+    The defaults were chosen on the train splits of the data sets that ``docs/explanation/volumes``
+    names.
+
+    Parameters
+    ----------
+    motion : float
+        0 to 1: how much of the last change of the box, its shift and its growth, is expected to
+        happen again. 0 asks with the box of the last mask as it is.
+    max_motion : float
+        That change at most, as a share of the box's mean side.
+    with_point : bool
+        Whether the point deepest inside the last mask is asked with, beside the box.
+    min_overlap : float
+        0 to 1: the least IoU with the mask of the slice before.
+    allow_steps : bool
+        Whether less overlap will do where the voxel size makes it likely: a round object that is so
+        small, or slices so thick, that its outline moves by more than a pixel from slice to slice.
+    max_area_ratio : float
+        1 or more: the most by which the area may grow or shrink from one slice to the next.
+    min_predicted_iou : float
+        0 to 1: the least IoU that the model must expect of the mask.
+    min_similarity : float
+        -1 to 1: the least likeness to the object on the prompted slice; -1 does not compare, which
+        is faster.
+    chunk_size : int, optional
+        Objects that are decoded at once; 4 on a CPU, 64 on a GPU.
+    """
+
+    motion: float = 1.0
+    max_motion: float = 0.15
+    with_point: bool = False
+    min_overlap: float = 0.6
+    allow_steps: bool = True
+    max_area_ratio: float = 3.0
+    min_predicted_iou: float = 0.2
+    min_similarity: float = -1.0
+    chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("motion", "max_motion", "min_overlap", "min_predicted_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not self.max_area_ratio >= 1:
+            raise ValueError(f"max_area_ratio must be 1 or more, got {self.max_area_ratio}")
+        if not -1 <= self.min_similarity <= 1:
+            raise ValueError(f"min_similarity must lie in [-1, 1], got {self.min_similarity}")
+        if self.chunk_size is not None:
+            count("chunk_size", self.chunk_size)

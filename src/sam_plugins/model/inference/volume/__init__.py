@@ -1,5 +1,7 @@
-"""Volumes and films: slices encoded from where you are, objects followed and linked through them."""
+"""Volumes and films: slices encoded from where you are, objects followed and linked."""
 
+from sam_plugins.model.inference.volume.automatic import VolumeSegmentation, segment_volume
+from sam_plugins.model.inference.volume.linking import LinkOptions
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.propagate import correct, propagate
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
@@ -19,6 +21,7 @@ __all__ = [
     "AXES",
     "Chain",
     "Doubt",
+    "LinkOptions",
     "ObjectSlices",
     "Propagation",
     "PropagationOptions",
@@ -28,7 +31,9 @@ __all__ = [
     "Stop",
     "StopReason",
     "Volume",
+    "VolumeSegmentation",
     "correct",
     "nearest_first",
     "propagate",
+    "segment_volume",
 ]

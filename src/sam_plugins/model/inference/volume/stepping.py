@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +18,7 @@ from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Pr
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.shapes import (
     deepest_point,
+    leaning_overlap,
     moved_box,
     pieces_touching,
     window_iou,
@@ -250,9 +250,6 @@ def _expected_box(
 def least_overlap(area: int, steps_per_pixel: float, options: PropagationOptions) -> float:
     """Return the IoU with the slice before that an object of so many pixels must have.
 
-    The outline of a round object, radius r, that leans by 45 degrees moves by one slice distance d
-    from slice to slice: its IoU is then ((r - d) / r) ** 2, whatever the model does.
-
     Parameters
     ----------
     area : int
@@ -270,8 +267,7 @@ def least_overlap(area: int, steps_per_pixel: float, options: PropagationOptions
     """
     if not options.allow_steps or area == 0:
         return options.min_overlap
-    radius = math.sqrt(area / math.pi)
-    leaning = max(0.0, 1 - steps_per_pixel / radius) ** 2
+    leaning = leaning_overlap(area, steps_per_pixel)
     return max(min(options.min_overlap, leaning), options.min_overlap / 2)
 
 

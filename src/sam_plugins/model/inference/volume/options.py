@@ -26,8 +26,8 @@ class PropagationOptions:
     min_overlap : float
         0 to 1: the least IoU with the mask of the slice before.
     allow_steps : bool
-        Whether less overlap will do where the voxel size makes it likely: a round object that is so
-        small, or slices so thick, that its outline moves by more than a pixel from slice to slice.
+        Whether less overlap, down to half, will do where slices are farther apart than pixels: the
+        outline of an object moves more from one to the next, the more so the smaller it is.
     max_area_ratio : float
         1 or more: the most by which the area may grow or shrink from one slice to the next.
     min_predicted_iou : float

@@ -255,20 +255,21 @@ def least_overlap(area: int, steps_per_pixel: float, options: PropagationOptions
     area : int
         Pixels on the slice before.
     steps_per_pixel : float
-        Slice distance over pixel size.
+        Slice distance over pixel size: more than 1 for thick slices, from one to the next of which
+        an outline moves more.
     options : PropagationOptions
 
     Examples
     --------
-    >>> least_overlap(1000, 1.0, PropagationOptions(min_overlap=0.6))
-    0.6
-    >>> round(least_overlap(60, 1.0, PropagationOptions(min_overlap=0.6)), 2)
-    0.59
+    >>> options = PropagationOptions(min_overlap=0.6)
+    >>> least_overlap(300, 1.0, options), round(least_overlap(300, 3.0, options), 2)
+    (0.6, 0.36)
     """
-    if not options.allow_steps or area == 0:
+    if not options.allow_steps or area == 0 or steps_per_pixel <= 1:
         return options.min_overlap
-    leaning = leaning_overlap(area, steps_per_pixel)
-    return max(min(options.min_overlap, leaning), options.min_overlap / 2)
+    usual = leaning_overlap(area, 1.0)
+    share = leaning_overlap(area, steps_per_pixel) / usual if usual > 0 else 0.0
+    return options.min_overlap * max(share, 0.5)
 
 
 def _go_or_stop(

@@ -21,8 +21,9 @@ class PropagationOptions:
         happen again. 0 asks with the box of the last mask as it is.
     max_motion : float
         That change at most, as a share of the box's mean side.
-    with_point : bool
-        Whether the point deepest inside the last mask is asked with, beside the box.
+    second_opinion : bool
+        Whether the model is asked twice: with the box alone, and with the box and the point deepest
+        inside the last mask, to which it gives three answers. The mean counts. Twice the work.
     min_overlap : float
         0 to 1: the least IoU with the mask of the slice before.
     allow_steps : bool
@@ -41,7 +42,7 @@ class PropagationOptions:
 
     motion: float = 1.0
     max_motion: float = 0.15
-    with_point: bool = False
+    second_opinion: bool = True
     min_overlap: float = 0.6
     allow_steps: bool = True
     max_area_ratio: float = 3.0

@@ -183,13 +183,7 @@ def take_step(
         points.append(np.clip(deepest_point(walker.last.found), box[:2], box[2:]))
     if not asked:
         return 0
-    prompts = Prompts(
-        points_xy=np.array(points)[:, None] if options.with_point else None,
-        boxes_xyxy=np.array(boxes),
-    )
-    answer = predict_masks(
-        model, embedding, prompts, multimask=False, chunk_size=options.chunk_size
-    )
+    answer = _ask(model, embedding, np.array(boxes), np.array(points), options)
     compares = options.min_similarity > -1
     describer = MaskDescriber(embedding) if compares else None
     for place, walker in enumerate(asked):
@@ -207,7 +201,27 @@ def take_step(
             _similarity(describer, embedding, walker, found),
         )
         _go_or_stop(walker, step, options, slice_distance / pixel_size)
-    return len(asked)
+    return len(asked) * (2 if options.second_opinion else 1)
+
+
+def _ask(
+    model: Model,
+    embedding: ImageEmbedding,
+    boxes_xyxy: npt.NDArray[np.float64],
+    points_xy: npt.NDArray[np.float64],
+    options: PropagationOptions,
+) -> MaskPrediction:
+    """Return one mask of each object: the answer to the box, or the mean of two opinions."""
+    size = options.chunk_size
+    first = predict_masks(
+        model, embedding, Prompts(boxes_xyxy=boxes_xyxy), multimask=False, chunk_size=size
+    )
+    if not options.second_opinion:
+        return first
+    prompts = Prompts(points_xy=points_xy[:, None], boxes_xyxy=boxes_xyxy)
+    second = predict_masks(model, embedding, prompts, multimask=True, chunk_size=size)
+    mean = second.low_res_logits.mean(axis=1, keepdims=True)
+    return replace(first, low_res_logits=(first.low_res_logits + mean) / 2)
 
 
 def describe(embedding: ImageEmbedding, found: WindowMask) -> npt.NDArray[np.float32]:

@@ -65,9 +65,9 @@ def read_stack(data: Path, name: str) -> Stack:
     files = [f for f in manifest["files"] if not wanted or f["split"] == wanted]
     if len(files[0]["image_shape"]) == 3 and files[0]["image_shape"][-1] == 3:
         frames = [read_image(data / name / f["image"]) for f in files]
-        labels = [read_labels(data / name / f["label"]) for f in files]
+        masks = np.stack([read_labels(data / name / f["label"]) for f in files])
         volume = Volume(np.stack(frames), channel_axis=3)
-        return Stack(name, files[0]["split"], volume, np.stack(labels), from_first=True)
+        return Stack(name, files[0]["split"], volume, masks, from_first=True)
     file = next(f for f in files if f["image"].endswith(".tif"))
     size = tuple(file.get("voxel_size_um_zyx", (1.0, 1.0, 1.0)))
     values = read_tiff(data / name / file["image"])

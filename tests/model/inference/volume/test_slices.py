@@ -11,7 +11,7 @@ from tests.model.inference.volume.seeing import network_of, seeing_model
 
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.predict import encode_rgb, predict_masks
-from sam_plugins.model.inference.types import Prompts
+from sam_plugins.model.inference.types import ImageEmbedding, Prompts
 from sam_plugins.model.inference.volume import SliceEmbeddings, Volume, nearest_first
 
 
@@ -35,7 +35,12 @@ def test_filling_goes_outwards_from_where_the_user_is() -> None:
     slices = make(stack())
     order: list[int] = []
     inner = slices.embedding
-    slices.embedding = lambda index: (order.append(index), inner(index))[1]  # type: ignore[method-assign]
+
+    def noting(index: int) -> ImageEmbedding:
+        order.append(index)
+        return inner(index)
+
+    slices.embedding = noting  # type: ignore[method-assign]
     told: list[tuple[int, int]] = []
     assert slices.fill(5, progress=lambda *step: told.append(step)) == 7
     assert order == [5, 6, 4, 3, 2, 1, 0] == list(nearest_first(5, range(7)))

@@ -6,6 +6,7 @@ from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.propagate import correct, propagate
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
 from sam_plugins.model.inference.volume.stack import AXES, Volume
+from sam_plugins.model.inference.volume.three_axes import ThreeAxes, propagate_three_axes
 from sam_plugins.model.inference.volume.values import (
     Chain,
     Doubt,
@@ -30,10 +31,12 @@ __all__ = [
     "SliceMask",
     "Stop",
     "StopReason",
+    "ThreeAxes",
     "Volume",
     "VolumeSegmentation",
     "correct",
     "nearest_first",
     "propagate",
+    "propagate_three_axes",
     "segment_volume",
 ]

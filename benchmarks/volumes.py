@@ -234,7 +234,7 @@ def calibration(stack: Stack, ours: Propagation) -> dict[str, float]:
     if len(pairs) < 3:
         return {}
     confidence, truth = np.array(pairs).T
-    doubted = confidence < 0.6
+    doubted = confidence < 0.75
     figures = {
         "slices": float(len(pairs)),
         "rank correlation": float(stats.spearmanr(confidence, truth).statistic),

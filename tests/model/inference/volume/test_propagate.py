@@ -23,7 +23,7 @@ from sam_plugins.model.inference.volume import (
 )
 
 # The network of these tests sees every cap of a ball, whose last slices overlap little.
-TRUSTING = PropagationOptions(min_overlap=0.4, second_opinion=False)
+TRUSTING = PropagationOptions(min_overlap=0.4, min_similarity=-1, second_opinion=False)
 
 TWO = balls((24, 40, 48), [(12, 14, 14), (9, 26, 34)], [8, 7])
 
@@ -99,6 +99,7 @@ def test_the_edge_of_the_range_stops() -> None:
         (PropagationOptions(min_overlap=0.95), StopReason.OVERLAP),
         (PropagationOptions(min_predicted_iou=0.99), StopReason.PREDICTED_IOU),
         (PropagationOptions(min_overlap=0, max_area_ratio=1.01), StopReason.AREA),
+        (PropagationOptions(min_overlap=0, max_growth=1.0, max_area_ratio=9), StopReason.AREA),
         (PropagationOptions(min_overlap=0, min_similarity=1.0), StopReason.APPEARANCE),
     ],
 )
@@ -127,7 +128,13 @@ def test_a_transposed_volume_is_the_same_to_a_network(tmp_path: Any) -> None:
     model = make_model(TINY_PYRAMID, "tiny")
     values = np.random.default_rng(0).integers(0, 256, (6, 40, 48), dtype=np.uint8)
     seed = Seed(1, 2, np.pad(np.ones((12, 12), bool), ((10, 18), (10, 26))))
-    options = PropagationOptions(min_overlap=0, min_predicted_iou=0, max_area_ratio=1e9)
+    options = PropagationOptions(
+        min_overlap=0,
+        min_predicted_iou=0,
+        max_area_ratio=1e9,
+        max_growth=1e9,
+        min_similarity=-1,
+    )
     results = []
     for axis in (0, 1, 2):
         moved = Volume(np.moveaxis(values, 0, axis))

@@ -7,6 +7,7 @@ from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.shapes import (
     blend,
+    box_inside,
     deepest_point,
     leaning_overlap,
     moved_box,
@@ -58,22 +59,26 @@ def test_pieces_that_touch_the_last_mask_stay() -> None:
 
 def test_a_box_goes_on_as_it_went_and_not_farther_than_allowed() -> None:
     box, before = np.array([10.0, 10, 20, 20]), np.array([8.0, 10, 18, 20])
-    still = moved_box(box, before, (40, 40), motion=0, limit=1)
-    assert still is not None
-    assert still.tolist() == box.tolist()
-    half = moved_box(box, before, (40, 40), motion=0.5, limit=1)
-    assert half is not None
-    assert half.tolist() == [11, 10, 21, 20]
-    limited = moved_box(box, before, (40, 40), motion=1, limit=0.05)
-    assert limited is not None
-    assert limited.tolist() == [10.5, 10, 20.5, 20]
+
+    def moved(shift: float, growth: float, limit: float = 1.0) -> list[float]:
+        found = moved_box(box, before, shift=shift, growth=growth, limit=limit)
+        return [float(value) for value in found]
+
+    assert moved(0, 0) == box.tolist()
+    assert moved(0.5, 0) == moved(0.5, 1) == [11, 10, 21, 20]
+    assert moved(1, 0, 0.05) == [10.5, 10, 20.5, 20]
+    before = np.array([8.0, 10, 22, 20])
+    assert moved(1, 0) == box.tolist()
+    assert moved(1, 0.5) == [11, 10, 19, 20]
+    assert moved_box(box, None, shift=1, growth=1, limit=1) is box
 
 
 def test_a_box_that_shrinks_to_nothing_or_leaves_is_none() -> None:
-    small, larger = np.array([10.0, 10, 11, 20]), np.array([9.0, 10, 12, 20])
-    assert moved_box(small, larger, (40, 40), motion=1, limit=1) is None
-    leaving = np.array([38.6, 10, 39.6, 20])
-    assert moved_box(leaving, leaving - [1, 0, 1, 0], (40, 40), motion=1, limit=1) is None
+    assert box_inside(np.array([12.0, 10, 11.9, 20]), (40, 40)) is None
+    assert box_inside(np.array([39.6, 10, 45, 20]), (40, 40)) is None
+    whole = box_inside(np.array([-9.0, -9, 90, 90]), (40, 50))
+    assert whole is not None
+    assert whole.tolist() == [-0.5, -0.5, 49.5, 39.5]
 
 
 def test_the_deepest_point_lies_inside_a_ring() -> None:

@@ -100,41 +100,72 @@ def pieces_touching(found: WindowMask, before: WindowMask, *, min_share: float) 
 
 
 def moved_box(
-    box: FloatArray, before: FloatArray | None, size_hw: SizeHW, *, motion: float, limit: float
-) -> FloatArray | None:
+    box: FloatArray,
+    before: FloatArray | None,
+    *,
+    shift: float,
+    growth: float,
+    limit: float,
+) -> FloatArray:
     """Return where a box should be on the next slice.
 
     Parameters
     ----------
     box, before : ndarray of shape (4,)
         On the last slice, and on the one before it where that is known.
-    size_hw : (int, int)
-        Of the slice; the result lies within it.
-    motion : float
-        How much of the last change happens again.
+    shift, growth : float
+        How much of the last shift of its middle, and of the last change of its sides, happens
+        again.
     limit : float
-        That change at most, as a share of the mean side.
+        Of each side's change at most, as a share of the mean side.
 
     Returns
     -------
-    ndarray of shape (4,) or None
-        None where it shrinks to nothing, or leaves the slice.
+    ndarray of shape (4,)
+        Right may be left of left where it shrinks to nothing.
 
     Examples
     --------
-    >>> moved_box(np.array([10.5, 4.5, 30.5, 24.5]), np.array([9.5, 4.5, 29.5, 24.5]), (50, 50),
-    ...           motion=1.0, limit=0.2)
+    >>> moved_box(np.array([10.5, 4.5, 30.5, 24.5]), np.array([9.5, 4.5, 29.5, 24.5]),
+    ...           shift=1.0, growth=1.0, limit=0.2)
     array([11.5,  4.5, 31.5, 24.5])
     """
-    moved = box
-    if before is not None and motion > 0:
-        most = limit * (box[2] - box[0] + box[3] - box[1]) / 2
-        moved = box + np.clip(motion * (box - before), -most, most)
+    if before is None:
+        return box
+    change = box - before
+    middle = np.tile((change[:2] + change[2:]) / 2, 2)
+    most = limit * (box[2] - box[0] + box[3] - box[1]) / 2
+    moved: FloatArray = box + np.clip(shift * middle + growth * (change - middle), -most, most)
+    return moved
+
+
+def box_inside(box: FloatArray, size_hw: SizeHW) -> FloatArray | None:
+    """Return the part of a box within a slice, None where there is hardly any.
+
+    Examples
+    --------
+    >>> box_inside(np.array([-3.0, 2, 5, 6]), (10, 10))
+    array([-0.5,  2. ,  5. ,  6. ])
+    """
     height, width = size_hw
-    inside: FloatArray = np.clip(moved, -0.5, np.array([width, height, width, height]) - 0.5)
+    inside: FloatArray = np.clip(box, -0.5, np.array([width, height, width, height]) - 0.5)
     if (inside[2:] - inside[:2] <= 0.25).any():
         return None
     return inside
+
+
+def box_iou(first: FloatArray, second: FloatArray) -> float:
+    """Return the IoU of two boxes, each left, top, right, bottom.
+
+    Examples
+    --------
+    >>> box_iou(np.array([0.0, 0, 2, 2]), np.array([1.0, 0, 3, 2]))
+    0.3333333333333333
+    """
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    shared = float(np.prod(np.maximum(sides, 0)))
+    areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))
+    return shared / (areas - shared)
 
 
 def deepest_point(found: WindowMask) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from sam_plugins.model.inference.prompts import POSITIVE
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.shapes import (
+    box_inside,
     deepest_point,
     leaning_overlap,
     moved_box,
@@ -28,6 +29,8 @@ from sam_plugins.model.inference.volume.values import Chain, Seed, SliceMask, St
 
 _SAME_OBJECT = 0.75
 """IoU above which the answer to a box is that to the click whose box it is."""
+
+_LEAST_TRUST = 1e-3
 
 ISLAND_SHARE = 0.1
 """Pieces of a mask smaller than this share of its largest one are dropped."""
@@ -48,8 +51,8 @@ class Walker:
         The first slice that is not to be visited.
     at_limit : StopReason
         Why it ends there.
-    is_bridge : bool
-        Whether the object is known to be on the slice at the limit, too: then doubts do not stop.
+    goal : SliceMask, optional
+        The object on the slice at the limit, where it is known there: then doubts do not stop.
     look : ndarray, optional
         Descriptor of the object on the prompted slice.
     """
@@ -59,7 +62,7 @@ class Walker:
     direction: int
     limit: int
     at_limit: StopReason
-    is_bridge: bool
+    goal: SliceMask | None = None
     look: npt.NDArray[np.float32] | None = None
     steps: list[SliceMask] = field(default_factory=list)
     stop: Stop | None = None
@@ -109,14 +112,13 @@ def answer_seed(model: Model, embedding: ImageEmbedding, seed: Seed) -> tuple[Sl
         return SliceMask(seed.index, window_of(seed.mask), is_prompted=True), 0
     assert seed.prompts is not None
     answer = predict_masks(model, embedding, seed.prompts)
-    trust = float(answer.iou_predictions.mean())
+    trust = float(answer.iou_predictions.max())
     if not seed.prompts.is_ambiguous:
         return SliceMask(seed.index, window_of(answer.mask(0)), trust, is_prompted=True), 1
     found = _mean_mask(answer, seed.prompts)
     box = None
     if found.mask.any():
-        around = SliceMask(seed.index, found).box_xyxy
-        box = moved_box(around, None, embedding.original_size_hw, motion=0, limit=0)
+        box = box_inside(SliceMask(seed.index, found).box_xyxy, embedding.original_size_hw)
     if box is None:
         return SliceMask(seed.index, found, trust, is_prompted=True), 1
     again = predict_masks(model, embedding, Prompts(boxes_xyxy=box[None]), multimask=False)
@@ -127,11 +129,17 @@ def answer_seed(model: Model, embedding: ImageEmbedding, seed: Seed) -> tuple[Sl
 
 
 def _mean_mask(answer: MaskPrediction, prompts: Prompts) -> WindowMask:
-    """Return the piece under the click of the mean of three masks, or else the most trusted."""
+    """Return the piece under the click of the mean of three masks, or else the most trusted.
+
+    Each counts by the square of its predicted IoU, and only by the side of its logits, hardly by
+    their size: masks that are small and sure would outvote what the model trusts more.
+    """
+    trust = np.clip(answer.iou_predictions, _LEAST_TRUST, 1)[..., None, None] ** 2
+    sides = np.tanh(answer.low_res_logits / 2)
     mean = replace(
         answer,
-        low_res_logits=answer.low_res_logits.mean(axis=1, keepdims=True),
-        iou_predictions=answer.iou_predictions.mean(axis=1, keepdims=True),
+        low_res_logits=(trust * sides).sum(axis=1, keepdims=True) / trust.sum(),
+        iou_predictions=answer.iou_predictions.max(axis=1, keepdims=True),
     )
     mask = mean.mask(0)
     if not mask.any():
@@ -250,15 +258,20 @@ def _similarity(
 def _expected_box(
     walker: Walker, size_hw: SizeHW, options: PropagationOptions
 ) -> npt.NDArray[np.float64] | None:
-    """Return the box to ask with."""
+    """Return the box to ask with; on the way to another prompted slice it nears the box there."""
     before = walker.before_last
-    return moved_box(
+    box = moved_box(
         walker.last.box_xyxy,
         None if before is None else before.box_xyxy,
-        size_hw,
-        motion=options.motion,
+        shift=options.shift,
+        growth=options.growth,
         limit=options.max_motion,
     )
+    if walker.goal is not None:
+        done = (walker.next_index - walker.seed.index) / (walker.limit - walker.seed.index)
+        straight = (1 - done) * walker.anchor.box_xyxy + done * walker.goal.box_xyxy
+        box = (1 - done) * box + done * straight
+    return box_inside(box, size_hw)
 
 
 def least_overlap(area: int, steps_per_pixel: float, options: PropagationOptions) -> float:
@@ -300,9 +313,10 @@ def _go_or_stop(
         (StopReason.OVERLAP, step.overlap, least_overlap(before, steps_per_pixel, options)),
         (StopReason.PREDICTED_IOU, step.predicted_iou, options.min_predicted_iou),
         (StopReason.AREA, -ratio, -options.max_area_ratio),
+        (StopReason.AREA, -area / walker.anchor.area, -options.max_growth),
         (StopReason.APPEARANCE, step.similarity, options.min_similarity),
     )
-    if not walker.is_bridge:
+    if walker.goal is None:
         for reason, value, least in doubts:
             if value < least:
                 walker.stop = Stop(step.index, reason, abs(value))

@@ -353,7 +353,7 @@ class Propagation:
             out[tuple(where)] = np.where(drawn > 0, drawn, there).astype(out.dtype)
         return out
 
-    def doubtful(self, below: float = 0.6) -> tuple[Doubt, ...]:
+    def doubtful(self, below: float = 0.75) -> tuple[Doubt, ...]:
         """Return the slices that a person should visit, the most doubtful first.
 
         Parameters

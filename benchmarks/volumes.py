@@ -37,6 +37,7 @@ from sam_plugins.model.inference.volume import (
     segment_volume,
 )
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of
+from sam_plugins.model.inference.volume.values import DOUBTFUL
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -234,7 +235,7 @@ def calibration(stack: Stack, ours: Propagation) -> dict[str, float]:
     if len(pairs) < 3:
         return {}
     confidence, truth = np.array(pairs).T
-    doubted = confidence < 0.75
+    doubted = confidence < DOUBTFUL
     figures = {
         "slices": float(len(pairs)),
         "rank correlation": float(stats.spearmanr(confidence, truth).statistic),

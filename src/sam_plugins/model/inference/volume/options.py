@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam_plugins.model.inference.checks import count
+from sam_plugins.model.inference.volume.values import DOUBTFUL
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class PropagationOptions:
     min_similarity : float
         -1 to 1: the least likeness to the object on the prompted slice; -1 does not compare, which
         is faster.
+    min_confidence : float
+        0 to 1: slices of less confidence (the geometric mean of overlap and predicted IoU) are
+        doubtful.
+    patience : int
+        So many doubtful slices in a row end an object after the first of them.
     chunk_size : int, optional
         Objects that are decoded at once; 4 on a CPU, 64 on a GPU.
     """
@@ -52,11 +58,20 @@ class PropagationOptions:
     max_growth: float = 4.0
     min_predicted_iou: float = 0.2
     min_similarity: float = 0.4
+    min_confidence: float = DOUBTFUL
+    patience: int = 3
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("shift", "growth", "max_motion", "min_overlap", "min_predicted_iou"):
+        for name in (
+            "shift",
+            "growth",
+            "max_motion",
+            "min_overlap",
+            "min_predicted_iou",
+            "min_confidence",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("max_area_ratio", "max_growth"):
@@ -64,5 +79,6 @@ class PropagationOptions:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not -1 <= self.min_similarity <= 1:
             raise ValueError(f"min_similarity must lie in [-1, 1], got {self.min_similarity}")
+        count("patience", self.patience)
         if self.chunk_size is not None:
             count("chunk_size", self.chunk_size)

@@ -55,6 +55,9 @@ class Walker:
         The object on the slice at the limit, where it is known there: then doubts do not stop.
     look : ndarray, optional
         Descriptor of the object on the prompted slice.
+    echo : WindowMask, optional
+        What the model answers on the prompted slice itself to the prompts of the next ones: a
+        drawn mask or a clicked one may be of another style, which says nothing about the next.
     """
 
     seed: Seed
@@ -64,6 +67,7 @@ class Walker:
     at_limit: StopReason
     goal: SliceMask | None = None
     look: npt.NDArray[np.float32] | None = None
+    echo: WindowMask | None = None
     steps: list[SliceMask] = field(default_factory=list)
     stop: Stop | None = None
 
@@ -79,10 +83,14 @@ class Walker:
 
     @property
     def before_last(self) -> SliceMask | None:
-        """The mask before it."""
+        """The mask before it; of the prompted slice its echo, of the same style."""
         if len(self.steps) > 1:
             return self.steps[-2]
-        return self.anchor if self.steps else None
+        if not self.steps:
+            return None
+        if self.echo is not None and self.echo.mask.any():
+            return replace(self.anchor, found=self.echo)
+        return self.anchor
 
     def end_at_limit(self) -> None:
         """Stop where there is nothing more to visit."""
@@ -205,7 +213,7 @@ def take_step(
             walker.next_index,
             found,
             float(answer.iou_predictions[place, 0]),
-            window_iou(found, walker.last.found),
+            _overlap(walker, found),
             _similarity(describer, embedding, walker, found),
         )
         _go_or_stop(walker, step, options, slice_distance / pixel_size)
@@ -230,6 +238,19 @@ def _ask(
     second = predict_masks(model, embedding, prompts, multimask=True, chunk_size=size)
     mean = second.low_res_logits.mean(axis=1, keepdims=True)
     return replace(first, low_res_logits=(first.low_res_logits + mean) / 2)
+
+
+def echo_of(
+    model: Model, embedding: ImageEmbedding, anchor: SliceMask, options: PropagationOptions
+) -> tuple[WindowMask, int]:
+    """Return what the model answers about a mask on its own slice, and how often it was asked."""
+    box = box_inside(anchor.box_xyxy, embedding.original_size_hw)
+    if box is None:
+        return anchor.found, 0
+    point = np.clip(deepest_point(anchor.found), box[:2], box[2:])
+    answer = _ask(model, embedding, box[None], point[None], options)
+    found = pieces_touching(window_of(answer.mask(0)), anchor.found, min_share=ISLAND_SHARE)
+    return found, 2 if options.second_opinion else 1
 
 
 def describe(embedding: ImageEmbedding, found: WindowMask) -> npt.NDArray[np.float32]:
@@ -274,6 +295,14 @@ def _expected_box(
     return box_inside(box, size_hw)
 
 
+def _overlap(walker: Walker, found: WindowMask) -> float:
+    """Return the IoU with the slice before, or with the echo of the prompted one, if higher."""
+    overlap = window_iou(found, walker.last.found)
+    if walker.steps or walker.echo is None:
+        return overlap
+    return max(overlap, window_iou(found, walker.echo))
+
+
 def least_overlap(area: int, steps_per_pixel: float, options: PropagationOptions) -> float:
     """Return the IoU with the slice before that an object of so many pixels must have.
 
@@ -309,6 +338,9 @@ def _go_or_stop(
         walker.stop = Stop(step.index, StopReason.EMPTY)
         return
     ratio = max(area / before, before / area)
+    if not walker.steps and walker.echo is not None and walker.echo.mask.any():
+        echoed = int(np.count_nonzero(walker.echo.mask))
+        ratio = min(ratio, max(area / echoed, echoed / area))
     doubts = (
         (StopReason.OVERLAP, step.overlap, least_overlap(before, steps_per_pixel, options)),
         (StopReason.PREDICTED_IOU, step.predicted_iou, options.min_predicted_iou),
@@ -322,4 +354,11 @@ def _go_or_stop(
                 walker.stop = Stop(step.index, reason, abs(value))
                 return
     walker.steps.append(step)
+    last = walker.steps[-options.patience :]
+    doubtful = [one.confidence for one in last if one.confidence < options.min_confidence]
+    if walker.goal is None and len(doubtful) == options.patience:
+        del walker.steps[len(walker.steps) - options.patience + 1 :]
+        mean = sum(doubtful) / len(doubtful)
+        walker.stop = Stop(walker.next_index, StopReason.CONFIDENCE, mean)
+        return
     walker.end_at_limit()

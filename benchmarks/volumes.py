@@ -27,6 +27,7 @@ from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.types import MaskPrediction, Prompts
 from sam_plugins.model.inference.volume import (
+    FILM,
     LinkOptions,
     Propagation,
     PropagationOptions,
@@ -290,7 +291,7 @@ def main() -> None:
             for number, start in chosen
         ]
         begin = time.perf_counter()
-        ours = propagate(slices, seeds, options=PropagationOptions())
+        ours = propagate(slices, seeds, options=FILM if stack.from_first else PropagationOptions())
         seconds = time.perf_counter() - begin
         rows = [measure_object(slices, stack, number, start, ours) for number, start in chosen]
         means = {

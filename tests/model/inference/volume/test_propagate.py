@@ -12,6 +12,7 @@ from tests.model.inference.volume.shapes3d import balls, iou, picture
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.types import Prompts
 from sam_plugins.model.inference.volume import (
+    FILM,
     Propagation,
     PropagationOptions,
     Seed,
@@ -82,6 +83,16 @@ def test_a_second_opinion_asks_twice() -> None:
     two = propagate(slices_of(picture(TWO)), seeds, options=replace(TRUSTING, second_opinion=True))
     assert two.decodes == 2 * one.decodes
     assert (two.labels() == one.labels()).all()  # this network is always of one opinion
+
+
+def test_a_film_is_followed_with_the_mask_itself() -> None:
+    frames = np.zeros((6, 40, 60), np.uint16)
+    for index in range(6):
+        frames[index, 10:30, 5 + 5 * index : 30 + 5 * index] = 1
+    slices = slices_of(picture(frames))
+    found = propagate(slices, [click(1, 0, 15, 20)], options=FILM)
+    assert found[1].indices.tolist() == [0, 1, 2, 3, 4, 5]
+    assert network_of(slices.model).masks_given == found.decodes - 2
 
 
 def test_the_edge_of_the_range_stops() -> None:

@@ -25,6 +25,11 @@ class PropagationOptions:
     second_opinion : bool
         Whether the model is asked twice: with the box alone, and with the box and the point deepest
         inside the last mask, to which it gives three answers. The mean counts. Twice the work.
+    margin : float
+        0 to 1: how much larger the box is on each side, as a share of that side.
+    with_mask : bool
+        Whether the last mask itself is asked with, beside the box: it holds the object in films,
+        and where it is not compact, and holds on to mistakes, too.
     min_overlap : float
         0 to 1: the least IoU with the mask of the slice before.
     allow_steps : bool
@@ -52,6 +57,8 @@ class PropagationOptions:
     growth: float = 1.0
     max_motion: float = 0.15
     second_opinion: bool = True
+    margin: float = 0.0
+    with_mask: bool = False
     min_overlap: float = 0.6
     allow_steps: bool = True
     max_area_ratio: float = 3.0
@@ -82,3 +89,16 @@ class PropagationOptions:
         count("patience", self.patience)
         if self.chunk_size is not None:
             count("chunk_size", self.chunk_size)
+
+
+FILM = PropagationOptions(
+    shift=0.0,
+    growth=0.0,
+    second_opinion=False,
+    margin=0.025,
+    with_mask=True,
+    min_overlap=0.5,
+    min_similarity=-1.0,
+    min_confidence=0.0,
+)
+"""For films, and slices along which objects hardly change: what is held is not let go."""

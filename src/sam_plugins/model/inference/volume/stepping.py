@@ -31,6 +31,8 @@ _SAME_OBJECT = 0.75
 """IoU above which the answer to a box is that to the click whose box it is."""
 
 _LEAST_TRUST = 1e-3
+_SURE = 6.0
+"""Logit of a pixel of which a given mask is sure."""
 
 ISLAND_SHARE = 0.1
 """Pieces of a mask smaller than this share of its largest one are dropped."""
@@ -199,7 +201,8 @@ def take_step(
         points.append(np.clip(deepest_point(walker.last.found), box[:2], box[2:]))
     if not asked:
         return 0
-    answer = _ask(model, embedding, np.array(boxes), np.array(points), options)
+    masks = [walker.last.found for walker in asked]
+    answer = _ask(model, embedding, np.array(boxes), np.array(points), masks, options)
     compares = options.min_similarity > -1
     describer = MaskDescriber(embedding) if compares else None
     for place, walker in enumerate(asked):
@@ -225,19 +228,31 @@ def _ask(
     embedding: ImageEmbedding,
     boxes_xyxy: npt.NDArray[np.float64],
     points_xy: npt.NDArray[np.float64],
+    masks: Sequence[WindowMask],
     options: PropagationOptions,
 ) -> MaskPrediction:
     """Return one mask of each object: the answer to the box, or the mean of two opinions."""
     size = options.chunk_size
-    first = predict_masks(
-        model, embedding, Prompts(boxes_xyxy=boxes_xyxy), multimask=False, chunk_size=size
+    logits = (
+        np.stack([_logits_of(mask, embedding) for mask in masks]) if options.with_mask else None
     )
+    prompts = Prompts(boxes_xyxy=boxes_xyxy, mask_logits=logits)
+    first = predict_masks(model, embedding, prompts, multimask=False, chunk_size=size)
     if not options.second_opinion:
         return first
     prompts = Prompts(points_xy=points_xy[:, None], boxes_xyxy=boxes_xyxy)
     second = predict_masks(model, embedding, prompts, multimask=True, chunk_size=size)
     mean = second.low_res_logits.mean(axis=1, keepdims=True)
     return replace(first, low_res_logits=(first.low_res_logits + mean) / 2)
+
+
+def _logits_of(found: WindowMask, embedding: ImageEmbedding) -> npt.NDArray[np.float32]:
+    """Return a mask as low-resolution logits (1, h, w), as if the model had answered it."""
+    drawn = SliceMask(0, found).drawn(embedding.original_size_hw)
+    logits = np.full(embedding.low_res_hw, -_SURE, np.float32)
+    window, cover = cover_of_mask(drawn, embedding)
+    logits[window] = (2 * cover - 1) * _SURE
+    return logits[None]
 
 
 def echo_of(
@@ -248,7 +263,7 @@ def echo_of(
     if box is None:
         return anchor.found, 0
     point = np.clip(deepest_point(anchor.found), box[:2], box[2:])
-    answer = _ask(model, embedding, box[None], point[None], options)
+    answer = _ask(model, embedding, box[None], point[None], [anchor.found], options)
     found = pieces_touching(window_of(answer.mask(0)), anchor.found, min_share=ISLAND_SHARE)
     return found, 2 if options.second_opinion else 1
 
@@ -292,7 +307,9 @@ def _expected_box(
         done = (walker.next_index - walker.seed.index) / (walker.limit - walker.seed.index)
         straight = (1 - done) * walker.anchor.box_xyxy + done * walker.goal.box_xyxy
         box = (1 - done) * box + done * straight
-    return box_inside(box, size_hw)
+    outwards = np.array([-1.0, -1.0, 1.0, 1.0])
+    sides = np.maximum(box[2:] - box[:2], 0)
+    return box_inside(box + options.margin * np.tile(sides, 2) * outwards, size_hw)
 
 
 def _overlap(walker: Walker, found: WindowMask) -> float:

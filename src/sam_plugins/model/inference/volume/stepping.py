@@ -57,6 +57,8 @@ class Walker:
         The object on the slice at the limit, where it is known there: then doubts do not stop.
     look : ndarray, optional
         Descriptor of the object on the prompted slice.
+    logits : ndarray of shape (1, h, w), float32, optional
+        Low-resolution logits of the last step.
     echo : WindowMask, optional
         What the model answers on the prompted slice itself to the prompts of the next ones: a
         drawn mask or a clicked one may be of another style, which says nothing about the next.
@@ -70,6 +72,7 @@ class Walker:
     goal: SliceMask | None = None
     look: npt.NDArray[np.float32] | None = None
     echo: WindowMask | None = None
+    logits: npt.NDArray[np.float32] | None = None
     steps: list[SliceMask] = field(default_factory=list)
     stop: Stop | None = None
 
@@ -201,8 +204,10 @@ def take_step(
         points.append(np.clip(deepest_point(walker.last.found), box[:2], box[2:]))
     if not asked:
         return 0
-    masks = [walker.last.found for walker in asked]
-    answer = _ask(model, embedding, np.array(boxes), np.array(points), masks, options)
+    logits = None
+    if options.with_mask:
+        logits = np.stack([_last_logits(walker, embedding) for walker in asked])
+    answer = _ask(model, embedding, np.array(boxes), np.array(points), logits, options)
     compares = options.min_similarity > -1
     describer = MaskDescriber(embedding) if compares else None
     for place, walker in enumerate(asked):
@@ -219,6 +224,8 @@ def take_step(
             _overlap(walker, found),
             _similarity(describer, embedding, walker, found),
         )
+        if options.with_mask:
+            walker.logits = answer.low_res_logits[place]
         _go_or_stop(walker, step, options, slice_distance / pixel_size)
     return len(asked) * (2 if options.second_opinion else 1)
 
@@ -228,14 +235,11 @@ def _ask(
     embedding: ImageEmbedding,
     boxes_xyxy: npt.NDArray[np.float64],
     points_xy: npt.NDArray[np.float64],
-    masks: Sequence[WindowMask],
+    logits: npt.NDArray[np.float32] | None,
     options: PropagationOptions,
 ) -> MaskPrediction:
     """Return one mask of each object: the answer to the box, or the mean of two opinions."""
     size = options.chunk_size
-    logits = (
-        np.stack([_logits_of(mask, embedding) for mask in masks]) if options.with_mask else None
-    )
     prompts = Prompts(boxes_xyxy=boxes_xyxy, mask_logits=logits)
     first = predict_masks(model, embedding, prompts, multimask=False, chunk_size=size)
     if not options.second_opinion:
@@ -244,6 +248,13 @@ def _ask(
     second = predict_masks(model, embedding, prompts, multimask=True, chunk_size=size)
     mean = second.low_res_logits.mean(axis=1, keepdims=True)
     return replace(first, low_res_logits=(first.low_res_logits + mean) / 2)
+
+
+def _last_logits(walker: Walker, embedding: ImageEmbedding) -> npt.NDArray[np.float32]:
+    """Return the last mask as logits (1, h, w): the model's own where it has just answered."""
+    if walker.logits is not None and walker.logits.shape[1:] == embedding.low_res_hw:
+        return walker.logits
+    return _logits_of(walker.last.found, embedding)
 
 
 def _logits_of(found: WindowMask, embedding: ImageEmbedding) -> npt.NDArray[np.float32]:
@@ -263,7 +274,8 @@ def echo_of(
     if box is None:
         return anchor.found, 0
     point = np.clip(deepest_point(anchor.found), box[:2], box[2:])
-    answer = _ask(model, embedding, box[None], point[None], [anchor.found], options)
+    logits = _logits_of(anchor.found, embedding)[None] if options.with_mask else None
+    answer = _ask(model, embedding, box[None], point[None], logits, options)
     found = pieces_touching(window_of(answer.mask(0)), anchor.found, min_share=ISLAND_SHARE)
     return found, 2 if options.second_opinion else 1
 

@@ -48,6 +48,7 @@ class Learner:
     batches: Batches
     config: TrainingConfig
     objects: int
+    parent: LoadedCheckpoint
 
     @classmethod
     def of(
@@ -88,7 +89,7 @@ class Learner:
             )
         else:
             batches = BatchMaker(pictures, batch_options, options.seed)
-        return cls(TrainingState.fresh(network, config), batches, config, objects)
+        return cls(TrainingState.fresh(network, config), batches, config, objects, checkpoint)
 
     @property
     def step(self) -> int:
@@ -100,9 +101,24 @@ class Learner:
         model = self.state.model
         self.state.load(path, TrainingRecipe.of(model.config, self.config, self.batches))
 
-    def save(self, path: Path, passport: Passport) -> None:
-        """Write the average of the weights, with adapters merged into it."""
-        save_model_file(path, self._plain_average(), passport)
+    def save(self, path: Path, passport: Passport, *, share: float = 1.0) -> None:
+        """Write the average of the weights, with adapters merged into it, or a part of the way.
+
+        Parameters
+        ----------
+        path : Path
+        passport : Passport
+        share : float
+            How far to go from the parent's weights (0) to the average (1).
+        """
+        average = self._plain_average()
+        if share != 1:
+            average = weights_between(self._parent_state(), average, share)
+        save_model_file(path, average, passport)
+
+    def _parent_state(self) -> Mapping[str, Tensor]:
+        """Return the parent's weights under the names of a network."""
+        return network_of(self.parent).state_dict()
 
     def save_adapter(self, folder: Path, parent_id: str) -> None:
         """Write the adapters alone, where there are any."""
@@ -147,6 +163,26 @@ class Learner:
             report=report,
             processes=processes,
         )
+
+
+def weights_between(
+    parent: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Return weights on the line from a parent's to those that were learned from it.
+
+    Parameters
+    ----------
+    parent, tuned : mapping of str to Tensor
+        Under the same names. What is no floating-point number is the learned one's.
+    share : float
+        0 is the parent, 1 what was learned.
+    """
+    return {
+        name: torch.lerp(parent[name].to(value), value, share)
+        if value.is_floating_point()
+        else value
+        for name, value in tuned.items()
+    }
 
 
 def _training_config(options: FineTuningOptions, network: SamConfig) -> TrainingConfig:

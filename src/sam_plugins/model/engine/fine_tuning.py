@@ -111,7 +111,9 @@ def fine_tune(
     DatasetError
         If there is nothing to learn from or to measure on, or a picture is in both.
     TrainingError
-        If the loss is no longer a number, a library is missing, or the state is another run's.
+        If the loss is no longer a number, or the state is another run's.
+    MissingExtraError
+        If the method needs a library that is not installed.
     OutputError
         If a file cannot be written, such as on a full disk.
     MemoryLimitError

@@ -28,12 +28,17 @@ from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.pictures import TrainingPicture, picture_of
 from sam_plugins.model.training.presets import paper_recipe, resolve_recipe
 from sam_plugins.model.training.processes import Processes
+from sam_plugins.model.training.prompt_simulation import PromptOptions
 from sam_plugins.model.training.recipe import TrainingRecipe
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.loading import LoadedCheckpoint
 from sam_plugins.model.weights.passport import Passport
+
+SESSIONS = (0.3, 0.2, 0.15, 0.15, 0.1, 0.1)
+"""Probabilities of one, two, three, ... answers for an object: who labels little clicks a lot, and
+what is not trained with long sessions forgets how to be corrected."""
 
 SPARSE_RIM_CELLS = 1
 """On incompletely labelled pictures, who drew an outline has looked at both of its sides: so much
@@ -193,6 +198,7 @@ def _training_config(options: FineTuningOptions, network: SamConfig) -> Training
         dense_steps=0,
         warmup_steps=min(20, options.steps // 10),
         losses=LossWeights(background_areas=1.5),
+        prompts=PromptOptions(rounds=SESSIONS),
         precision=options.precision,
         seed=options.seed,
     )

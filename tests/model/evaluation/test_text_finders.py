@@ -41,7 +41,7 @@ def test_both_ways_to_find_are_measured(named_sets: Path, tmp_path: Path, is_tra
     config = replace(TINY_PYRAMID, prompt_encoder=prompts) if is_trained else TINY_PYRAMID
     model = make_model(config, "tiny")
     finder = PromptedFinder(model, clip) if is_trained else RankedFinder(model, clip)
-    (file,) = list_manifest_files(named_sets, ["photos"])
+    file = list_manifest_files(named_sets, ["photos"])[0]
     measured = Text(finder).measure(file.read())
     asked, other = measured.scores[MODEL], measured.scores[CHANCE]
     assert [one.phrase for one in asked] == [one.phrase for one in other] == ["cat", "dog"]

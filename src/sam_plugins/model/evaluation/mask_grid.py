@@ -139,7 +139,7 @@ def grid_masks(
         # Half precision: thousands of masks, of which only the shape matters.
         cuts += [_in_half(sizes.cut(one, least_logit)) for one in logits]
     ious, stabilities = np.array(expected, np.float32), np.array(stable, np.float32)
-    values = (ious + stabilities) / 2
+    values = ((ious + stabilities) / 2).astype(np.float32)
     kept = suppress(PackedMasks.concatenate(packed), values, max_iou=max_iou)
     masks = tuple(cuts[index] for index in kept)
     return GridMasks(values[kept], ious[kept], stabilities[kept], masks, sizes)

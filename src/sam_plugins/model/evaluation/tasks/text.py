@@ -177,11 +177,11 @@ def _row(image: LabelledImage, score: PhraseScore, iou: float, *, found: float) 
 
 def _panels(image: PhrasedImage, answers: Mapping[str, BoolArray]) -> Panels:
     """Return what some phrases name, and what they found."""
-    panels: Panels = []
-    for phrase in sorted(answers)[:_SHOWN]:
+    return [
+        (caption, with_labels(image.image, mask.astype(np.int32)))
+        for phrase in sorted(answers)[:_SHOWN]
         for caption, mask in (
             (f"“{phrase}”", image.masks[phrase]),
             (f"found for “{phrase}”", answers[phrase]),
-        ):
-            panels.append((caption, with_labels(image.image, mask.astype(np.int32))))
-    return panels
+        )
+    ]

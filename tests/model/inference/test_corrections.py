@@ -43,6 +43,26 @@ def test_the_piece_that_was_clicked_follows_the_answer_and_another_does_not() ->
     np.testing.assert_allclose(result[0, 0][FAR], -5 + ELSEWHERE * 10)
 
 
+def test_the_answer_counts_as_far_around_a_click_as_people_click_in_the_middle() -> None:
+    earlier, answer = np.full((1, 1, 8, 40), -5, np.float32), np.full((1, 1, 8, 40), -5, np.float32)
+    earlier[0, 0, 2:5, :3] = 5
+    answer[0, 0, 2:5, :30] = 5  # one piece of change, of which the click is at the near end
+    prompts = Prompts([[_cell(1, 3), _cell(5, 3)]], mask_logits=earlier)
+    result = steadied(answer, prompts, (32, 160), (32, 160))[0, 0] > 0
+    # The border is 3 cells away, so that 6 count.
+    assert result[3, 5 + 6]
+    assert not result[3, 5 + 7 :].any()
+
+
+def test_a_click_that_was_followed_stays_followed() -> None:
+    earlier, answer = _logits(LEFT, FAR), _logits(RIGHT)
+    earlier[0, 0][FAR] = 0.5
+    prompts = Prompts([[_cell(8, 7), _cell(4, 2)]], mask_logits=earlier)
+    result = steadied(answer, prompts, SIZE_HW, SIZE_HW)[0, 0]
+    assert result[7, 8] == 0.5
+    assert result[2, 4] == 5
+
+
 def test_what_every_answer_says_comes_through_in_the_end() -> None:
     mask, answer = _logits(LEFT), _logits(LEFT, FAR)
     points = [[_cell(1, 2), _cell(2, 2)]]

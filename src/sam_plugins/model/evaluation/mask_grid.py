@@ -31,8 +31,6 @@ class GridMasks:
     ----------
     scores : ndarray of shape (n,), float32
         Mean of predicted IoU and stability.
-    predicted_ious, stabilities : ndarray of shape (n,), float32
-        What the scores are the mean of.
     cuts : tuple of CutLogits
         Low-resolution logits, half precision, of the window that each reaches.
     sizes : SizeChain
@@ -40,8 +38,6 @@ class GridMasks:
     """
 
     scores: NDArray[np.float32]
-    predicted_ious: NDArray[np.float32]
-    stabilities: NDArray[np.float32]
     cuts: tuple[CutLogits, ...]
     sizes: SizeChain
 
@@ -119,8 +115,7 @@ def grid_masks(
     points = square_grid(embedding.original_size_hw, points_per_side)
     sizes = chain_of(embedding)
     rows, columns = valid_cells_hw(embedding)
-    expected: list[float] = []
-    stable: list[float] = []
+    scores: list[float] = []
     cuts: list[CutLogits] = []
     packed: list[PackedMasks] = []
     for output in decode_prompts(model, embedding, Prompts.single_points(points), multimask=True):
@@ -133,16 +128,13 @@ def grid_masks(
             for limit in (_STABILITY_OFFSET, -_STABILITY_OFFSET)
         )
         stability = np.asarray(stability_scores(inner, outer))
-        expected += predicted.tolist()
-        stable += stability.tolist()
+        scores += ((predicted + stability) / 2).tolist()
         packed.append(PackedMasks.pack(valid > 0))
         # Half precision: thousands of masks, of which only the shape matters.
         cuts += [_in_half(sizes.cut(one, least_logit)) for one in logits]
-    ious, stabilities = np.array(expected, np.float32), np.array(stable, np.float32)
-    values = ((ious + stabilities) / 2).astype(np.float32)
+    values = np.array(scores, np.float32)
     kept = suppress(PackedMasks.concatenate(packed), values, max_iou=max_iou)
-    masks = tuple(cuts[index] for index in kept)
-    return GridMasks(values[kept], ious[kept], stabilities[kept], masks, sizes)
+    return GridMasks(values[kept], tuple(cuts[index] for index in kept), sizes)
 
 
 def _in_half(cut: CutLogits) -> CutLogits:

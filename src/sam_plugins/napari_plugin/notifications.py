@@ -14,7 +14,7 @@ def show_problem(error: BaseException) -> None:
     elif is_out_of_memory(error):
         show_error(
             f"Memory ran out{memory_doubt(error)} ({error}). Close other programs, or choose a "
-            "smaller model (the models 'default' and 'mobile_sam' need the least), or a smaller picture"
+            "smaller model ('default' and 'mobile_sam' need the least) or a smaller picture"
         )
     else:
         notification_manager.dispatch(Notification.from_exception(error))

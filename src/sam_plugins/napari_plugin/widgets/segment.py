@@ -137,6 +137,8 @@ class SegmentWidget(QWidget):
             )
             control.changed.connect(self._on_choice)
             control.native.setToolTip(tooltip)
+            if kind is bool:
+                control.text = ""  # the label says it
             self._controls[entry.name] = control
             form.addRow(label, control.native)
         return box

@@ -5,7 +5,8 @@ picture is panned, as a user would. Linux says how long the thread of the window
 (because the machine is busy) and how long it slept (because another thread held the interpreter);
 the sleep is what a process would spare. Run it on a display, or with one that nobody sees::
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/napari_responsiveness.py ../shared/data
+    xvfb-run -a -s "-screen 0 1600x1000x24" \\
+        python benchmarks/napari_responsiveness.py ../shared/data
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class _Logits:
     def chosen(self, choice: int | None) -> FloatArray:
         """Return the logits that the person chose, or that the model trusts most, (h, w)."""
         which = int(np.argmax(self.scores)) if choice is None else choice % len(self.scores)
-        return self.values[which]
+        logits: FloatArray = self.values[which]
+        return logits
 
 
 class Answerer:

@@ -1,8 +1,9 @@
 """From an image layer to the picture that the model sees: read only what is needed of it.
 
 An image may be a NumPy array or one on a disk (Dask, Zarr), one level or a pyramid, colour
-(``rgb``), and may have an axis of channels among its others. A *plane* is always one of the labels,
-which have the axes of the image but that of the channels.
+(``rgb``), and may have an axis of channels among its others. A *plane* is always one of the labels.
+They have the axes of the image, but not a first one that holds channels; another one of channels
+has length 1. (napari aligns layers at their last axes, so that only the first can be left out.)
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class ImageSource:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Length of each axis but colours and channels, of the largest level."""
+        """Length of each axis of the labels, of the largest level."""
         return self._shape_of(0)
 
     @property
@@ -78,10 +79,12 @@ class ImageSource:
         return int(self.levels[0].shape[self.channel_axis])
 
     def _shape_of(self, level: int) -> tuple[int, ...]:
-        """Return the lengths of a level's axes but colours and channels."""
+        """Return the length of each axis of the labels that a level would have."""
         shape = tuple(int(length) for length in self.levels[level].shape)
         shape = shape[:-1] if self.is_rgb else shape
-        return tuple(n for axis, n in enumerate(shape) if axis != self.channel_axis)
+        if self.channel_axis == 0:
+            return shape[1:]
+        return tuple(1 if axis == self.channel_axis else n for axis, n in enumerate(shape))
 
     def level_for(self, plane: Plane, region: Window) -> int:
         """Return the smallest level that is still as fine as the model looks at a region."""
@@ -125,22 +128,24 @@ class ImageSource:
         """Read a window of a level, and put rows, columns and channels in this order."""
         shape = self._shape_of(level)
         rows, columns = (slice(s.start, s.stop, step) for s in window.slices)
-        index: list[int | slice] = []
-        others = iter(plane.at)
-        for axis in range(len(shape)):
-            if axis == plane.axes[0]:
-                index.append(rows)
-            elif axis == plane.axes[1]:
-                index.append(columns)
-            else:  # a pyramid may be smaller along the other axes, too
-                index.append(next(others) * shape[axis] // self.shape[axis])
-        if self.channel_axis is not None:
-            index.insert(self.channel_axis, slice(None))
+        # A pyramid may be smaller along the other axes, too.
+        fixed = [n * s // f for n, s, f in zip(plane.at, *self._others(plane, shape), strict=True)]
+        index: list[int | slice] = list(Plane(plane.axes, tuple(fixed)).index())
+        index[plane.axes[0]], index[plane.axes[1]] = rows, columns
+        if self.channel_axis == 0:
+            index.insert(0, slice(None))
+        elif self.channel_axis is not None:
+            index[self.channel_axis] = slice(None)
         part = np.asarray(self.levels[level][tuple(index)])
         if self.channel_axis is not None:
             kept = [i for i, entry in enumerate(index) if isinstance(entry, slice)]
             part = np.moveaxis(part, kept.index(self.channel_axis), 2)
         return part.swapaxes(0, 1) if plane.axes[0] > plane.axes[1] else part
+
+    def _others(self, plane: Plane, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+        """Return the lengths of the axes that a plane fixes, in a level and in the largest one."""
+        axes = [axis for axis in range(len(shape)) if axis not in plane.axes]
+        return [shape[axis] for axis in axes], [self.shape[axis] for axis in axes]
 
     def sample(self, plane: Plane) -> npt.NDArray[Any]:
         """Return pixels spread over a plane, for its contrast; the smallest level has enough."""

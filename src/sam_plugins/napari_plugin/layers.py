@@ -61,20 +61,6 @@ def source_of(image: Image, channel_axis: int | None = None) -> ImageSource:
     return ImageSource(levels, bool(image.rgb), channel_axis)
 
 
-def labels_shape(image: Image, channel_axis: int | None) -> tuple[int, ...]:
-    """Return the shape of labels for an image: a channel axis in front goes, others become 1.
-
-    napari aligns layers at their last axes, so that only a first axis can be left out.
-    """
-    shape = tuple(int(n) for n in image.level_shapes[0]) if image.multiscale else image.data.shape
-    shape = tuple(int(n) for n in shape[: image.ndim])
-    if channel_axis is None:
-        return shape
-    if channel_axis == 0:
-        return shape[1:]
-    return tuple(1 if axis == channel_axis else n for axis, n in enumerate(shape))
-
-
 def placement(image: Image, channel_axis: int | None) -> dict[str, Any]:
     """Return the keywords that put a labels layer where an image is.
 
@@ -137,7 +123,7 @@ def add_labels(
     from napari.layers import Labels
 
     layer = Labels(
-        empty_labels(labels_shape(image, channel_axis), dtype),
+        empty_labels(source_of(image, channel_axis).shape, dtype),
         **placement(image, channel_axis),
         **keywords,
     )

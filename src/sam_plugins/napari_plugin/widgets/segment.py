@@ -1,0 +1,279 @@
+"""**Segment**: the buttons and choices beside the canvas."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from weakref import WeakSet
+
+from magicgui.widgets import create_widget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.napari_plugin.actions import ACTIONS
+from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.controller import SegmentController
+from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.params import SegmentParams
+from sam_plugins.napari_plugin.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_COLUMNS = 3
+_HINT = (
+    "Click on an object: the mask follows.\n"
+    "Ctrl-click: not here. Shift-drag: box. M: next mask. C: commit."
+)
+_OPEN: WeakSet[SegmentWidget] = WeakSet()
+
+
+def open_widget(viewer: object) -> SegmentWidget | None:
+    """Return the **Segment** that is open in a viewer, for commands."""
+    return next((widget for widget in _OPEN if widget.controller.viewer is viewer), None)
+
+
+class SegmentWidget(QWidget):
+    """Segment objects of an image by clicking on them.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    params : SegmentParams, optional
+        What is chosen at first.
+    load : callable
+        Makes what answers prompts.
+
+    Attributes
+    ----------
+    controller : SegmentController
+        Everything that the buttons do, for scripts.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        params: SegmentParams | None = None,
+        *,
+        load: LoadAnswerer = load_answerer,
+    ) -> None:
+        super().__init__()
+        self.controller = SegmentController(viewer, params, self, load=load)
+        self._status = QLabel(_HINT)
+        self._status.setWordWrap(True)
+        self._controls: dict[str, Any] = {}
+        self._is_showing = False
+        layout = QVBoxLayout(self)
+        layout.addWidget(self._status)
+        layout.addWidget(self._recovery_box())
+        layout.addLayout(self._buttons())
+        layout.addWidget(self._choices())
+        layout.addWidget(self._preview_box())
+        layout.addStretch()
+        self.controller.changed.connect(self._show)
+        self.controller.recovery.found.connect(self._offer)
+        viewer_window = getattr(viewer, "window", None)
+        if viewer_window is not None:  # napari destroys widgets without closing them
+            self.destroyed.connect(self.controller.close)
+        _OPEN.add(self)
+        self._show()
+
+    @property
+    def segmenter(self) -> Segmenter | None:
+        """The one for the image that is meant now."""
+        return self.controller.segmenter
+
+    def closeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
+        """End the jobs, and leave the viewer as it was."""
+        self.controller.close()
+        super().closeEvent(event)
+
+    # ------------------------------------------------------------------------------------ layout
+
+    def _buttons(self) -> QGridLayout:
+        """Return a button for each action."""
+        grid = QGridLayout()
+        for number, action in enumerate(ACTIONS):
+            key = f" ({action.key.replace('Control', 'Ctrl')})" if action.key else ""
+            button = QPushButton(action.title)
+            button.setToolTip(action.tooltip + key)
+            button.setObjectName(action.name)
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys stay with the canvas
+            button.clicked.connect(lambda _=False, name=action.name: self._act(name))
+            grid.addWidget(button, number // _COLUMNS, number % _COLUMNS)
+        return grid
+
+    def _act(self, name: str) -> None:
+        """Do what a button says."""
+        getattr(self.controller, name)()
+
+    def _choices(self) -> QGroupBox:
+        """Return a control for each parameter."""
+        box = QGroupBox("Options")
+        form = QFormLayout(box)
+        hints = get_type_hints(SegmentParams, include_extras=True)
+        for entry in fields(SegmentParams):
+            kind, label, tooltip = _described(hints[entry.name])
+            options: dict[str, Any] = {"tooltip": tooltip}
+            if kind is int:
+                options |= {"min": -1 if entry.name == "channel_axis" else 1, "max": 65535}
+            control = create_widget(
+                value=getattr(self.controller.params, entry.name),
+                annotation=kind,
+                name=entry.name,
+                label=label,
+                options=options,
+            )
+            control.changed.connect(self._on_choice)
+            control.native.setToolTip(tooltip)
+            self._controls[entry.name] = control
+            form.addRow(label, control.native)
+        return box
+
+    def _on_choice(self) -> None:
+        """Take what was chosen; what cannot be is said, and the control goes back."""
+        if self._is_showing:
+            return
+        chosen = {name: control.value for name, control in self._controls.items()}
+        try:
+            self.controller.set_params(replace(self.controller.params, **chosen))
+        except ValueError as error:
+            from napari.utils.notifications import show_warning
+
+            show_warning(str(error))
+            self._show()
+
+    def _preview_box(self) -> QWidget:
+        """Return a button that shows what the model sees."""
+        box = QWidget()
+        row = QHBoxLayout(box)
+        row.setContentsMargins(0, 0, 0, 0)
+        button = QPushButton("What the model sees")
+        button.setToolTip("Add the picture that the model is shown, with its contrast, as a layer")
+        button.setObjectName("preview")
+        button.clicked.connect(self.show_preview)
+        row.addWidget(button)
+        return box
+
+    def show_preview(self) -> None:
+        """Add the picture that the model is shown as a layer."""
+        if self.segmenter is None:
+            return
+        try:
+            rgb = self.segmenter.preview()
+        except (SamPluginsError, ValueError) as error:
+            show_problem(error)
+            return
+        viewer = self.controller.viewer
+        chosen = viewer.layers.selection.active
+        viewer.add_image(rgb, rgb=True, name="what the model sees")
+        viewer.layers.selection.active = chosen
+
+    # ---------------------------------------------------------------------------------- recovery
+
+    def _recovery_box(self) -> QWidget:
+        """Return the offer of an earlier session, hidden until there is one."""
+        self._offered: tuple[Segmenter, Path] | None = None
+        self._offer_box = QGroupBox("Unfinished session")
+        column = QVBoxLayout(self._offer_box)
+        self._offer_label = QLabel()
+        self._offer_label.setWordWrap(True)
+        column.addWidget(self._offer_label)
+        row = QHBoxLayout()
+        for name, title, work in (
+            ("restore", "Restore", self.restore),
+            ("discard", "Discard", self.discard),
+        ):
+            button = QPushButton(title)
+            button.setObjectName(name)
+            button.clicked.connect(work)
+            row.addWidget(button)
+        column.addLayout(row)
+        self._offer_box.hide()
+        return self._offer_box
+
+    def _offer(self, segmenter: Segmenter, files: list[Path]) -> None:
+        """Offer the latest session about an image."""
+        from sam_plugins.napari_plugin.session.files import load_session
+
+        self._offered = (segmenter, files[0])
+        state = load_session(files[0]).state
+        self._offer_label.setText(
+            f"{len(state.objects)} objects and {len(state.drafts)} open ones of "
+            f"{segmenter.image.name!r} were not lost."
+        )
+        self._offer_box.show()
+
+    def restore(self) -> None:
+        """Go on with the session that was offered."""
+        offered, self._offered = self._offered, None
+        self._offer_box.hide()
+        if offered is None:
+            return
+        try:
+            self.controller.recovery.restore(*offered)
+        except (SamPluginsError, ValueError) as error:
+            show_problem(error)
+            return
+        self.controller.set_params(offered[0].params)
+
+    def discard(self) -> None:
+        """Remove the session that was offered."""
+        from sam_plugins.napari_plugin.session.autosave import forget_session
+
+        offered, self._offered = self._offered, None
+        self._offer_box.hide()
+        if offered is not None:
+            forget_session(offered[1])
+
+    # ------------------------------------------------------------------------------------ status
+
+    def _show(self) -> None:
+        """Show how things are."""
+        self._is_showing = True
+        try:
+            for name, control in self._controls.items():
+                value = getattr(self.controller.params, name)
+                if control.value != value:
+                    control.value = value
+        finally:
+            self._is_showing = False
+        self._status.setText(self.status())
+
+    def status(self) -> str:
+        """Return in words how things are."""
+        segmenter, draft = self.segmenter, self.controller.active_draft
+        if segmenter is None:
+            return "Open an image to segment."
+        lines = [f"Image: {segmenter.image.name}"]
+        if draft is not None and draft.answer is not None and draft.choice is not None:
+            count, score = len(draft.answer.masks), draft.score or 0.0
+            which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
+            others = len(segmenter.session.state.drafts) - 1
+            also = f"; {others} more to commit" if others else ""
+            lines.append(f"{which}score {score:.2f}{also}")
+        elif segmenter.asker.is_busy:
+            lines.append("The model is at work…")
+        else:
+            lines.append(_HINT)
+        if not self.controller.params.is_positive:
+            lines.append("Clicks say what does NOT belong to the object (T).")
+        return "\n".join(lines)
+
+
+def _described(hint: Any) -> tuple[Any, str, str]:  # noqa: ANN401
+    """Return type, label and tooltip of a parameter."""
+    assert get_origin(hint) is Annotated
+    kind, label, tooltip = get_args(hint)
+    return kind, label, tooltip

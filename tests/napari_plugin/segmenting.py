@@ -18,7 +18,6 @@ from skimage.measure import regionprops
 
 from sam_plugins import EmbeddingCache, load_model, read_image
 from sam_plugins.napari_plugin.answering import Answerer
-from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget
@@ -36,9 +35,8 @@ def shipped_model() -> Any:
 _CACHE = EmbeddingCache()
 
 
-def load(params: SegmentParams, show: Any) -> Answerer:
+def load(show: Any) -> Answerer:
     """Answer with the shipped model, which is loaded once for all tests."""
-    assert params.model == "default"
     return Answerer(shipped_model(), _CACHE, show)
 
 

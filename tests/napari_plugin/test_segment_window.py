@@ -277,8 +277,8 @@ def test_answers_that_come_too_late_are_dropped(
 ) -> None:
     may_go = threading.Event()
 
-    def slow(params: SegmentParams, show: Any) -> Any:
-        answerer = load(params, show)
+    def slow(show: Any) -> Any:
+        answerer = load(show)
         answer = answerer.answer
         answerer.answer = lambda *args: (may_go.wait(60), answer(*args))[1]  # type: ignore[method-assign]
         return answerer

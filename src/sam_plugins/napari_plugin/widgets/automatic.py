@@ -332,6 +332,7 @@ class AutomaticWidget(QWidget):
 
     def _on_finished(self) -> None:
         self._show_state()
+        self._show_estimate()
         self._repaint()  # thresholds may have moved since the first tile
 
     def _on_find(self, params: FindParams) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import Job, start_job
-from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import Answer, Draft, Sight, Turn
 
@@ -20,21 +20,18 @@ if TYPE_CHECKING:
     from sam_plugins.napari_plugin.answering import Answerer
 
 Show = Callable[[Sight], npt.NDArray[np.uint8]]
-LoadAnswerer = Callable[[SegmentParams, Show], "Answerer"]
+LoadAnswerer = Callable[[Show], "Answerer"]
 
 _MANY = 8  # objects at once, of which people want to see how far they are
 
 
-def load_answerer(params: SegmentParams, show: Show) -> Answerer:
-    """Load the model that the parameters name, with the cache that every front end shares."""
+def load_answerer(show: Show) -> Answerer:
+    """Load the model that all widgets share, with the cache that all front ends share."""
     from sam_plugins.model.inference.cache import EmbeddingCache
-    from sam_plugins.model.inference.loading import load_model
     from sam_plugins.model.weights.paths import embeddings_directory
     from sam_plugins.napari_plugin.answering import Answerer
 
-    device = None if params.device == "auto" else params.device
-    model = load_model(params.model, device=device, show_progress=False)
-    return Answerer(model, EmbeddingCache(embeddings_directory()), show)
+    return Answerer(current_model().load(), EmbeddingCache(embeddings_directory()), show)
 
 
 class Asker:
@@ -42,8 +39,6 @@ class Asker:
 
     Parameters
     ----------
-    params : SegmentParams
-        Which model, and where it computes.
     show : callable
         Returns the picture of a sight.
     on_change : callable
@@ -56,13 +51,11 @@ class Asker:
 
     def __init__(
         self,
-        params: SegmentParams,
         show: Show,
         on_change: Callable[[], None],
         owner: QObject | None,
         load: LoadAnswerer,
     ) -> None:
-        self._params = params
         self._show = show
         self._on_change = on_change
         self._owner = owner
@@ -84,18 +77,13 @@ class Asker:
         """Counts up when model or contrast become others; answers from before are stale."""
         return self._generation
 
-    @property
-    def model_name(self) -> str:
-        """Which model answers."""
-        return self._params.model
-
     def is_ready(self, sight: Sight) -> bool:
         """Return whether a prompt about this is answered at once, because it is encoded."""
         return self._answerer is not None and self._answerer.is_ready(sight)
 
-    def use_model(self, params: SegmentParams) -> None:
-        """Ask another model from now on."""
-        self._params, self._answerer = params, None
+    def use_other_model(self) -> None:
+        """Load the model again: another one was chosen."""
+        self._answerer = None
         self.drop_answers()
 
     def encode(self, sight: Sight) -> Job:
@@ -133,9 +121,9 @@ class Asker:
         with self._loading:
             known = self._answerer
             while known is None:
-                params = self._params
-                made = self._load(params, self._show)
-                if params is self._params:  # else another model was chosen meanwhile
+                generation = self._generation
+                made = self._load(self._show)
+                if generation == self._generation:  # else another model was chosen meanwhile
                     known = self._answerer = made
             return known
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import Signal as QtSignal
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.drag_view import DragView
 from sam_plugins.napari_plugin.layers import choose_image, role_of
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
@@ -20,11 +22,13 @@ from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import NothingThereError, Segmenter
 from sam_plugins.napari_plugin.session.values import Draft, PointPrompt
+from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
+_SECTION = "segment"
 _MS_UNTIL_ENCODING = 250  # who scrolls through a stack does not want each slice encoded
 
 
@@ -46,6 +50,7 @@ class SegmentController(QObject):
     """
 
     changed = Signal()
+    _model_chosen = QtSignal()  # queued: whoever chose may be in another thread
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class SegmentController(QObject):
     ) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.params = params or SegmentParams()
+        self.params = params or read_settings(_SECTION, SegmentParams())
         self._load = load
         self._segmenters: list[Segmenter] = []
         self._segmenter: Segmenter | None = None
@@ -80,12 +85,19 @@ class SegmentController(QObject):
         ]
         for event, callback in self._links:
             event.connect(callback)
+        self._model_chosen.connect(self._use_other_model, Qt.ConnectionType.QueuedConnection)
+        current_model().changed.connect(self._on_model)
         self._on_layers()
 
     @property
     def segmenter(self) -> Segmenter | None:
         """The one for the image that is meant now, None without an image."""
         return self._segmenter
+
+    @property
+    def segmenters(self) -> tuple[Segmenter, ...]:
+        """Those of all images that were segmented and are still there."""
+        return tuple(self._segmenters)
 
     @property
     def active_draft(self) -> Draft | None:
@@ -151,6 +163,10 @@ class SegmentController(QObject):
         """Join the objects under the draft's points."""
         self._do(lambda segmenter: self._with_points(segmenter, segmenter.merge_at))
 
+    def replay(self) -> dict[str, Any]:
+        """Ask for all objects of the session again, and tell which masks are no longer the same."""
+        return self._do(lambda segmenter: segmenter.replay()) or {}
+
     def set_params(self, params: SegmentParams) -> None:
         """Take other parameters."""
         before, self.params = self.params, params
@@ -159,6 +175,8 @@ class SegmentController(QObject):
             self._on_layers()
         for segmenter in self._segmenters:
             segmenter.set_params(params)
+        if params.lasting != before.lasting:
+            keep_settings(_SECTION, params.lasting)
         self._timer.start()
         self.changed.emit()
 
@@ -288,7 +306,17 @@ class SegmentController(QObject):
     def _prepare(self) -> None:
         """Encode what is seen."""
         if self._segmenter is not None and self.viewer.dims.ndisplay == 2:
-            self._segmenter.prepare()
+            self.segment()
+
+    def _on_model(self, choice: object) -> None:  # noqa: ARG002
+        """Hear that another model was chosen, in any thread."""
+        self._model_chosen.emit()
+
+    def _use_other_model(self) -> None:
+        """Ask the model that was chosen."""
+        for segmenter in self._segmenters:
+            segmenter.asker.use_other_model()
+        self._timer.start()
 
     def _bind_keys(self, layer: Any) -> None:  # noqa: ANN401
         """Bind our keys in the window and on a layer, whose own keys would come first."""
@@ -322,6 +350,7 @@ class SegmentController(QObject):
             return
         self._is_closed = True
         self._timer.stop()
+        current_model().changed.disconnect(self._on_model)
         for event, callback in self._links:
             event.disconnect(callback)
         self._mouse.close()

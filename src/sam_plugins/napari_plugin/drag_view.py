@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from sam_plugins.napari_plugin.layers import set_role
 from sam_plugins.napari_plugin.params import Tool
@@ -72,10 +73,8 @@ class DragView:
 
 
 def _corners(
-    one: np.ndarray[tuple[int], np.dtype[np.float64]],
-    other: np.ndarray[tuple[int], np.dtype[np.float64]],
-    displayed: Sequence[int],
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], displayed: Sequence[int]
+) -> npt.NDArray[np.float64]:
     """Return the four corners of a box between two positions."""
     rows, columns = displayed[-2:]
     corners = np.tile(one, (4, 1))

@@ -23,6 +23,7 @@ from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Sight
 
 Contrast = Literal["robust", "layer"]
+CONTRASTS: tuple[Contrast, ...] = ("robust", "layer")
 Channels = tuple[tuple[str, int], ...]
 Limits = tuple[tuple[float, float], ...]
 

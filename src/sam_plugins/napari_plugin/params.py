@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
-from sam_plugins.napari_plugin.images import Contrast
+from sam_plugins.napari_plugin.images import CONTRASTS, Contrast
 from sam_plugins.napari_plugin.session.editing import OVERLAPS, Overlap
 
 Tool = Literal["points", "box", "scribble", "lasso", "polygon"]
@@ -21,10 +21,6 @@ class SegmentParams:
 
     Parameters
     ----------
-    model : str
-        Name or path of the model.
-    device : str
-        Where it computes; ``auto`` takes a GPU where there is one.
     tool : {"points", "box", "scribble", "lasso", "polygon"}
         What dragging the mouse does; a click is always a point.
     is_positive : bool
@@ -44,7 +40,8 @@ class SegmentParams:
     channel_axis : int
         Axis of the channels in the image, -1 for none.
     channels : str
-        Which channels the model sees, such as ``red=0, green=2``; empty for the first three.
+        Which channels the model sees, such as ``red=0, green=2``; empty for the first three. Read
+        by :func:`parse_channels`.
 
     Raises
     ------
@@ -52,50 +49,105 @@ class SegmentParams:
         If a value is out of its range.
     """
 
-    model: Annotated[str, "Model", "Name of a model, or a file of weights"] = "default"
-    device: Annotated[str, "Device", "Where it computes: auto, cpu, cuda, mps"] = "auto"
-    tool: Annotated[
-        Tool, "Drag draws", "What dragging does with the tool on; a click is always a point"
-    ] = "points"
-    is_positive: Annotated[
-        bool,
-        "Click adds",
-        "Clicks say where the object is; off: where it is not (T, or Ctrl-click)",
-    ] = True
-    each_is_new: Annotated[
-        bool, "Each click a new object", "Many clicks are many objects, committed together"
-    ] = False
-    overlap: Annotated[
-        Overlap, "Older objects", "Whether their pixels are kept, or replaced by the new object"
-    ] = "keep"
-    is_semantic: Annotated[
-        bool, "Write the class", "All objects of a class get its number (semantic labels)"
-    ] = False
-    class_name: Annotated[str, "Class", "What the objects are"] = "object"
-    class_label: Annotated[int, "Class number", "Value that is written for the class"] = 1
-    contrast: Annotated[
-        Contrast, "Contrast", "robust: percentiles of the plane; layer: the limits that you see"
-    ] = "robust"
-    channel_axis: Annotated[
-        int, "Channel axis", "Axis of the image that holds channels; -1: none"
-    ] = -1
-    channels: Annotated[
-        str, "Channels", "Colour=index pairs, such as red=0, green=2; empty: the first three"
-    ] = ""
+    tool: Tool = field(
+        default="points",
+        metadata={
+            "label": "Dragging draws",
+            "choices": list(TOOLS),
+            "tooltip": "What dragging does on the image; a click is always a point. "
+            "Shift-drag draws a box in any case",
+        },
+    )
+    is_positive: bool = field(
+        default=True,
+        metadata={
+            "label": "Clicks add",
+            "tooltip": "Clicks are on the object; off: beside it (key T, or Ctrl-click)",
+        },
+    )
+    each_is_new: bool = field(
+        default=False,
+        metadata={
+            "label": "Each a new object",
+            "tooltip": "Each click on an object begins another one; all are committed together",
+        },
+    )
+    overlap: Overlap = field(
+        default="keep",
+        metadata={
+            "label": "Older objects",
+            "choices": list(OVERLAPS),
+            "tooltip": "Whether their pixels are kept, or replaced by the new object",
+        },
+    )
+    is_semantic: bool = field(
+        default=False,
+        metadata={
+            "label": "Write the class",
+            "tooltip": "All objects of a class get its number (semantic labels)",
+        },
+    )
+    class_name: str = field(
+        default="object", metadata={"label": "Class", "tooltip": "What the objects are"}
+    )
+    class_label: int = field(
+        default=1,
+        metadata={
+            "label": "Class number",
+            "min": 1,
+            "max": 65535,
+            "tooltip": "The value that is written for the class",
+        },
+    )
+    contrast: Contrast = field(
+        default="robust",
+        metadata={
+            "label": "Contrast",
+            "choices": list(CONTRASTS),
+            "tooltip": "What the model sees as black and white. robust: percentiles of the plane; "
+            "layer: the limits that you see",
+        },
+    )
+    channel_axis: int = field(
+        default=-1,
+        metadata={
+            "label": "Channel axis",
+            "min": -1,
+            "max": 9,
+            "tooltip": "The axis of the image that holds channels; -1: none",
+        },
+    )
+    channels: str = field(
+        default="",
+        metadata={
+            "label": "Channels",
+            "tooltip": "Pairs of colour and index, such as red=0, green=2; empty: the first three",
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.tool not in TOOLS:
-            raise ValueError(f"tool must be one of {', '.join(TOOLS)}, got {self.tool!r}")
-        if self.overlap not in OVERLAPS:
-            raise ValueError(f"overlap must be one of {', '.join(OVERLAPS)}, got {self.overlap!r}")
-        if self.contrast not in {"robust", "layer"}:
-            raise ValueError(f"contrast must be robust or layer, got {self.contrast!r}")
-        if self.class_label < 1:
-            raise ValueError(f"class_label must be 1 or more, got {self.class_label}")
-        if self.channel_axis < -1:
-            raise ValueError(f"channel_axis must be -1 or more, got {self.channel_axis}")
-        parse_channels(self.channels)
+        for name, known in (("tool", TOOLS), ("overlap", OVERLAPS), ("contrast", CONTRASTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        for name, least in (("class_label", 1), ("channel_axis", -1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+
+    @property
+    def lasting(self) -> SegmentParams:
+        """What is worth keeping for other images and other days."""
+        usual = SegmentParams()
+        return replace(
+            self,
+            tool=usual.tool,
+            is_positive=usual.is_positive,
+            each_is_new=usual.each_is_new,
+            channel_axis=usual.channel_axis,
+            channels=usual.channels,
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the parameters for a session file."""

@@ -9,6 +9,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from sam_plugins.model.weights.paths import home_directory
+from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import start_job
 from sam_plugins.napari_plugin.session.autosave import (
     Autosave,
@@ -52,11 +53,16 @@ class Recovery:
         """Save a segmenter's session from now on, and look for earlier ones about its image."""
         image, source = segmenter.image, segmenter.viewpoint.source
         name, path = str(image.name), getattr(image.source, "path", None)
+        placed = segmenter.placement()
         folder = sessions_directory()
 
         def look(*, progress: Any) -> tuple[ImageNote, list[Path]]:  # noqa: ANN401
             note = ImageNote(
-                name, None if path is None else str(path), source.shape, source.fingerprint()
+                name,
+                None if path is None else str(path),
+                source.shape,
+                source.fingerprint(),
+                placed,
             )
             progress.check()
             return note, unfinished_sessions(folder, note)
@@ -111,6 +117,20 @@ class Recovery:
             forget_session(path)  # it lives on in the file of the new one
         return saved
 
+    def saved(self, segmenter: Segmenter) -> SavedSession:
+        """Return a segmenter's session as it would be saved now."""
+        session = segmenter.session
+        planes = {plane: session.canvas.read(plane) for plane in session.touched_planes}
+        return SavedSession(
+            session.state,
+            tuple(session.canvas.shape),
+            str(session.canvas.dtype),
+            planes,
+            self._notes.get(id(segmenter)),
+            current_model().choice.name,
+            segmenter.params.document(),
+        )
+
     def _on_changed(self, segmenter: Segmenter) -> None:
         """Follow a segmenter that begins another session."""
         known = self._saves.get(id(segmenter))
@@ -132,6 +152,6 @@ class Recovery:
                 session,
                 sessions_directory(),
                 note,
-                lambda: (segmenter.params.model, segmenter.params.document()),
+                lambda: (current_model().choice.name, segmenter.params.document()),
             ),
         )

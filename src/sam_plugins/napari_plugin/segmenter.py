@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,19 @@ from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.images import show_model
 from sam_plugins.napari_plugin.jobs import Job
-from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, find_layer, set_role
+from sam_plugins.napari_plugin.layers import (
+    KEY,
+    LayerCanvas,
+    add_labels,
+    find_layer,
+    placement,
+    set_role,
+)
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
-from sam_plugins.napari_plugin.session.files import SavedSession
+from sam_plugins.napari_plugin.session.files import SavedSession, load_session
 from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import (
     BoxPrompt,
@@ -83,10 +91,10 @@ class Segmenter:
         self.image = image
         self.params = params or SegmentParams()
         self.viewpoint = Viewpoint(viewer, image, self.params)
-        self.asker = Asker(self.params, self._show, self.changed.emit, owner, load)
+        self.asker = Asker(self._show, self.changed.emit, owner, load)
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.objects = self._objects_layer()
-        self.session = self._session_on(self.objects)
+        self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
         self._is_closed = False
         for name in _PLACED:
@@ -311,6 +319,21 @@ class Segmenter:
             self.session.touch(plane)
         self._on_state()
 
+    def replay(self) -> dict[str, list[int]]:
+        """Ask for all objects again, in this thread; return the keys of equal and other masks."""
+        asked = self.asker.answerer().answer
+        found = list(replay(self.session.state, asked))
+        return {
+            "same": [entry.key for entry in found if entry.is_same],
+            "other": [entry.key for entry in found if not entry.is_same],
+        }
+
+    def placement(self) -> dict[str, Any]:
+        """Return where in the world the objects lie, as what JSON can hold."""
+        placed = placement(self.image, self.viewpoint.channel_axis)
+        placed.pop("units")
+        return {name: np.asarray(value).tolist() for name, value in placed.items()}
+
     def _object_at(self, position: Position) -> tuple[int, Plane]:
         """Return label and plane of the object at a position."""
         label = self.label_at(position)
@@ -333,12 +356,10 @@ class Segmenter:
     # -------------------------------------------------------------------------------------- model
 
     def set_params(self, params: SegmentParams) -> None:
-        """Take other parameters; another model or contrast makes earlier answers stale."""
+        """Take other parameters; another contrast makes answers that are on their way stale."""
         before, self.params = self.params, params
         self.viewpoint.params = params
-        if (params.model, params.device) != (before.model, before.device):
-            self.asker.use_model(params)
-        elif (params.contrast, params.channels) != (before.contrast, before.channels):
+        if (params.contrast, params.channels) != (before.contrast, before.channels):
             self.asker.drop_answers()
         self._on_state()
 
@@ -408,6 +429,11 @@ class Segmenter:
             channel_axis=self.viewpoint.channel_axis,
             name=f"{self.image.name} objects",
         )
+
+    def _state_read_with(self, layer: Labels) -> State | None:
+        """Return the state of the session file that a layer was read from, once."""
+        path = layer.metadata.get(KEY, {}).pop("session", None)
+        return None if path is None else load_session(path).state
 
     def _add_again(self) -> None:
         """Put the objects layer back."""

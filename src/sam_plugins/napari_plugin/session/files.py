@@ -54,12 +54,15 @@ class ImageNote:
         Of the plane axes and the others, without channels.
     fingerprint : str
         A digest of sampled pixels.
+    placement : mapping
+        Where labels lie in the world: keywords of a layer.
     """
 
     name: str
     source: str | None
     shape: tuple[int, ...]
     fingerprint: str
+    placement: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,7 @@ class SessionWriter:
                 "source": saved.image.source,
                 "shape": list(saved.image.shape),
                 "fingerprint": saved.image.fingerprint,
+                "placement": dict(saved.image.placement),
             },
             "model": saved.model,
             "parameters": dict(saved.parameters),
@@ -211,7 +215,11 @@ def load_session(path: str | os.PathLike[str]) -> SavedSession:
             None
             if image is None
             else ImageNote(
-                image["name"], image["source"], tuple(image["shape"]), image["fingerprint"]
+                image["name"],
+                image["source"],
+                tuple(image["shape"]),
+                image["fingerprint"],
+                dict(image["placement"]),
             ),
             str(document["model"]),
             dict(document["parameters"]),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from magicgui.widgets import create_widget
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QFormLayout,
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
@@ -24,8 +22,11 @@ from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.controller import SegmentController
+from sam_plugins.napari_plugin.controls import Controls
+from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
+from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ _OPEN: WeakSet[SegmentWidget] = WeakSet()
 def open_widget(viewer: object) -> SegmentWidget | None:
     """Return the **Segment** that is open in a viewer, for commands."""
     return next((widget for widget in _OPEN if widget.controller.viewer is viewer), None)
+
+
+def open_segmenters() -> list[tuple[Recovery, Segmenter]]:
+    """Return all segmenters that are at work, and what saves them."""
+    return [
+        (widget.controller.recovery, segmenter)
+        for widget in _OPEN
+        for segmenter in widget.controller.segmenters
+    ]
 
 
 class SegmentWidget(QWidget):
@@ -72,7 +82,7 @@ class SegmentWidget(QWidget):
         self.controller = SegmentController(viewer, params, self, load=load)
         self._status = QLabel(_HINT)
         self._status.setWordWrap(True)
-        self._controls: dict[str, Any] = {}
+        self._controls = Controls(self.controller.params)
         self._is_showing = False
         layout = QVBoxLayout(self)
         layout.addWidget(self._status)
@@ -121,38 +131,16 @@ class SegmentWidget(QWidget):
     def _choices(self) -> QGroupBox:
         """Return a control for each parameter."""
         box = QGroupBox("Options")
-        form = QFormLayout(box)
-        hints = get_type_hints(SegmentParams, include_extras=True)
-        for entry in fields(SegmentParams):
-            kind, label, tooltip = _described(hints[entry.name])
-            options: dict[str, Any] = {"tooltip": tooltip}
-            if kind is int:
-                options |= {"min": -1 if entry.name == "channel_axis" else 1, "max": 65535}
-            control = create_widget(
-                value=getattr(self.controller.params, entry.name),
-                annotation=kind,
-                name=entry.name,
-                label=label,
-                options=options,
-            )
-            control.changed.connect(self._on_choice)
-            control.native.setToolTip(tooltip)
-            self._controls[entry.name] = control
-            form.addRow(label, control.native)
+        column = QVBoxLayout(box)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._controls.form.native)
+        self._controls.changed.connect(self._on_choice)
         return box
 
-    def _on_choice(self) -> None:
-        """Take what was chosen; what cannot be is said, and the control goes back."""
-        if self._is_showing:
-            return
-        chosen = {name: control.value for name, control in self._controls.items()}
-        try:
-            self.controller.set_params(replace(self.controller.params, **chosen))
-        except ValueError as error:
-            from napari.utils.notifications import show_warning
-
-            show_warning(str(error))
-            self._show()
+    def _on_choice(self, params: SegmentParams) -> None:
+        """Take what was chosen."""
+        if not self._is_showing and params != self.controller.params:
+            self.controller.set_params(params)
 
     def _preview_box(self) -> QWidget:
         """Return a button that shows what the model sees."""
@@ -241,13 +229,10 @@ class SegmentWidget(QWidget):
 
     def _show(self) -> None:
         """Show how things are."""
-        self._is_showing = True
-        try:
-            for name, control in self._controls.items():
-                value = getattr(self.controller.params, name)
-                if control.value != value:
-                    control.value = value
-        finally:
+        params = self.controller.params
+        if params != self._controls.params:
+            self._is_showing = True  # one control after the other: not yet what is meant
+            self._controls.set(**asdict(params))
             self._is_showing = False
         self._status.setText(self.status())
 
@@ -256,7 +241,7 @@ class SegmentWidget(QWidget):
         segmenter, draft = self.segmenter, self.controller.active_draft
         if segmenter is None:
             return "Open an image to segment."
-        lines = [f"Image: {segmenter.image.name}"]
+        lines = [f"Image: {segmenter.image.name}; model: {current_model().choice.name}"]
         if draft is not None and draft.answer is not None and draft.choice is not None:
             count, score = len(draft.answer.masks), draft.score or 0.0
             which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
@@ -270,10 +255,3 @@ class SegmentWidget(QWidget):
         if not self.controller.params.is_positive:
             lines.append("Clicks say what does NOT belong to the object (T).")
         return "\n".join(lines)
-
-
-def _described(hint: Any) -> tuple[Any, str, str]:  # noqa: ANN401
-    """Return type, label and tooltip of a parameter."""
-    assert get_origin(hint) is Annotated
-    kind, label, tooltip = get_args(hint)
-    return kind, label, tooltip

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-_SAMPLE_WIDTH = 420
+_SAMPLE_WIDTH = 280
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,11 @@ class TrainWidget(QWidget):
         form = QFormLayout()
         form.addRow("Project", place)
         form.addRow("Model", self.name)
-        work, versions, samples = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        work, versions = QHBoxLayout(), QHBoxLayout()
         work.addWidget(self.buttons["train"])
         work.addWidget(self.buttons["cancel"])
         versions.addWidget(self.buttons["promote"])
         versions.addWidget(self.buttons["rollback"])
-        samples.addWidget(self.before)
-        samples.addWidget(self.after)
         inside = QWidget()
         layout = QVBoxLayout(inside)
         layout.addLayout(form)
@@ -146,10 +144,13 @@ class TrainWidget(QWidget):
         layout.addWidget(self.curve)
         layout.addWidget(self.outcome)
         layout.addLayout(versions)
-        layout.addLayout(samples)
+        layout.addWidget(self.before)
+        layout.addWidget(self.after)
         layout.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setMinimumWidth(inside.minimumSizeHint().width() + 20)
         scroll.setWidget(inside)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
@@ -303,7 +304,7 @@ class TrainWidget(QWidget):
             if path is not None:
                 label.setPixmap(
                     QPixmap(str(path)).scaledToWidth(
-                        _SAMPLE_WIDTH // 2, Qt.TransformationMode.SmoothTransformation
+                        _SAMPLE_WIDTH, Qt.TransformationMode.SmoothTransformation
                     )
                 )
         self._show_state()

@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -223,9 +223,9 @@ class Job(QObject):
 
     def _run(self, work: Callable[[JobProgress], object]) -> None:
         """Work, in the thread of the job."""
-        _OWN.progress = self._progress
         try:
-            result = work(self._progress)
+            with working_for(self._progress):
+                result = work(self._progress)
         except JobCancelled:
             self._say("cancelled", None)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told on the GUI thread
@@ -364,7 +364,6 @@ def start_job(
             "in a script without a window call the function itself"
         )
     _end_with(application)
-    cancel_inside_networks()
     if not is_shown:
         display = None
     elif display is None:
@@ -383,6 +382,17 @@ def start_job(
 
 _OWN = threading.local()
 """The progress of the job that a thread works for."""
+
+
+@contextlib.contextmanager
+def working_for(progress: JobProgress) -> Iterator[None]:
+    """Let what this thread does be cancelled with a job."""
+    _OWN.progress = progress
+    cancel_inside_networks()
+    try:
+        yield
+    finally:
+        _OWN.progress = None
 
 
 def _check_own_job(*_: object) -> None:

@@ -44,6 +44,7 @@ from sam_plugins.napari_plugin.training import (
     train_project,
 )
 from sam_plugins.napari_plugin.widgets.curve import CurveWidget
+from sam_plugins.napari_plugin.worker import in_process
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -253,6 +254,7 @@ class TrainWidget(QWidget):
         for label in (self.before, self.after):
             label.clear()
         self.job = start_job(
+            in_process,
             train_project,
             folder,
             name,

@@ -1,11 +1,11 @@
-"""How long a napari window stands still while something slow runs: in a thread, or in a process.
+r"""How long a napari window stands still while something slow runs: in a thread, or in a process.
 
 A timer in the event loop of a real window fires every 5 ms and notes how late it was; meanwhile the
 picture is panned, as a user would. Linux says how long the thread of the window waited for a core
 (because the machine is busy) and how long it slept (because another thread held the interpreter);
 the sleep is what a process would spare. Run it on a display, or with one that nobody sees::
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" \\
+    xvfb-run -a -s "-screen 0 1600x1000x24" \
         python benchmarks/napari_responsiveness.py ../shared/data
 """
 

@@ -72,7 +72,9 @@ class CurrentModel:
         """
         from sam_plugins.model.inference.loading import load_model
         from sam_plugins.model.weights.loading import resolve
+        from sam_plugins.napari_plugin.jobs import cancel_inside_networks
 
+        cancel_inside_networks()
         choice = self._choice
         with self._lock:  # two widgets that ask at once load it once
             path = resolve(choice.name, show_progress=False).path

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-Role = Literal["objects", "current", "points", "boxes"]
+Role = Literal["objects", "automatic", "current", "points", "boxes"]
 
 KEY = "sam_plugins"
 _LARGEST_IN_MEMORY = 1 << 30  # bytes

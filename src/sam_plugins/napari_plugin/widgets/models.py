@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sam_plugins.model.weights.registry import ModelEntry
     from sam_plugins.napari_plugin.model_list import ModelRow
 
-_COLUMNS = ("Model", "Where", "Size", "Licence", "Good for")
+_COLUMNS = ("Model", "Where", "Size", "Good for", "Licence")
 
 
 class ModelsWidget(QWidget):
@@ -127,7 +127,7 @@ class ModelsWidget(QWidget):
         self._table.setRowCount(len(self._rows))
         for number, row in enumerate(self._rows):
             for column, text in enumerate(
-                (row.name, row.where, row.size, row.licence, row.good_for)
+                (row.name, row.where, row.size, row.good_for, row.licence)
             ):
                 item = QTableWidgetItem(text)
                 item.setToolTip(text)

@@ -57,7 +57,8 @@ class Nuclei:
 
     def nucleus(self, rank: int = 0) -> tuple[npt.NDArray[np.bool_], tuple[float, float]]:
         """Return the mask of one of the largest, and its centre (y, x)."""
-        found = sorted(regionprops(self.labels), key=lambda one: -one.area)[rank]
+        regions = regionprops(self.labels)  # type: ignore[no-untyped-call]
+        found = sorted(regions, key=lambda one: -one.area)[rank]
         return self.labels == found.label, found.centroid
 
 

@@ -21,7 +21,7 @@ def slow_steps(count: int, *, progress: JobProgress) -> int:
     return count
 
 
-def bars(viewer: Any) -> list[QProgressBar]:
+def bars(viewer: Any) -> list[Any]:
     """Return the bars that people see."""
     found = viewer.window._qt_window.findChildren(QProgressBar)
     return [bar for bar in found if bar.parent().__class__.__name__ == "QtLabeledProgressBar"]

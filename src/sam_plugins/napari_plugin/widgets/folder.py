@@ -150,7 +150,9 @@ class FolderWidget(QWidget):
         found = self.pictures.step(self.index, by, skips_done=self.skips_done.isChecked())
         if found is None:
             self.save()
-            self.state.setText("That was the last one." if by > 0 else "That was the first one.")
+            self.state.setText(
+                "Nothing is left after this one." if by > 0 else "Nothing is left before this one."
+            )
         else:
             self.open(found)
 

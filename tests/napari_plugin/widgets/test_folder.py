@@ -90,3 +90,14 @@ def test_an_empty_folder_is_refused(viewer: Any, tmp_path: Path) -> None:
     widget = open_widget(viewer, "Folder")
     widget.open_folder(tmp_path)
     assert "no picture in" in notification_manager.records[-1].message
+
+
+def test_closing_the_dock_saves(viewer: Any, qtbot: Any, folder: Path) -> None:
+    widget = open_widget(viewer, "Folder")
+    widget.open_folder(folder)
+    layer_of(viewer, "objects").data[5:20, 5:20] = 3
+    path = widget.pictures.labels_path(0)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    qtbot.waitUntil(path.exists, timeout=5000)
+    assert tifffile.imread(path)[10, 10] == 3

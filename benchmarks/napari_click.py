@@ -64,11 +64,17 @@ class Clicker:
     def __init__(self, viewer: napari.Viewer, widget: SegmentWidget) -> None:
         self._widget = widget
         self._canvas = viewer.window._qt_viewer.canvas
-        self._draws = 0
+        self._draws = self._painted = 0
+        widget.segmenter.session.state_changed.connect(self._on_state)  # after our own painting
         self._canvas._scene_canvas.events.draw.connect(self._on_draw)
 
     def _on_draw(self, event: object) -> None:  # noqa: ARG002
         self._draws += 1
+
+    def _on_state(self) -> None:
+        draft = self._widget.controller.active_draft
+        if draft is not None and draft.answer is not None:
+            self._painted = self._draws
 
     def _point(self, y: float, x: float) -> QPoint:
         def mapped(a: float, b: float) -> np.ndarray:
@@ -86,11 +92,10 @@ class Clicker:
         for _ in range(5):
             QApplication.processEvents()
         keys = Qt.KeyboardModifier.NoModifier
+        self._painted = self._draws + 1_000_000
         start = time.perf_counter()
         QTest.mouseClick(self._canvas.native, Qt.MouseButton.LeftButton, keys, where)
-        until(lambda: self._widget.controller.active_draft.answer is not None)
-        painted = self._draws
-        until(lambda: self._draws > painted)
+        until(lambda: self._draws > self._painted)
         return 1000 * (time.perf_counter() - start)
 
 

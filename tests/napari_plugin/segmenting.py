@@ -57,7 +57,8 @@ class Nuclei:
 
     def nucleus(self, rank: int = 0) -> tuple[npt.NDArray[np.bool_], tuple[float, float]]:
         """Return the mask of one of the largest, and its centre (y, x)."""
-        found = sorted(regionprops(self.labels), key=lambda one: -one.area)[rank]
+        regions = regionprops(self.labels)  # type: ignore[no-untyped-call]
+        found = sorted(regions, key=lambda one: -one.area)[rank]
         return self.labels == found.label, found.centroid
 
 
@@ -75,7 +76,7 @@ class Hand:
 
         def mapped(x: float, y: float) -> npt.NDArray[np.float64]:
             found = self._canvas._map_canvas2world((x, y), self._canvas.view)
-            return np.asarray(found, float)[-2:]
+            return np.asarray(found, float)[axes]
 
         origin = mapped(0, 0)
         matrix = np.stack([mapped(1, 0) - origin, mapped(0, 1) - origin], axis=1)
@@ -94,17 +95,28 @@ class Hand:
         where = self.point(world)
         QTest.mouseMove(self._native, where)
         QTest.mouseClick(self._native, Qt.MouseButton.LeftButton, modifiers, where)
+        rest()
 
     def drag(self, path: list[Any], modifiers: Any = NO_KEY) -> None:
         points = [self.point(world) for world in path]
         left = Qt.MouseButton.LeftButton
         QTest.mousePress(self._native, left, modifiers, points[0])
         for where in points[1:]:
+            rest()  # napari lets no more than some moves a second through
             _move(self._native, where, modifiers)
+        rest()
         QTest.mouseRelease(self._native, left, modifiers, points[-1])
+        rest()
 
     def key(self, key: Any, modifiers: Any = NO_KEY) -> None:
         QTest.keyClick(self._native, key, modifiers)
+
+
+def rest() -> None:
+    """Let the window take what the hand did."""
+    for _ in range(3):
+        QApplication.processEvents()
+        time.sleep(0.02)
 
 
 def _move(native: Any, where: QPoint, modifiers: Any) -> None:

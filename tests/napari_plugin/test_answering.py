@@ -44,7 +44,8 @@ def asked(model: Any, picture: Any) -> tuple[Answerer, Sight]:
 
 
 def largest(labels: npt.NDArray[Any]) -> Any:
-    return max(regionprops(labels), key=lambda found: found.area)
+    regions = regionprops(labels)  # type: ignore[no-untyped-call]
+    return max(regions, key=lambda found: found.area)
 
 
 def iou(crop: MaskCrop, truth: npt.NDArray[np.bool_]) -> float:
@@ -88,7 +89,8 @@ def test_answers_do_not_depend_on_what_was_asked_before(asked: Any, model: Any) 
 
 def test_boxes_and_many_objects_at_once(asked: Any, picture: Any) -> None:
     answerer, sight = asked
-    found = sorted(regionprops(picture[1]), key=lambda one: -one.area)[:4]
+    regions = regionprops(picture[1])  # type: ignore[no-untyped-call]
+    found = sorted(regions, key=lambda one: -one.area)[:4]
     boxes = [
         BoxPrompt(left, top, right, bottom) for top, left, bottom, right in (r.bbox for r in found)
     ]

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.gui
 pytest.importorskip("napari")
 
 from npe2 import PluginManager  # noqa: E402
+from qtpy.QtWidgets import QPushButton  # noqa: E402
 from tests.napari_plugin.segmenting import Nuclei, answered, drafts, load  # noqa: E402
 
 from sam_plugins.napari_plugin import commands  # noqa: E402
@@ -24,7 +25,9 @@ from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E40
 def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
     known = {
         command.python_name.rpartition(":")[2]: command.id
-        for command in PluginManager.instance().get_manifest("sam-plugins").contributions.commands
+        for command in (
+            PluginManager.instance().get_manifest("sam-plugins").contributions.commands or ()
+        )
         if command.python_name and ".commands:" in command.python_name
     }
     assert set(known) == {action.name for action in ACTIONS} | {"replay_session"}
@@ -32,7 +35,8 @@ def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
     widget = SegmentWidget(viewer, load=load)
     for action in ACTIONS:
         assert callable(getattr(widget.controller, action.name))
-        assert widget.findChild(object, action.name).toolTip().startswith(action.tooltip)
+        button = widget.findChild(QPushButton, action.name)
+        assert button.toolTip().startswith(action.tooltip)
     PluginManager.instance().commands.execute(known["toggle_sign"], (viewer,))
     assert not widget.controller.params.is_positive
     assert "does NOT belong" in widget.status()

@@ -79,6 +79,7 @@ def test_open_click_cycle_undo_commit_by_mouse_and_keys(
     (draft,) = drafts(widget)
     assert iou(mask_of(draft.mask, truth.shape), truth) > 0.85
     current = widget.segmenter.view.current  # type: ignore[union-attr]
+    assert current is not None
     assert role_of(current) == "current"
     np.testing.assert_array_equal(np.asarray(current.data) > 0, mask_of(draft.mask, truth.shape))
     assert "of 3, score" in widget.status()
@@ -173,7 +174,10 @@ KINDS: dict[str, Callable[[Nuclei], tuple[Any, dict[str, Any]]]] = {
     "rgb": lambda n: (np.stack([n.image] * 3, -1), {"rgb": True}),
     "stack": lambda n: (in_stack(n), {"scale": (3, 0.5, 0.5)}),
     "time": lambda n: (np.stack([in_stack(n)] * 2), {}),
-    "dask": lambda n: (da.from_array(in_stack(n), chunks=(1, 64, 64)), {}),
+    "dask": lambda n: (
+        da.from_array(in_stack(n), chunks=(1, 64, 64)),  # type: ignore[no-untyped-call]
+        {},
+    ),
     "channels first": lambda n: (np.stack([n.image // 2, n.image]), {}),
     "channels between": lambda n: (np.stack([in_stack(n)] * 2, axis=1), {}),
     "pyramid": lambda n: ([n.image, n.image[::2, ::2]], {"multiscale": True}),
@@ -397,6 +401,18 @@ def test_closing_leaves_the_viewer_as_it_was(
     hand.click(nuclei.nucleus()[1])
     hand.key(Qt.Key.Key_C)
     assert not np.asarray(viewer.layers[1].data).any()
+
+
+def test_removing_the_dock_ends_the_work(viewer: Any, open_segment: Open, nuclei: Nuclei) -> None:
+    viewer.add_image(nuclei.image)
+    widget, hand = open_segment()
+    controller = widget.controller
+    hand.click(nuclei.nucleus()[1])  # the model is at work
+    viewer.window.remove_dock_widget(widget)
+    del widget
+    until(lambda: controller.segmenter is None)
+    assert [role_of(layer) for layer in viewer.layers] == [None, "objects"]
+    assert not [t for t in threading.enumerate() if "autosave" in t.name]
 
 
 def test_hand_painting_is_left_alone(viewer: Any, open_segment: Open, nuclei: Nuclei) -> None:

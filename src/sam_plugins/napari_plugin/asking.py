@@ -63,6 +63,7 @@ class Asker:
         self._generation = 0
         self._asked: set[tuple[int, tuple[Turn, ...]]] = set()
         self._jobs: list[Job] = []
+        self._encoding: Job | None = None
         self._answerer: Answerer | None = None
         self._loading = threading.Lock()
         self._is_closed = False
@@ -94,7 +95,10 @@ class Asker:
             progress.check()
             answerer.encode(sight)
 
-        return self._start(encode, "Encoding the image", lambda _: None, self._tidy)
+        if self._encoding is not None:
+            self._encoding.cancel()  # of a slice that was left, where it has not begun
+        self._encoding = self._start(encode, "Encoding the image", lambda _: None, self._tidy)
+        return self._encoding
 
     def ask(self, session: Session) -> None:
         """Ask about all drafts that wait for an answer and were not asked about yet."""

@@ -235,6 +235,8 @@ class SegmentController(QObject):
     def _do(self, work: Callable[[Segmenter], Any]) -> Any:  # noqa: ANN401
         """Do something with the image that is meant; what goes wrong becomes a notification."""
         segmenter = self._segmenter
+        if self._is_closed:
+            return None
         try:
             if segmenter is None:
                 raise NothingThereError("there is no image to segment; open one first")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, placement, set_role
 from sam_plugins.napari_plugin.session.masks import MaskCrop
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _POSITIVE, _NEGATIVE = "lime", "red"
 _MOST_VALUES = 250
 _POINT_PIXELS = 8
+_MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 200
 
 Painted = tuple[tuple[int, MaskCrop], ...]
 
@@ -43,6 +45,10 @@ class DraftView:
         self._canvas: LayerCanvas | None = None
         self._painted: dict[Plane, Painted] = {}
         self._shown_points: tuple[PointPrompt, ...] = ()
+        self._state = State()
+        self._later = QTimer()
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(lambda: self._show_points(self._state))
 
     @property
     def current(self) -> Labels | None:
@@ -55,12 +61,19 @@ class DraftView:
         return [layer for layer in (self._current, self._points) if layer is not None]
 
     def show(self, state: State) -> None:
-        """Show the drafts of a state; only the part of the picture that changed is painted."""
+        """Show the drafts of a state; only the part of the picture that changed is painted.
+
+        Points follow when the masks are there: napari takes longer for a point than the model does
+        for a mask.
+        """
         self._show_masks(state)
-        self._show_points(state)
+        self._state = state
+        is_waiting = any(draft.answer is None for draft in state.drafts)
+        self._later.start(_MS_WITHOUT_ANSWER if is_waiting else _MS_AFTER_MASK)
 
     def close(self) -> None:
         """Remove the layers."""
+        self._later.stop()
         for layer in self.layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)

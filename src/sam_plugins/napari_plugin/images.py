@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +58,9 @@ class ImageSource:
     levels: Sequence[Any]
     is_rgb: bool = False
     channel_axis: int | None = None
+    known_limits: dict[tuple[Plane, Channels], Limits] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         """Check the axes."""
@@ -209,18 +212,19 @@ def look_at(
     if contrast == "layer" and layer_limits:
         pairs = [(float(low), float(high)) for low, high in layer_limits]
         limits = tuple(pairs * max(1, len(channels)) if len(pairs) == 1 else pairs)
-    elif region != Window(0, 0, *plane.size_hw(source.shape)):
-        limits = robust_limits(source, plane, channels)
     return Sight(plane, region, source.level_for(plane, region), channels, limits)
 
 
-def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limits | None:
-    """Return the percentiles of a whole plane, for pictures of its parts.
+def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limits:
+    """Return the percentiles of a whole plane, for pictures of its parts; sampled once.
 
-    None for 8-bit values that need no stretching, as :func:`~sam_plugins.to_rgb` has it.
+    8-bit values that need no stretching get 0 and 255, as :func:`~sam_plugins.to_rgb` has it.
     """
     from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES, MIN_SPAN_8BIT
 
+    known = source.known_limits.get((plane, channels))
+    if known is not None:
+        return known
     pixels = source.sample(plane)
     if source.is_rgb:
         groups = [pixels[..., :3]]
@@ -235,6 +239,7 @@ def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limi
         if pixels.dtype == np.uint8 and high - low >= MIN_SPAN_8BIT:
             low, high = 0.0, 255.0
         found.append((float(low), float(high) if high > low else float(low) + 1))
+    source.known_limits[plane, channels] = tuple(found)
     return tuple(found)
 
 
@@ -260,6 +265,8 @@ def show_model(source: ImageSource, sight: Sight) -> npt.NDArray[np.uint8]:
 
     pixels = source.read(sight.plane, sight.region, sight.level)
     limits = None if sight.limits is None else list(sight.limits)
+    if limits is None and sight.region != Window(0, 0, *sight.plane.size_hw(source.shape)):
+        limits = list(robust_limits(source, sight.plane, sight.channels))
     if source.is_rgb:
         return to_rgb(pixels, limits=limits and limits[0], channel_axis=2)
     if source.channel_axis is None:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.params import Tool
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _CLICK_PIXELS = 4  # of the screen: a hand that clicks is never quite still
-_NEGATIVE_KEYS = frozenset({"Control", "Meta"})
+_NEGATIVE_KEYS = ("Control", "Meta")
 Position = tuple[float, ...]
 
 
@@ -78,7 +79,19 @@ class CanvasMouse:
     def _on_double_click(self, viewer: ViewerModel, event: Any) -> None:  # noqa: ANN401, ARG002
         """Take the second of two quick clicks."""
         if event.button == 1 and self._taker.takes_mouse:
-            self._taker.take_click(tuple(event.position), is_negative=_is_negative(event))
+            self._click(tuple(event.position), is_negative=_is_negative(event))
+
+    def _click(self, position: Position, *, is_negative: bool) -> None:
+        """Tell of a click when napari is done with the mouse.
+
+        What follows may let events through (a progress bar of napari does), and a generator of
+        mouse events must not be entered twice.
+        """
+        QTimer.singleShot(0, lambda: self._taker.take_click(position, is_negative=is_negative))
+
+    def _drag(self, tool: Tool, path: list[Position], *, is_negative: bool) -> None:
+        """Tell of a drag when napari is done with the mouse."""
+        QTimer.singleShot(0, lambda: self._taker.take_drag(tool, path, is_negative=is_negative))
 
     def _on_press(
         self,
@@ -109,11 +122,11 @@ class CanvasMouse:
             if draws:
                 camera.mouse_pan = could_pan
         if not has_moved:
-            self._taker.take_click(path[0], is_negative=is_negative)
+            self._click(path[0], is_negative=is_negative)
         elif draws:
             path.append(tuple(event.position))
             self._taker.show_drag(tool, [])
-            self._taker.take_drag(tool, path, is_negative=is_negative)
+            self._drag(tool, path, is_negative=is_negative)
 
 
 def camera_of(viewer: ViewerModel) -> Any:  # noqa: ANN401
@@ -123,4 +136,4 @@ def camera_of(viewer: ViewerModel) -> Any:  # noqa: ANN401
 
 def _is_negative(event: Any) -> bool:  # noqa: ANN401
     """Return whether a key is held that makes a point negative."""
-    return bool(_NEGATIVE_KEYS & {str(key) for key in event.modifiers})
+    return any(key in event.modifiers for key in _NEGATIVE_KEYS)

@@ -405,8 +405,8 @@ class Segmenter:
     def _on_state(self) -> None:
         """Show what has changed, and ask what is to be asked."""
         if not self._is_closed:
+            self.asker.ask(self.session)  # first: the model works while we draw
             self.view.show(self.session.state)
-            self.asker.ask(self.session)
             self.changed.emit()
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:

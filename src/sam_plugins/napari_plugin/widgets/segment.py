@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,8 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
-        self.controller = SegmentController(viewer, params, self, load=load)
+        # Without a parent: it must still be there when napari destroys this widget.
+        self.controller = SegmentController(viewer, params, load=load)
         self._status = QLabel(_HINT)
         self._status.setWordWrap(True)
         self._controls = Controls(self.controller.params)
@@ -93,9 +95,7 @@ class SegmentWidget(QWidget):
         layout.addStretch()
         self.controller.changed.connect(self._show)
         self.controller.recovery.found.connect(self._offer)
-        viewer_window = getattr(viewer, "window", None)
-        if viewer_window is not None:  # napari destroys widgets without closing them
-            self.destroyed.connect(self.controller.close)
+        self.destroyed.connect(_leaving(self.controller))  # napari closes no widget, it destroys it
         _OPEN.add(self)
         self._show()
 
@@ -255,3 +255,14 @@ class SegmentWidget(QWidget):
         if not self.controller.params.is_positive:
             lines.append("Clicks say what does NOT belong to the object (T).")
         return "\n".join(lines)
+
+
+def _leaving(controller: SegmentController) -> Callable[[], None]:
+    """Return what ends a controller without the widget, which is gone by then."""
+
+    def leave() -> None:
+        controller.changed.disconnect()
+        controller.recovery.found.disconnect()
+        controller.close()
+
+    return leave

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +13,9 @@ from sam_plugins.errors import LabelStudioError, MissingExtraError
 
 if TYPE_CHECKING:
     from label_studio_sdk.client import LabelStudio
+    from label_studio_sdk.types.all_roles_project_list import AllRolesProjectList
+    from label_studio_sdk.types.lse_user_api import LseUserApi
+    from label_studio_sdk.types.role_based_task import RoleBasedTask
 
 T = TypeVar("T")
 
@@ -71,7 +76,7 @@ class Api:
 
     def projects(self) -> list[dict[str, Any]]:
         """Return all projects that the user sees."""
-        found = self.ask(lambda client: list(client.projects.list()))
+        found = self.ask(_all_projects)
         return [
             {
                 "id": one.id,
@@ -84,25 +89,12 @@ class Api:
 
     def annotated_tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """Return the tasks with annotations, with all of these; ``data`` as they were imported."""
-        page = 1
-        while True:
-            number = page
-            found = self.ask(
-                lambda client: client.tasks.list(
-                    project=project,
-                    fields="all",
-                    query=_ANNOTATED,
-                    page=number,
-                    page_size=_PAGE_SIZE,
-                    resolve_uri=False,
-                )
-            )
-            items = found.items or []
+        for page in itertools.count(1):
+            items = self.ask(functools.partial(_page_of_tasks, project=project, page=page))
             for one in items:
                 yield {"id": one.id, "data": one.data, "annotations": one.annotations or []}
             if len(items) < _PAGE_SIZE:
                 return
-            page += 1
 
     def has_annotation(self, number: int) -> bool:
         """Return whether an annotation exists."""
@@ -121,7 +113,7 @@ class Api:
 
     def emails(self) -> dict[int, str]:
         """Return the e-mail addresses of the users, by their numbers."""
-        found = self.ask(lambda client: client.users.list())
+        found = self.ask(_all_users)
         return {one.id: one.email for one in found if one.id is not None and one.email}
 
     def ask(self, question: Callable[[LabelStudio], T]) -> T:
@@ -142,9 +134,8 @@ class Api:
                 if error.status_code == 401 and not is_last and self._token.count(".") == 2:
                     self._forget()
                     continue
-                raise LabelStudioError(
-                    explained(self.url, error.status_code, error.body)
-                ) from error
+                refusal = explained(self.url, error.status_code, error.body)
+                raise LabelStudioError(refusal) from error
             except httpx.TimeoutException as error:
                 raise LabelStudioError(
                     f"Label Studio at {self.url} did not answer within {self._timeout:g} s; it may "
@@ -173,7 +164,7 @@ class Api:
             ) from error
         with self._lock:
             if self._client is None:
-                self._client = LabelStudio(
+                self._client = LabelStudio(  # type: ignore[no-untyped-call]
                     base_url=self.url,
                     api_key=self._token,
                     httpx_client=httpx.Client(timeout=self._timeout, follow_redirects=False),
@@ -184,6 +175,29 @@ class Api:
         """Begin with a new client next time, which fetches a new access token."""
         with self._lock:
             self._client = None
+
+
+def _page_of_tasks(client: LabelStudio, *, project: int, page: int) -> list[RoleBasedTask]:
+    """Return one page of the tasks that have annotations."""
+    found: Any = client.tasks.list(
+        project=project,
+        fields="all",
+        query=_ANNOTATED,
+        page=page,
+        page_size=_PAGE_SIZE,
+        resolve_uri=False,
+    )
+    return list(found.items or [])
+
+
+def _all_projects(client: LabelStudio) -> list[AllRolesProjectList]:
+    """Return the projects, page by page."""
+    return list(client.projects.list())
+
+
+def _all_users(client: LabelStudio) -> list[LseUserApi]:
+    """Return the users that one may see."""
+    return list(client.users.list())
 
 
 def explained(url: str, status: int | None, body: object) -> str:

@@ -127,7 +127,7 @@ def _tasks_deleted(
 
 
 def _training_wanted(
-    connection: sqlite3.Connection, key: str, event: Mapping[str, Any], received_at: float
+    connection: sqlite3.Connection, key: str, event: Mapping[str, Any], _received_at: float
 ) -> None:
     """Ask for a training."""
     request_training(connection, key, str(event.get("reason") or "asked for in Label Studio"))

@@ -80,7 +80,7 @@ class Learning:
         self._folders = ProjectFolders(settings)
         self._models = ModelStore()
         self._api = Api(settings.url, settings.token) if settings.url and settings.token else None
-        self._lock = filelock.FileLock(settings.folder.absolute() / _LOCK_NAME)
+        self._lock = filelock.FileLock(settings.folder.absolute() / _LOCK_NAME, thread_local=False)
         self._authors = Authors()
         self._swapped: dict[str, str] = {}
         self._reconcile_at: dict[str, float] = {}
@@ -240,7 +240,7 @@ class Learning:
             self._wake.clear()
             try:
                 self.work()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # the thread must outlive it
                 _LOG.exception("learning stumbled; it goes on")
                 self._note("working", f"{type(error).__name__}: {error}")
             self._wake.wait(_PAUSE_SECONDS)

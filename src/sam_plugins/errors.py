@@ -158,7 +158,19 @@ class TrainingError(SamPluginsError):
 
 
 class LabelStudioError(SamPluginsError):
-    """Label Studio cannot be reached, or refuses what it was asked for."""
+    """Label Studio cannot be reached, or refuses.
+
+    Parameters
+    ----------
+    message : str
+        With what to do.
+    status : int or None
+        The HTTP status, where there was an answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class LearningError(SamPluginsError):

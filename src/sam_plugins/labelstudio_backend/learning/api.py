@@ -135,7 +135,7 @@ class Api:
                     self._forget()
                     continue
                 refusal = explained(self.url, error.status_code, error.body)
-                raise LabelStudioError(refusal) from error
+                raise LabelStudioError(refusal, error.status_code) from error
             except httpx.TimeoutException as error:
                 raise LabelStudioError(
                     f"Label Studio at {self.url} did not answer within {self._timeout:g} s; it may "

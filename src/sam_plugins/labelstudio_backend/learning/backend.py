@@ -47,7 +47,7 @@ _KEPT_ERRORS = 20
 _LOCK_NAME = "learning.lock"
 
 
-class Learning:
+class BackendLearning:
     """What a backend learns from what people submit.
 
     Parameters

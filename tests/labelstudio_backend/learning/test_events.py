@@ -14,13 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from sam_plugins.errors import LearningError
-from sam_plugins.labelstudio_backend.learning import mirror
-from sam_plugins.labelstudio_backend.learning.database import Database
-from sam_plugins.labelstudio_backend.learning.events import EventQueue
-from sam_plugins.labelstudio_backend.learning.keys import key_of
-from sam_plugins.labelstudio_backend.learning.packing import packed_annotation, unpacked_annotation
 from tests.labelstudio_backend.learning.helpers import (
     KEY,
     PROJECT,
@@ -31,6 +24,13 @@ from tests.labelstudio_backend.learning.helpers import (
     square,
     url_of,
 )
+
+from sam_plugins.errors import LearningError
+from sam_plugins.labelstudio_backend.learning import mirror
+from sam_plugins.labelstudio_backend.learning.database import Database
+from sam_plugins.labelstudio_backend.learning.events import EventQueue
+from sam_plugins.labelstudio_backend.learning.keys import key_of
+from sam_plugins.labelstudio_backend.learning.packing import packed_annotation, unpacked_annotation
 
 CREATED = event("ANNOTATION_CREATED", annotation(1, 5, [brush("aaaaaaaaaa", square(2, 2))]))
 UPDATED = event(
@@ -139,7 +139,9 @@ def test_tokens_are_not_written_down(tmp_path: Path) -> None:
 
 
 def test_masks_are_packed_and_unpacked_exactly() -> None:
-    one = annotation(1, 5, [brush("aaaaaaaaaa", square(2, 2)), {"id": "x", "value": {"rle": [300]}}])
+    one = annotation(
+        1, 5, [brush("aaaaaaaaaa", square(2, 2)), {"id": "x", "value": {"rle": [300]}}]
+    )
     packed = packed_annotation(one)
     assert "rle" not in packed["result"][0]["value"]
     assert unpacked_annotation(json.loads(json.dumps(packed))) == one

@@ -32,13 +32,7 @@ from sam_plugins.model.engine.label_store.importing import (
     read_json,
     take_in,
 )
-from sam_plugins.model.engine.label_store.label_studio_regions import (
-    SHAPES,
-    LabelStudioNames,
-    Region,
-    mask_of,
-    regions_of,
-)
+from sam_plugins.model.engine.label_store.label_studio_regions import LabelStudioNames
 from sam_plugins.model.engine.label_store.portable import restored_object
 from sam_plugins.model.engine.label_store.store import LabelStore
 from sam_plugins.model.engine.label_store.types import (
@@ -48,6 +42,7 @@ from sam_plugins.model.engine.label_store.types import (
     LabelledObject,
     ReviewState,
 )
+from sam_plugins.model.io.label_studio import SHAPES, Region, mask_of, regions_of
 from sam_plugins.model.io.rle import encode_mask
 
 FindImage = Callable[[str], Path | None]

@@ -39,7 +39,7 @@ def picture(seed: int = 0, size_hw: tuple[int, int] = SIZE_HW) -> bytes:
     return content.getvalue()
 
 
-def fetch(url: str) -> bytes:
+def fetch(key: str, task: int, url: str) -> bytes:
     """The picture of a URL that ends in a number."""
     return picture(int(url.rpartition("-")[2].partition(".")[0]))
 

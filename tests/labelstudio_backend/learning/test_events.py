@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -198,9 +199,9 @@ def test_a_killed_backend_applies_each_event_once_after_it_comes_back(tmp_path: 
     database = drained(tmp_path)
     queue = EventQueue(database)
     queue.put(CREATED)
-    with pytest.raises(RuntimeError, match="cut off"), database.writing() as connection:
+    with contextlib.suppress(RuntimeError), database.writing() as connection:
         connection.execute("DELETE FROM events")
-        raise RuntimeError("cut off")
+        raise RuntimeError
     assert queue.count() == 1  # What had been begun is as if it had not.
     again = EventQueue(Database(tmp_path))
     assert again.apply_next()
@@ -232,7 +233,7 @@ def test_another_programs_database_and_a_newer_one_are_refused(tmp_path: Path) -
     Database(tmp_path / "newer")
     with Database(tmp_path / "newer").writing() as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(LearningError, match="written by a newer sam-plugins .*version 99"):
+    with pytest.raises(LearningError, match=r"written by a newer sam-plugins .*version 99"):
         Database(tmp_path / "newer")
     import sqlite3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +188,12 @@ def test_an_unreadable_picture_is_told_and_tried_again(
 ) -> None:
     answers = [b"<html>not found</html>"]
     learning = learning_at(tmp_path / "state")
-    learning._fetch = lambda url: answers.pop() if answers else fetch(url)
+    learning._fetch = lambda *asked: answers.pop() if answers else fetch(*asked)
     told(learning, event("ANNOTATION_CREATED", annotation(1, 5, [brush("a" * 10, square(2, 2))])))
     status = learning.status()
     assert "is no picture" in status["projects"][KEY]["task_notes"]["5"]
     assert status["projects"][KEY]["tasks_waiting"] == 1
-    later = __import__("time").time() + 60
+    later = time.time() + 60
     monkeypatch.setattr("sam_plugins.labelstudio_backend.learning.mirror.now", lambda: later)
     learning.work()
     assert learning.status()["projects"][KEY]["tasks_waiting"] == 0
@@ -232,7 +233,7 @@ def test_complete_pictures_are_complete_as_long_as_somebody_says_so(tmp_path: Pa
 
 def test_a_file_that_is_no_picture_is_refused() -> None:
     assert suffix_of(picture()) == ".png"
-    with pytest.raises(UnreadableImageError, match="is no picture .*open the task"):
+    with pytest.raises(UnreadableImageError, match=r"is no picture .*open the task"):
         suffix_of(b"{}", "http://host/x.png")
 
 
@@ -290,7 +291,7 @@ def test_nothing_that_was_learned_from_is_held_out_later(tmp_path: Path) -> None
         before = held_out(store)
         assert (first.train, first.held_out) == (3, 3)
         with pytest.raises(
-            DatasetError, match="6 labelled pictures, of which 3 .* at least 4 more"
+            DatasetError, match=r"6 labelled pictures, of which 3 .* at least 4 more"
         ):
             require_enough(first)
         divide(store, is_first=False)

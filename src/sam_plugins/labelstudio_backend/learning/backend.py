@@ -54,7 +54,7 @@ class BackendLearning:
     ----------
     settings : LearningSettings
     fetch : callable
-        Returns the content of a picture by the URL that a task has.
+        See :data:`~.pictures.FetchPicture`.
     swap_model : callable, optional
         Told which model a project uses from now on, at the start too.
 
@@ -316,7 +316,7 @@ class BackendLearning:
                 project.labels,
                 task,
                 known,
-                self._folders.pictures(key, self._fetch),
+                self._folders.pictures(key, number, self._fetch),
                 is_complete=self.settings.is_complete,
                 authors=self._authors,
             )

@@ -21,10 +21,8 @@ from sam_plugins.model.engine.label_store.label_studio import (
     import_label_studio_tasks,
     stored_object_id,
 )
-from sam_plugins.model.engine.label_store.label_studio_regions import (
-    LabelStudioNames,
-    regions_of,
-)
+from sam_plugins.model.engine.label_store.label_studio_regions import LabelStudioNames
+from sam_plugins.model.io.label_studio import regions_of
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,11 @@ from sam_plugins.errors import UnreadableImageError
 from sam_plugins.model.engine.label_store.grouping import by_name
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 
-FetchPicture = Callable[[str], bytes]
-"""Returns the file behind a URL of a task; raises an ImageError or a LabelStudioError."""
+FetchPicture = Callable[[str, int, str], bytes]
+"""Returns the file of a picture by a project's key, a task's number and the URL in its data.
+
+Raises an ImageError or a LabelStudioError.
+"""
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _SUFFIXES = {"TIFF": ".tif", "JPEG": ".jpg", "MPO": ".jpg"}
@@ -31,10 +34,10 @@ class Pictures:
     folder : Path
         Where they are kept.
     fetch : callable
-        See :data:`FetchPicture`.
+        Returns the file behind a URL.
     """
 
-    def __init__(self, folder: Path, fetch: FetchPicture) -> None:
+    def __init__(self, folder: Path, fetch: Callable[[str], bytes]) -> None:
         self._folder = folder
         self._fetch = fetch
         self._groups: dict[Path, str] = {}

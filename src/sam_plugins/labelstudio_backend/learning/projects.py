@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from sam_plugins.errors import LearningError, ProjectError
@@ -63,6 +64,6 @@ class ProjectFolders:
         )
         return Project.create(folder, settings)
 
-    def pictures(self, key: str, fetch: FetchPicture) -> Pictures:
-        """Return the pictures of a project."""
-        return Pictures(self.folder_of(key) / "pictures", fetch)
+    def pictures(self, key: str, task: int, fetch: FetchPicture) -> Pictures:
+        """Return the pictures of a project, fetched for one of its tasks."""
+        return Pictures(self.folder_of(key) / "pictures", functools.partial(fetch, key, task))

@@ -36,7 +36,7 @@ class Outcome:
     version: str = ""
 
 
-def finish(project: Project, run: RunFolder, note: str = "") -> Outcome:
+def finish(project: Project, run: RunFolder) -> Outcome:
     """Store the best weights of a complete run, and put them into use if they are better.
 
     The same again gives the same: whoever was killed half-way begins anew.
@@ -45,8 +45,7 @@ def finish(project: Project, run: RunFolder, note: str = "") -> Outcome:
     ----------
     project : Project
     run : RunFolder
-    note : str
-        Kept with the version, for people.
+        Its note is kept with the version, for people.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def finish(project: Project, run: RunFolder, note: str = "") -> Outcome:
             f"after no round was it better than the model in use, {_said(rounds[0])}: label more, "
             "pictures that it fails on above all",
         )
-    version = _stored(project.models, project.settings.name, run, comparison, note)
+    version = _stored(project.models, project.settings.name, run, comparison)
     try:
         promoted = _promoted(project.models, version, run.parent)
     except PromotionError as error:
@@ -78,15 +77,15 @@ def in_use(store: ModelStore, name: str) -> StoredVersion | None:
     return None
 
 
-def _stored(
-    store: ModelStore, name: str, run: RunFolder, comparison: Comparison, note: str
-) -> StoredVersion:
+def _stored(store: ModelStore, name: str, run: RunFolder, comparison: Comparison) -> StoredVersion:
     """Put weights into the store, unless they are there already."""
     model_id = load_checkpoint(run.best_path).model_id
     for version in store.versions(name):
         if version.model_id == model_id:
             return version
-    return store.add(name, run.best_path, model_id=model_id, comparison=comparison, note=note)
+    return store.add(
+        name, run.best_path, model_id=model_id, comparison=comparison, note=run.config.note
+    )
 
 
 def _promoted(store: ModelStore, version: StoredVersion, parent: str) -> StoredVersion:

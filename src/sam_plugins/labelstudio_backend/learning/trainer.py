@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
         run = _run_of(folder, request, project)
         if not run.is_complete:
             train_run(run, on_progress=_Reporter(folder / PROGRESS_NAME))
-        outcome = finish(project, run, note=str(request["note"]))
+        outcome = finish(project, run)
         _note_round(project, run, outcome)
         return outcome
 
@@ -95,7 +96,6 @@ def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
 def _run_of(folder: Path, request: Mapping[str, Any], project: Project) -> RunFolder:
     """Return the folder of the run, one that began before or a new one."""
     from sam_plugins.labelstudio_backend.learning.splits import divide, require_enough
-    from sam_plugins.model.engine.fine_tuning import FineTuningOptions
     from sam_plugins.model.engine.project.learning import labelled_files
     from sam_plugins.model.engine.run_config import RunConfig
     from sam_plugins.model.engine.run_folder import CONFIG_NAME, RunFolder
@@ -108,14 +108,7 @@ def _run_of(folder: Path, request: Mapping[str, Any], project: Project) -> RunFo
     require_enough(divide(project.labels, share=project.settings.held_out_share, is_first=is_first))
     train_files, held_out = labelled_files(project)
     parent = project.model_name()
-    config = RunConfig(
-        name=project.settings.name,
-        data=str(project.folder),
-        parent=parent,
-        note=str(request["note"]),
-        device=request["device"],
-        training=FineTuningOptions(**request["options"]),
-    )
+    config = replace(RunConfig.from_yaml(request["config"], "the request"), parent=parent)
     for leftover in path.glob("*") if path.is_dir() else ():  # of a trainer killed at its start
         leftover.unlink()
     return RunFolder.create(path, config, load_checkpoint(parent), train_files, held_out)

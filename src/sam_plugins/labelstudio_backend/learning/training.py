@@ -16,6 +16,8 @@ import filelock
 from sam_plugins.labelstudio_backend.learning import trainer
 from sam_plugins.labelstudio_backend.learning.database import Database, now
 from sam_plugins.labelstudio_backend.learning.jobs import Jobs, JobState, TrainingJob
+from sam_plugins.labelstudio_backend.learning.keys import model_name_of
+from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 
@@ -42,7 +44,7 @@ class TrainingSettings:
     options: FineTuningOptions = field(default_factory=FineTuningOptions)
     device: str | None = None
     threads: int = max(1, (os.cpu_count() or 2) // 2)
-    niceness: int = 15
+    niceness: int = 10
 
 
 class Trainings:
@@ -68,11 +70,16 @@ class Trainings:
             If its folder cannot be written.
         """
         folder = project_folder / "trainings" / f"{job.number}"
+        config = RunConfig(
+            name=model_name_of(job.project),
+            data=str(project_folder),
+            note=job.reason,
+            device=self._settings.device,
+            training=self._settings.options,
+        )
         request = {
             "project": str(project_folder),
-            "note": job.reason,
-            "options": asdict(self._settings.options),
-            "device": self._settings.device,
+            "config": config.to_yaml(),
             "threads": self._settings.threads,
             "niceness": self._settings.niceness,
         }

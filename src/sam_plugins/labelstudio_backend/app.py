@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.labelstudio_backend import auth
-from sam_plugins.labelstudio_backend.learning import Learning
+from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.service import Service

@@ -8,9 +8,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.labelstudio_backend import auth
-from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.problems import PayloadError
+from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.labelstudio_backend.status_page import render_status

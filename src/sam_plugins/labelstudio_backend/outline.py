@@ -54,11 +54,12 @@ def polygons_of(mask: BoolArray, *, tolerance: float = 1.0, min_area: int = 16) 
     if not count:
         return []
     areas = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    slices = ndimage.find_objects(parts)
     found: list[FloatArray] = []
     for index in np.argsort(-areas, kind="stable"):
         if found and areas[index] < min_area:
             break
-        where = ndimage.find_objects(parts == index + 1)[0]
+        where = slices[index]
         part = parts[where] == index + 1
         offset = np.array([where[1].start, where[0].start], np.float64)
         found.append(_with_holes(part, tolerance, min_area) + offset)

@@ -1,4 +1,4 @@
-"""A backend with the model that ships with the package, loaded once."""
+"""A backend with the model that ships with the package, and a real Label Studio."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from tests.labelstudio_backend.server import LabelStudio, running
 
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.service import Service
@@ -14,6 +15,13 @@ from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.inference.loading import Model, load_model
 
 MakeService = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+    """A real server, shared by tests that use projects of their own."""
+    with running(tmp_path_factory.mktemp("label-studio") / "data") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

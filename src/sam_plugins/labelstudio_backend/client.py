@@ -16,28 +16,12 @@ from urllib.parse import urlsplit
 
 import requests
 
-from sam_plugins.errors import SamPluginsError
+from sam_plugins.errors import LabelStudioError
 from sam_plugins.labelstudio_backend.logs import without_secrets
 
 _SECONDS = 15.0
 _SAFETY_SECONDS = 30.0
 _REFUSED = 401
-
-
-class LabelStudioError(SamPluginsError):
-    """Label Studio cannot be reached, or refuses.
-
-    Parameters
-    ----------
-    message : str
-        With what to do.
-    status : int or None
-        The HTTP status, where there was an answer.
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class LabelStudioClient:

@@ -90,8 +90,7 @@ class Engine:
 
 def _told(error: Exception) -> tuple[str, str]:
     """Return the kind of an error and what people can do about it."""
-    from sam_plugins.errors import ImageError, SamPluginsError, WeightsError
-    from sam_plugins.labelstudio_backend.client import LabelStudioError
+    from sam_plugins.errors import ImageError, LabelStudioError, SamPluginsError, WeightsError
     from sam_plugins.labelstudio_backend.problems import PayloadError
 
     kinds: tuple[tuple[type[Exception], str], ...] = (

@@ -1,4 +1,7 @@
-"""What the server needs of the part that learns from annotations."""
+"""What the server needs of the part that learns from annotations.
+
+:class:`~sam_plugins.labelstudio_backend.learning.backend.BackendLearning` is that part.
+"""
 
 from __future__ import annotations
 

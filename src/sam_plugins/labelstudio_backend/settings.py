@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,23 @@ class Settings(BaseSettings):
         CLIP for phrases, as :func:`~sam_plugins.load_clip` takes it; empty for none.
     threads : int
         Threads of the server.
+    held_out : float
+        Share of the labelled pictures that models are only measured on.
+    complete : bool
+        Whether people label every visible object of a task that they submit; if not, what has no
+        label is not taken for background.
+    train_every : int
+        Annotations after which a training begins by itself; 0 for never.
+    train_at : str
+        Time of day, ``"02:30"``, at which projects with new annotations are trained.
+    train_method : {"full", "decoder", "lora"}
+        What learns, see :class:`~sam_plugins.model.engine.tuning_options.FineTuningOptions`.
+    train_steps, train_rounds : int
+        Of a training, and how often it is measured.
+    train_threads : int
+        Of a training on the CPU.
+    reconcile_minutes : float
+        How often annotations are compared with what Label Studio's API says.
     log_format : {"json", "text"}
         How the log is written.
     """
@@ -119,6 +137,15 @@ class Settings(BaseSettings):
     auto_label: str = ""
     text_model: str = ""
     threads: int = Field(default=16, ge=1, le=256)
+    held_out: float = Field(default=0.25, gt=0, lt=1)
+    complete: bool = False
+    train_every: int = Field(default=0, ge=0)
+    train_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
+    train_method: Literal["full", "decoder", "lora"] = "full"
+    train_steps: int = Field(default=300, ge=1)
+    train_rounds: int = Field(default=6, ge=1)
+    train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2), ge=1)
+    reconcile_minutes: float = Field(default=60, gt=0)
     log_format: Literal["json", "text"] = "json"
 
     @field_validator("allowed_hosts", mode="before")

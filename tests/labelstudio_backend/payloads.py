@@ -122,7 +122,9 @@ def request(
     """Return the body of a predict request; ``items`` None for a batch."""
     context = None if items is None else {"result": items}
     return {
-        "tasks": [{"id": task, "data": {"image": url}, "annotations": [], "predictions": [], **more}],
+        "tasks": [
+            {"id": task, "data": {"image": url}, "annotations": [], "predictions": [], **more}
+        ],
         "project": project,
         "label_config": config,
         "params": {"login": None, "password": None, "context": context},

@@ -197,7 +197,12 @@ def test_words_without_a_clip_say_what_would_help(client: FlaskClient, service: 
 
 def test_two_requests_for_one_picture_encode_it_once(client: FlaskClient, service: Service) -> None:
     body = request([click(100, 90)], own(), url=PICTURE)
-    threads = [threading.Thread(target=client.application.test_client().post, args=("/predict",), kwargs={"json": body}) for _ in range(4)]  # noqa: E501
+    threads = [
+        threading.Thread(
+            target=client.application.test_client().post, args=("/predict",), kwargs={"json": body}
+        )
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -21,7 +21,7 @@ import requests
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 EMAIL = "annotator@example.com"
 _PASSWORD = "correct horse battery"
-_START_SECONDS = 240
+_START_SECONDS = 600
 _VARIABLE = "SAM_PLUGINS_TEST_LABEL_STUDIO"
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sam_plugins.cli import labelstudio_doctor, labelstudio_learning
 from sam_plugins.cli.console import complain, say, say_json
 from sam_plugins.errors import MissingExtraError, SamPluginsError
 
@@ -37,6 +38,8 @@ def add_parser(
     )
     check.add_argument("--json", action="store_true", help="print as JSON")
     check.set_defaults(run=run_check)
+    labelstudio_learning.add_actions(actions, common)
+    labelstudio_doctor.add_action(actions, common)
 
 
 def _port(text: str) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from sam_plugins.errors import LabelStudioError, SamPluginsError
+from sam_plugins.labelstudio_backend.doctor.connections import PING
 from sam_plugins.labelstudio_backend.learning import mirror
 from sam_plugins.labelstudio_backend.learning.api import Api
 from sam_plugins.labelstudio_backend.learning.database import Database, now
@@ -109,6 +110,8 @@ class BackendLearning:
         LearningError
             If it cannot be written; the project is compared with Label Studio later.
         """
+        if payload.get("action") == PING:
+            return
         try:
             self._events.put(payload)
         except SamPluginsError:
@@ -167,6 +170,18 @@ class BackendLearning:
     def projects(self) -> list[str]:
         """Return the keys of all projects that were heard of."""
         return mirror.known_projects(self._database)
+
+    def find_project(self, number: str) -> str | None:
+        """Return the key of a project that Label Studio has; None without its API or the project.
+
+        Raises
+        ------
+        LabelStudioError
+            If Label Studio cannot be asked.
+        """
+        if self._api is None or not number.isdecimal():
+            return None
+        return key_of(self._api.project(int(number)))
 
     def request_training(self, project: str, reason: str) -> None:
         """Ask for a training."""

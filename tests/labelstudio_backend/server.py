@@ -20,7 +20,7 @@ import requests
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 EMAIL = "annotator@example.com"
-_PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"
 _START_SECONDS = 600
 _VARIABLE = "SAM_PLUGINS_TEST_LABEL_STUDIO"
 
@@ -92,7 +92,7 @@ class LabelStudio:
         arguments = [
             str(executable()), "start", "--no-browser", "--internal-host", "127.0.0.1",
             "--port", str(self.port), "--data-dir", str(self.folder), "--username", EMAIL,
-            "--password", _PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token",
+            "--password", PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token",
         ]  # fmt: skip
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from sam_plugins.labelstudio_backend import words
 from sam_plugins.labelstudio_backend.context import Ask, PageAsk, PixelAsk, in_pixels, read_prompts
 from sam_plugins.labelstudio_backend.engine import Engine
 from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig
 from sam_plugins.labelstudio_backend.lanes import Priority
-from sam_plugins.labelstudio_backend.payload import Item, PredictRequest, Task
+from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
 from sam_plugins.labelstudio_backend.results import Drawing, new_id, region_items
@@ -210,6 +211,29 @@ def _region(
     logits: npt.NDArray[np.float32] | None,
 ) -> tuple[Sequence[Mapping[str, Any]], float]:
     """Ask the model for one region."""
+    mask, score, low_res = _asked(engine, here, pixels, logits)
+    if region_id is not None and logits is not None and _is_disobeyed(mask, pixels):
+        # a box says more to the model than a point beside it: correct without, from the inside
+        pixels = _from_inside(pixels, logits, here.embedding)
+        mask, score, low_res = _asked(engine, here, pixels, logits)
+        if _is_disobeyed(mask, pixels):
+            mask = _cut(mask, pixels)
+    items = _items(here, ask, mask, score, region_id or new_id())
+    if items:
+        made = Made(
+            here.key(ask.label),
+            pixels,
+            low_res.astype(np.float16),
+            here.model.model_id,
+        )
+        engine.sessions.remember_made(str(items[0]["id"]), made)
+    return items, score
+
+
+def _asked(
+    engine: Engine, here: _Page, pixels: PixelAsk, logits: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[np.bool_], float, npt.NDArray[np.float32]]:
+    """Return the mask of one region, how good the model thinks it is, and its logits."""
     has_points = len(pixels.point_labels) > 0
     prompts = Prompts.for_object(
         pixels.points_xy if has_points else None,
@@ -220,21 +244,45 @@ def _region(
     answer = engine.lane.run(
         lambda: predict_masks(here.model, here.embedding, prompts).best(), Priority.INTERACTIVE
     )
-    score = float(answer.iou_predictions[0, 0])
     window, inside = answer.window_mask(0)
     mask = np.zeros(here.embedding.original_size_hw, bool)
     if inside.any():
         mask[window] = clean_mask(inside, hole_share=_HOLES, island_share=_ISLANDS)
-    items = _items(here, ask, mask, score, region_id or new_id())
-    if items:
-        made = Made(
-            here.key(ask.label),
-            pixels,
-            answer.low_res_logits[0, 0].astype(np.float16),
-            here.model.model_id,
-        )
-        engine.sessions.remember_made(str(items[0]["id"]), made)
-    return items, score
+    return mask, float(answer.iou_predictions[0, 0]), answer.low_res_logits[0, 0]
+
+
+def _is_disobeyed(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> bool:
+    """Return whether a mask covers a negative point."""
+    columns, rows = np.round(pixels.points_xy[pixels.point_labels == 0]).astype(int).T
+    return bool(mask[rows, columns].any())
+
+
+def _cut(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> npt.NDArray[np.bool_]:
+    """Return a mask without what is nearer to a negative point than to a positive one."""
+    y, x = np.indices(mask.shape)
+
+    def distance(label: int) -> npt.NDArray[np.float64]:
+        places = pixels.points_xy[pixels.point_labels == label]
+        return np.min([(x - px) ** 2 + (y - py) ** 2 for px, py in places], axis=0)
+
+    return mask & (distance(1) < distance(0))
+
+
+def _from_inside(
+    pixels: PixelAsk, logits: npt.NDArray[np.float32], embedding: ImageEmbedding
+) -> PixelAsk:
+    """Return points without their box, and with one on the region, far from the negative ones."""
+    mask = _prediction(logits, embedding).mask(0)
+    columns, rows = np.round(pixels.points_xy[pixels.point_labels == 0]).astype(int).T
+    beside = np.ones(mask.shape, bool)
+    beside[rows, columns] = False
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    far = np.minimum(depth, ndimage.distance_transform_edt(beside) / 2)
+    y, x = np.unravel_index(int(far.argmax()), far.shape)
+    return PixelAsk(
+        np.concatenate([pixels.points_xy, np.array([[x, y]], np.float64)]),
+        np.concatenate([pixels.point_labels, np.array([1])]),
+    )
 
 
 def _items(
@@ -267,9 +315,3 @@ def _worded(engine: Engine, here: _Page, ask: Ask) -> tuple[Sequence[Mapping[str
     for mask, score, label in found:
         items += _items(here, replace(ask, label=label or ask.label), mask, score, None)
     return items, min((score for _, score, _ in found), default=0.0)
-
-
-def accepted(item: Item) -> bool:
-    """Return whether a drawn item is a region and no prompt."""
-    kind = str(item.get("type") or "").removesuffix("labels")
-    return kind in {"brush", "bitmask", "polygon", "ellipse"}

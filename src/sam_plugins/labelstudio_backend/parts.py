@@ -36,7 +36,9 @@ class Parts:
         files = PictureFiles(settings)
         self.engine = Engine(
             settings=settings,
-            models=Pool(lambda name: load_model(name, device=settings.device)),
+            models=Pool(
+                service.load_model or (lambda name: load_model(name, device=settings.device))
+            ),
             clips=Pool(lambda name: load_clip(name, device=settings.device)),
             lane=lane,
             files=files,

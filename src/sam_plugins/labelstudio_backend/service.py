@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
 from sam_plugins.errors import SamPluginsError
@@ -16,8 +16,12 @@ from sam_plugins.labelstudio_backend.metrics import Metrics
 from sam_plugins.labelstudio_backend.models import exact_name, version_of
 from sam_plugins.labelstudio_backend.payload import read_project, read_request
 from sam_plugins.labelstudio_backend.problems import PayloadError, Problems
-from sam_plugins.labelstudio_backend.projects import Project, Projects
+from sam_plugins.labelstudio_backend.projects import Projects
 from sam_plugins.labelstudio_backend.settings import Settings
+
+if TYPE_CHECKING:
+    from sam_plugins.labelstudio_backend.parts import Parts
+    from sam_plugins.model.inference.loading import Model
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,19 @@ class Service:
     Parameters
     ----------
     settings : Settings
+    load : callable, optional
+        From the name of a model to the model; :func:`~sam_plugins.load_model` by default.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, load: Callable[[str], Model] | None = None) -> None:
         self.settings = settings
+        self.load_model = load
         self.metrics = Metrics()
         self.problems = Problems()
         self.projects = Projects(settings)
         self.access = Access(settings)
         self._began = time.time()
-        self._parts: Any = None
+        self._parts: Parts | None = None
         self._parts_lock = threading.Lock()
         self._loader = threading.Thread(target=self._load, name="model-loader", daemon=True)
         self._loader.start()
@@ -184,7 +191,7 @@ class Service:
             self._parts.measure()
         return self.metrics.text()
 
-    def parts(self) -> Any:  # noqa: ANN401
+    def parts(self) -> Parts:
         """Return what answers are made with, loading it where that has not been done."""
         with self._parts_lock:
             if self._parts is None:
@@ -207,8 +214,3 @@ class Service:
         except (SamPluginsError, OSError, ImportError) as error:
             self.problems.add("model", str(error))
             LOG.error("the model cannot be loaded: %s", error)
-
-
-def unknown_project(project: Project) -> bool:
-    """Return whether nothing was ever set up for a project."""
-    return not project.config

@@ -144,7 +144,7 @@ def _connected(examined: Examined, backend_url: str | None) -> Iterator[Finding]
         # Refused ones stay listed, as if connected.
         for row in examined.client.get("/api/ml", project=examined.project):
             if str(row["url"]).rstrip("/") == backend_url.rstrip("/"):
-                examined.client.call("DELETE", f"/api/ml/{row['id']}/")
+                examined.client.call("DELETE", f"/api/ml/{row['id']}")
         yield bad(topic, f"it cannot be connected: {error}", _cure_of(str(error), backend_url))
         return
     yield repaired(topic, f"{backend_url} is connected now")
@@ -165,7 +165,7 @@ def _duplicates(examined: Examined, rows: Sequence[Mapping[str, Any]]) -> Iterat
         topic, text = f"backend of {examined.place}", f"{url} is connected {len(numbers)} times"
         if examined.is_repairing:
             for number in numbers[1:]:
-                examined.client.call("DELETE", f"/api/ml/{number}/")
+                examined.client.call("DELETE", f"/api/ml/{number}")
             yield repaired(topic, f"{text}, once now")
         else:
             yield bad(topic, text, "remove all but one under Model: each is asked at every turn")
@@ -174,7 +174,7 @@ def _duplicates(examined: Examined, rows: Sequence[Mapping[str, Any]]) -> Iterat
 def _backend(examined: Examined, row: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield whether one backend is connected as it should be."""
     topic, url = f"backend of {examined.place}", str(row["url"])
-    fresh = examined.client.get(f"/api/ml/{row['id']}/")  # Label Studio asks it while we wait.
+    fresh = examined.client.get(f"/api/ml/{row['id']}")  # Label Studio asks it while we wait.
     if is_dotless(url):
         yield bad(topic, f"the host name of {url} has no dot", _DOT_CURE)
     if fresh.get("state") == _CONNECTED:
@@ -186,7 +186,7 @@ def _backend(examined: Examined, row: Mapping[str, Any]) -> Iterator[Finding]:
         text = f"{url} is not asked about clicks: interactive preannotations are off"
         if examined.is_repairing:
             document = {"url": url, "project": examined.project, "is_interactive": True}
-            examined.client.call("PATCH", f"/api/ml/{row['id']}/", body=document)
+            examined.client.call("PATCH", f"/api/ml/{row['id']}", body=document)
             yield repaired(topic, f"{text}; they are on now")
         else:
             yield bad(topic, text, "switch them on where the backend is listed, under Model")

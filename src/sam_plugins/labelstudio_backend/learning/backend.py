@@ -84,6 +84,7 @@ class BackendLearning:
         self._lock = filelock.FileLock(settings.folder.absolute() / _LOCK_NAME, thread_local=False)
         self._authors = Authors()
         self._swapped: dict[str, str] = {}
+        self._heard: set[str] = set()
         self._reconcile_at: dict[str, float] = {}
         self._errors: deque[dict[str, Any]] = deque(maxlen=_KEPT_ERRORS)
         self._thread: threading.Thread | None = None
@@ -124,10 +125,12 @@ class BackendLearning:
 
     def on_project(self, project: str, label_config: str = "") -> None:
         """Hear of a project that Label Studio connected, so that missed events are noticed."""
-        if key_of(project) is None or project in self._reconcile_at:
+        if key_of(project) is None or project in self._heard:
             return
-        with self._database.writing() as connection:
-            mirror.put_project(connection, project, {"label_config": label_config})
+        with self._noting(f"hearing of project {project}"):
+            with self._database.writing() as connection:
+                mirror.put_project(connection, project, {"label_config": label_config})
+            self._heard.add(project)
 
     def versions(self, project: str | None = None) -> list[str]:
         """Return the versions of a project's model, the newest first; of all projects' by default.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -105,20 +105,29 @@ def test_refusals_are_told_and_nothing_changes(tmp_path: Path, status: int, reas
         mirror.put_project(connection, KEY, MINE)
         mirror.put_task(connection, KEY, 5, {"image": "x"}, 1.0)
         mirror.put_annotation(connection, KEY, 5, listed(1), 1.0)
-    with answering(status) as url, pytest.raises(LabelStudioError, match=reason):
-        reconcile(database, Api(url, TOKEN), KEY)
+    with (
+        answering(status) as url,
+        closing(Api(url, TOKEN)) as api,
+        pytest.raises(LabelStudioError, match=reason),
+    ):
+        reconcile(database, api, KEY)
     assert known(database) == [1]
     assert mirror.counts(database, KEY)["reconcile_error"]
 
 
 def test_a_server_that_is_down_or_slow_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LabelStudioError, match=r"cannot reach Label Studio .* check that it runs"):
-        Api(f"http://127.0.0.1:{free_port()}", TOKEN).project(1)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with (
+        closing(Api(nobody, TOKEN)) as api,
+        pytest.raises(LabelStudioError, match=r"cannot reach Label Studio .* check that it runs"),
+    ):
+        api.project(1)
     with (
         answering(200, seconds=3.0) as url,
+        closing(Api(url, TOKEN, timeout=0.3)) as api,
         pytest.raises(LabelStudioError, match=r"did not answer within 0.3 s"),
     ):
-        Api(url, TOKEN, timeout=0.3).project(1)
+        api.project(1)
 
 
 # --------------------------------------------------------------------------------- with a server

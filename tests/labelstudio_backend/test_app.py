@@ -16,6 +16,7 @@ from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.payloads import click, data_url, disk, own, picture_of, request
 
 from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.label_config import PROMPTS
 from sam_plugins.labelstudio_backend.logs import LOG, LogFormatter
 from sam_plugins.labelstudio_backend.service import Service
 
@@ -194,13 +195,11 @@ ANY = st.recursive(
     ),
     max_leaves=8,
 )
+KINDS = [f"{shape}{end}" for shape in (*PROMPTS, "textarea") for end in ("", "labels")]
 ITEM = st.fixed_dictionaries(
     {},
     optional={
-        "type": st.sampled_from(
-            ["keypointlabels", "keypoint", "labels", "rectanglelabels", "rectangle", "brushlabels", "polygonlabels", "ellipselabels", "bitmasklabels", "textarea", "choices"]
-        )
-        | ANY,
+        "type": st.sampled_from(KINDS) | ANY,
         "value": st.fixed_dictionaries(
             {},
             optional={

@@ -119,6 +119,17 @@ def test_a_box_after_points_takes_them_along_and_points_after_a_box_its_box(
     assert iou(fused, DISK) > iou(unfused, DISK)
 
 
+def test_an_accepted_box_is_no_longer_taken_along(client: FlaskClient) -> None:
+    both = DISK | disk(SIZE, (170, 90), 20)
+    url = data_url(picture_of(both))
+    first = asked(client, request([box(58, 48, 210, 132)], own(), url=url))
+    drafts = [{"id": 1, "result": first["result"]}]
+    pending = asked(client, request([click(170, 90)], own(), url=url))
+    accepted = asked(client, request([click(170, 90)], own(), url=url, drafts=drafts))
+    assert masks(pending)[0].sum() != masks(accepted)[0].sum()
+    assert iou(masks(accepted)[0], disk(SIZE, (170, 90), 20)) > 0.8
+
+
 def test_negative_points_on_an_accepted_region_correct_it_in_place(client: FlaskClient) -> None:
     both = DISK | disk(SIZE, (170, 90), 38)
     url = data_url(picture_of(both))
@@ -131,6 +142,7 @@ def test_negative_points_on_an_accepted_region_correct_it_in_place(client: Flask
     (after,) = masks(second)
     assert before[90, 185]
     assert not after[90, 185]
+    minus = [click(185, 90, is_positive=False, label="Debris")]
     nothing = asked(client, request(minus, own(), url=url))
     assert nothing["result"] == []  # nowhere accepted: a negative point alone asks for nothing
 

@@ -104,10 +104,10 @@ def follow(where: Where, location: str, label_studio: str) -> Where:
         If it leads to something else than http(s).
     """
     url = urljoin(where.url, location)
-    if _parts(url).scheme.lower() not in {"http", "https"}:
-        raise AddressError(
-            f"a redirect to {_parts(url).scheme}: is not followed; correct the address"
-        )
+    scheme = url.partition(":")[0].lower()
+    if scheme not in {"http", "https"}:
+        raise AddressError(f"a redirect to {scheme}: is not followed; correct the address")
+    _parts(url)
     return Where(url, is_label_studio=_is_same(url, label_studio), is_fixed=where.is_fixed)
 
 

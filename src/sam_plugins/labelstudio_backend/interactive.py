@@ -138,6 +138,9 @@ def _together(
     size_hw, rotation = here.embedding.original_size_hw, here.page.rotation
     found: list[tuple[Ask, PixelAsk, str | None, npt.NDArray[np.float32] | None]] = []
     boxes: dict[str, list[PixelAsk]] = {}
+    drawn_ids = {str(item.get("id")) for item in here.task.drawn()}
+    for label in {ask.label for ask in asks}:
+        sessions.forget_accepted(here.key(label), drawn_ids)
     for ask in asks:
         pixels = in_pixels(ask, size_hw, rotation)
         key = here.key(ask.label)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -71,6 +71,7 @@ class _Recent:
     points_at: float = 0.0
     boxes: list[PixelAsk] = field(default_factory=list)
     boxes_at: float = 0.0
+    answers: deque[str] = field(default_factory=lambda: deque(maxlen=50))
 
 
 class Sessions:
@@ -128,15 +129,26 @@ class Sessions:
             recent = self._of(key)
             recent.boxes, recent.boxes_at = asks, self._now()
 
-    def forget(self, key: SessionKey) -> None:
-        """Forget what was pending: it was accepted."""
+    def forget_accepted(self, key: SessionKey, drawn_ids: Container[str]) -> None:
+        """Forget prompts whose answer was accepted: what is drawn next is another object.
+
+        Parameters
+        ----------
+        key : SessionKey
+        drawn_ids : container of str
+            Of the regions in drafts and annotations.
+        """
         with self._lock:
-            self._recent.pop(key, None)
+            recent = self._recent.get(key)
+            if recent is not None and any(one in drawn_ids for one in recent.answers):
+                del self._recent[key]
 
     def remember_made(self, region_id: str, made: Made) -> None:
         """Remember a region that was answered, so that it can be corrected once accepted."""
         with self._lock:
             self._made[region_id] = made
+            if made.key in self._recent:
+                self._recent[made.key].answers.append(region_id)
             while len(self._made) > _MOST_MADE:
                 self._made.popitem(last=False)
 

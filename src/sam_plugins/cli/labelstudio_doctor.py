@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from sam_plugins.cli.console import say, say_json
+from sam_plugins.cli.labelstudio_extra import require_extra
 
 
 def add_action(
@@ -34,6 +35,7 @@ def add_action(
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Examine; return the exit code."""
+    require_extra()
     from sam_plugins.labelstudio_backend.doctor.examination import examine
     from sam_plugins.labelstudio_backend.settings import Settings
 

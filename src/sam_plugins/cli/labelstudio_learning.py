@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sam_plugins.cli.console import say, say_json, table
+from sam_plugins.cli.labelstudio_extra import require_extra
 from sam_plugins.errors import LearningError
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def _trained_here(learning: BackendLearning, key: str, *, is_json: bool) -> int:
 
 def _learning() -> BackendLearning:
     """Return the learning of the backend whose settings are in the environment."""
+    require_extra()
     from sam_plugins.labelstudio_backend.learning.creating import create_learning
     from sam_plugins.labelstudio_backend.settings import Settings
 

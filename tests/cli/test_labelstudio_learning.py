@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
+from tests.labelstudio_backend.learning.small_project import annotated, drawn
 
 from sam_plugins.cli import main
 from sam_plugins.labelstudio_backend.learning.database import Database
+from sam_plugins.labelstudio_backend.learning.events import EventQueue
 from sam_plugins.labelstudio_backend.learning.jobs import Jobs
 from sam_plugins.labelstudio_backend.learning.keys import model_name_of
 from sam_plugins.labelstudio_backend.learning.mirror import put_project
@@ -66,3 +69,19 @@ def test_an_unknown_project_is_told(database: Database, capsys: pytest.CaptureFi
     assert "'8' names 0 projects" in said
     assert KEY in said
     assert "SAM_PLUGINS_LS_FOLDER" in said
+
+
+@pytest.mark.slow
+def test_without_a_backend_the_command_trains_and_says_what_is_missing(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = EventQueue(database)
+    for task in (1, 2):
+        payload = annotated(task)
+        content = base64.b64encode(drawn("", task, "")).decode()
+        payload["task"]["data"] = {"image": f"data:image/png;base64,{content}"}
+        queue.put(payload)
+    assert main(["labelstudio", "train", "7"]) == 1
+    said = capsys.readouterr().out
+    assert "no backend runs on this folder" in said
+    assert "too few labels: 2 labelled pictures" in said

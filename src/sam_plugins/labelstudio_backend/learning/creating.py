@@ -88,6 +88,7 @@ def learning_settings(settings: Settings) -> LearningSettings:
             ),
             device=settings.device,
             threads=settings.train_threads,
+            niceness=settings.train_niceness,
         ),
     )
 

@@ -17,7 +17,8 @@ MANIFEST = Path(__file__).resolve().parents[2] / "src" / "sam_plugins" / "napari
 
 @pytest.fixture(scope="module")
 def manifest() -> PluginManifest:
-    return PluginManifest.from_file(MANIFEST)
+    read: PluginManifest = PluginManifest.from_file(MANIFEST)
+    return read
 
 
 def test_every_command_can_be_imported(manifest: PluginManifest) -> None:

@@ -11,8 +11,16 @@ from typing import Any, Generic, TypeVar
 
 from magicgui.widgets import Container, create_widget
 from psygnal import Signal
+from qtpy.QtWidgets import QAbstractSpinBox, QLabel, QSlider, QWidget
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.napari_plugin.notifications import show_problem
 
 T = TypeVar("T")
+
+
+class InputError(SamPluginsError):
+    """Somebody chose a value that cannot be."""
 
 
 class Controls(Generic[T]):
@@ -41,6 +49,7 @@ class Controls(Generic[T]):
                 options=options,
             )
             widget.tooltip = tooltip
+            _show_number(widget)
             widgets.append(widget)
         self.form: Container[Any] = Container(widgets=widgets, labels=True)
         self.form.changed.connect(self._on_changed)
@@ -56,12 +65,30 @@ class Controls(Generic[T]):
             self.form[name].value = value
 
     def _on_changed(self) -> None:
-        """Read the form; values that contradict each other are told by the parameter class."""
+        """Read the form; values that cannot be are told of, and the ones before stay."""
         values = {
             field.name: self.form[field.name].value
             for field in dataclasses.fields(self._params)  # type: ignore[arg-type]
         }
-        params = dataclasses.replace(self._params, **values)  # type: ignore[type-var]
+        try:
+            params = dataclasses.replace(self._params, **values)  # type: ignore[type-var]
+        except ValueError as error:
+            show_problem(InputError(str(error)))
+            return
         if params != self._params:
             self._params = params
             self.changed.emit(params)
+
+
+def _show_number(widget: Any) -> None:  # noqa: ANN401
+    """Show the number of a slider as text: napari's style leaves no room in magicgui's box."""
+    native: QWidget = widget.native
+    layout = native.layout()
+    if native.findChild(QSlider) is None or layout is None:
+        return
+    for box in native.findChildren(QAbstractSpinBox):
+        box.hide()
+    number = QLabel(f"{widget.value:.2f}")
+    number.setMinimumWidth(36)
+    layout.addWidget(number)
+    widget.changed.connect(lambda value: number.setText(f"{value:.2f}"))

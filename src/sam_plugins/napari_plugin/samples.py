@@ -19,14 +19,16 @@ def cell() -> list[LayerData]:
     """Return scikit-image's phase picture of a cell."""
     from skimage import data
 
-    return [(data.cell(), {"name": "cell"}, "image")]
+    pixels: Any = data.cell  # untyped
+    return [(pixels(), {"name": "cell"}, "image")]
 
 
 def coins() -> list[LayerData]:
     """Return scikit-image's coins: many objects of one kind."""
     from skimage import data
 
-    return [(data.coins(), {"name": "coins"}, "image")]
+    pixels: Any = data.coins  # untyped
+    return [(pixels(), {"name": "coins"}, "image")]
 
 
 def tissue() -> list[LayerData]:
@@ -43,7 +45,7 @@ def nuclei_3d() -> list[LayerData]:
     """Return a volume of round nuclei, whose voxels are twice as high as wide."""
     rng = np.random.default_rng(7)
     volume = np.zeros(_SIZE_ZYX, np.float32)
-    grid = np.stack(np.mgrid[tuple(slice(length) for length in _SIZE_ZYX)], -1) * _VOXEL
+    grid = np.moveaxis(np.indices(_SIZE_ZYX), 0, -1) * _VOXEL
     extent = np.array(_SIZE_ZYX) * _VOXEL
     centres: list[npt.NDArray[np.float64]] = []
     while len(centres) < 24:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.napari_plugin.helpers import keep_screenshot, open_widget
+from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
 
 from sam_plugins.model.io.labelled import list_manifest_files
-from sam_plugins.napari_plugin.layers import find_layer
 
 pytestmark = pytest.mark.gui
 
@@ -31,7 +30,7 @@ def test_labels_are_saved_on_the_way_and_come_back(viewer: Any, qtbot: Any, fold
     widget = open_widget(viewer, "Folder")
     widget.open_folder(folder)
     assert widget.index == 0
-    objects = find_layer(viewer, "objects")
+    objects = layer_of(viewer, "objects")
     objects.data[5:20, 5:20] = 7
     widget.step(1)
     assert widget.index == 1
@@ -40,7 +39,7 @@ def test_labels_are_saved_on_the_way_and_come_back(viewer: Any, qtbot: Any, fold
     assert (saved[5:20, 5:20] == 7).all()
     assert np.count_nonzero(saved) == 225
     widget.step(-1)
-    assert (find_layer(viewer, "objects").data[5:20, 5:20] == 7).all()
+    assert (layer_of(viewer, "objects").data[5:20, 5:20] == 7).all()
     widget.done()
     assert widget.index == 1
     assert [widget.list.item(row).text()[0] for row in range(3)] == ["●", "○", "○"]
@@ -66,7 +65,7 @@ def test_the_next_picture_is_encoded_before_one_comes_to_it(
 def test_the_most_useful_picture_is_one_that_is_new(viewer: Any, qtbot: Any, folder: Path) -> None:
     widget = open_widget(viewer, "Folder")
     widget.open_folder(folder)
-    find_layer(viewer, "objects").data[5:20, 5:20] = 1
+    layer_of(viewer, "objects").data[5:20, 5:20] = 1
     widget.jump()
     assert widget.job.wait(240)
     qtbot.waitUntil(lambda: widget.index != 0, timeout=5000)
@@ -79,7 +78,7 @@ def test_a_disk_that_cannot_be_written_keeps_the_picture_open(viewer: Any, folde
     widget = open_widget(viewer, "Folder")
     widget.open_folder(folder)
     (folder / "labels").write_text("in the way")
-    find_layer(viewer, "objects").data[5:20, 5:20] = 1
+    layer_of(viewer, "objects").data[5:20, 5:20] = 1
     widget.step(1)
     assert widget.index == 0
     assert "labels" in notification_manager.records[-1].message
@@ -91,3 +90,14 @@ def test_an_empty_folder_is_refused(viewer: Any, tmp_path: Path) -> None:
     widget = open_widget(viewer, "Folder")
     widget.open_folder(tmp_path)
     assert "no picture in" in notification_manager.records[-1].message
+
+
+def test_closing_the_dock_saves(viewer: Any, qtbot: Any, folder: Path) -> None:
+    widget = open_widget(viewer, "Folder")
+    widget.open_folder(folder)
+    layer_of(viewer, "objects").data[5:20, 5:20] = 3
+    path = widget.pictures.labels_path(0)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    qtbot.waitUntil(path.exists, timeout=5000)
+    assert tifffile.imread(path)[10, 10] == 3

@@ -29,7 +29,7 @@ def add_pictures(viewer: Any, qtbot: Any, widget: Any, test_data: Path, count: i
         objects.data[...] = known.labels[:256, :256]
         widget.summary.setText("")
         widget.add_picture()
-        qtbot.waitUntil(lambda: "objects" in widget.summary.text(), timeout=30_000)
+        qtbot.waitUntil(lambda: "objects" in widget.summary.text(), timeout=180_000)
 
 
 def test_labels_become_a_version_that_all_widgets_use(

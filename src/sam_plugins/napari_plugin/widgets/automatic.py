@@ -81,8 +81,8 @@ class AutomaticWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.model = model or current_model()
-        self.find = Controls(read_settings("automatic", FindParams()))
-        self.keep = Controls(read_settings("automatic thresholds", KeepParams()))
+        self.finding = Controls(read_settings("automatic", FindParams()))
+        self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))
         self.job: Job | None = None
         self._run: _Run | None = None
         self._painting: Job | None = None
@@ -105,8 +105,8 @@ class AutomaticWidget(QWidget):
         self._later.setInterval(_MILLISECONDS_OF_A_SLIDER)
         self._later.timeout.connect(self._repaint)
         self._lay_out()
-        self.find.changed.connect(self._on_find)
-        self.keep.changed.connect(self._on_keep)
+        self.finding.changed.connect(self._on_find)
+        self.keeping.changed.connect(self._on_keep)
         self.viewer.layers.events.removed.connect(self._on_removed)
         self.viewer.layers.selection.events.active.connect(self._show_estimate)
         self.destroyed.connect(_leaving(self.viewer, self._on_removed, self._show_estimate))
@@ -124,10 +124,10 @@ class AutomaticWidget(QWidget):
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.find.form.native)
+        layout.addWidget(self.finding.form.native)
         layout.addLayout(buttons)
         layout.addWidget(self._status)
-        layout.addWidget(self.keep.form.native)
+        layout.addWidget(self.keeping.form.native)
         layout.addWidget(self.add_button)
         layout.addStretch(1)
 
@@ -160,8 +160,8 @@ class AutomaticWidget(QWidget):
             self.model.load,
             source,
             sights,
-            self.find.params,
-            lambda: self.keep.params,
+            self.finding.params,
+            lambda: self.keeping.params,
             title=f"Finding objects in {image.name}",
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
@@ -186,7 +186,7 @@ class AutomaticWidget(QWidget):
 
     def _sights(self, image: Image, source: ImageSource) -> list[tuple[Sight, Window]]:
         """Return what the model will be shown, what people look at first."""
-        where = self.find.params.where
+        where = self.finding.params.where
         plane = self._plane(image, source)
         planes = [plane] if where != WHERE[2] else _nearest_first(plane, source.shape)
         regions = [Window(0, 0, *plane.size_hw(source.shape))]
@@ -281,7 +281,7 @@ class AutomaticWidget(QWidget):
         self._painting = start_job(
             _paint_all,
             list(run.found),
-            self.keep.params,
+            self.keeping.params,
             title="Choosing objects",
             owner=self,
             on_result=lambda labelled: self._on_repainted(run, labelled),
@@ -338,8 +338,8 @@ class AutomaticWidget(QWidget):
     def _on_find(self, params: FindParams) -> None:
         keep_settings("automatic", params)
         quality = usual_quality(params.prompts)
-        if (quality > 0.5) != (self.keep.params.min_quality > 0.5):
-            self.keep.set(min_quality=quality)  # what suits one kind does not suit the other
+        if (quality > 0.5) != (self.keeping.params.min_quality > 0.5):
+            self.keeping.set(min_quality=quality)  # what suits one kind does not suit the other
         self._show_estimate()
 
     def _on_keep(self, params: KeepParams) -> None:
@@ -373,7 +373,7 @@ class AutomaticWidget(QWidget):
             return
         source = source_of(image)
         ndim = len(source.shape)
-        planes = int(np.prod(source.shape[:-2])) if self.find.params.where == WHERE[2] else 1
+        planes = int(np.prod(source.shape[:-2])) if self.finding.params.where == WHERE[2] else 1
         window = Window(0, 0, *source.shape[ndim - 2 :])
         count = planes * len(list(tiles(window)))
         free = available_bytes()
@@ -459,7 +459,8 @@ def _compact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Return labels numbered from 1."""
     values, compact = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
     del values
-    return compact[:-1].reshape(labels.shape).astype(np.int32)
+    numbered: npt.NDArray[np.int32] = compact[:-1].reshape(labels.shape).astype(np.int32)
+    return numbered
 
 
 def _duration(seconds: float) -> str:

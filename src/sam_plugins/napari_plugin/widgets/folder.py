@@ -47,6 +47,58 @@ class FolderSettings:
     skips_done: bool = True
 
 
+class _OpenPicture:
+    """A picture in the viewer, and its objects as they were last saved; no Qt in it."""
+
+    def __init__(
+        self, viewer: ViewerModel, pictures: PictureFolder, index: int, image: Image
+    ) -> None:
+        self.image = image
+        self._viewer = viewer
+        self._pictures = pictures
+        self._index = index
+        objects = self.objects()
+        self._saved = None if objects is None else np.array(objects.data)
+
+    def objects(self) -> Any:  # noqa: ANN401
+        """Return the layer of its objects, None where somebody removed it."""
+        shape = tuple(self.image.data.shape)
+        return find_layer(self._viewer, "objects", shape[:-1] if self.image.rgb else shape)
+
+    def save(self) -> bool:
+        """Write the objects where they have changed, and return whether they had.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        objects = self.objects() if self.image in self._viewer.layers else None
+        if objects is None:
+            return False
+        if self._saved is not None and np.array_equal(objects.data, self._saved):
+            return False
+        labels = np.array(objects.data)
+        self._pictures.write_labels(self._index, labels)
+        self._saved = labels
+        return True
+
+
+class _Holder:
+    """What outlives the widget: the picture that is open."""
+
+    def __init__(self) -> None:
+        self.picture: _OpenPicture | None = None
+
+    def save_last(self) -> None:
+        """Save when the widget goes."""
+        if self.picture is not None:
+            try:
+                self.picture.save()
+            except (SamPluginsError, ValueError) as error:
+                show_problem(error)
+
+
 class FolderWidget(QWidget):
     """A list of pictures; leaving one saves its objects.
 
@@ -63,10 +115,9 @@ class FolderWidget(QWidget):
         self.model = model or current_model()
         self.pictures: PictureFolder | None = None
         self.index = -1
-        self.image: Image | None = None
         self.job: Job | None = None
         self.prefetching: Job | None = None
-        self._saved: np.ndarray[Any, Any] | None = None
+        self._opened = _Holder()
         self._signals: dict[str, Signals] = {}
         settings = read_settings("folder", FolderSettings())
         self.folder = QLineEdit(settings.folder)
@@ -99,6 +150,7 @@ class FolderWidget(QWidget):
         self._autosave = QTimer(self)
         self._autosave.timeout.connect(self.save)
         self._autosave.start(_AUTOSAVE_MILLISECONDS)
+        self.destroyed.connect(self._opened.save_last)  # napari destroys docks without closing them
         self._show()
 
     def _button(self, text: str, tooltip: str, action: Callable[[], object]) -> QPushButton:
@@ -139,7 +191,8 @@ class FolderWidget(QWidget):
             return
         self.folder.setText(str(folder))
         keep_settings("folder", FolderSettings(str(folder), self.skips_done.isChecked()))
-        self.index, self.image, self._signals = -1, None, {}
+        self._close_layers()
+        self.index, self._signals = -1, {}
         first = self.pictures.step(-1, 1, skips_done=True)
         self.open(0 if first is None else first)
 
@@ -150,7 +203,9 @@ class FolderWidget(QWidget):
         found = self.pictures.step(self.index, by, skips_done=self.skips_done.isChecked())
         if found is None:
             self.save()
-            self.state.setText("That was the last one." if by > 0 else "That was the first one.")
+            self.state.setText(
+                "Nothing is left after this one." if by > 0 else "Nothing is left before this one."
+            )
         else:
             self.open(found)
 
@@ -207,31 +262,26 @@ class FolderWidget(QWidget):
             return
         self._close_layers()
         is_rgb = pixels.ndim == 3 and pixels.shape[-1] in (3, 4)
-        self.image = self.viewer.add_image(pixels, rgb=is_rgb, name=self.pictures.paths[index].stem)
-        objects = add_labels(self.viewer, self.image, "objects", name=f"{self.image.name} objects")
+        image = self.viewer.add_image(pixels, rgb=is_rgb, name=self.pictures.paths[index].stem)
+        objects = add_labels(self.viewer, image, "objects", name=f"{image.name} objects")
         if labels is not None and labels.shape == objects.data.shape:
             objects.data[...] = labels
             objects.refresh()
-        self._saved = objects.data.copy()
+        self._opened.picture = _OpenPicture(self.viewer, self.pictures, index, image)
         self.index = index
-        self.viewer.layers.selection.active = self.image
+        self.viewer.layers.selection.active = image
         self.viewer.reset_view()
         self._show()
         self._prefetch()
 
     def _close_layers(self) -> None:
         """Take the picture that was open, and its objects, out of the viewer."""
-        if self.image is None or self.image not in self.viewer.layers:
-            return
-        objects = find_layer(self.viewer, "objects", self._shape())
-        if objects is not None:
-            self.viewer.layers.remove(objects)
-        self.viewer.layers.remove(self.image)
-
-    def _shape(self) -> tuple[int, ...]:
-        assert self.image is not None
-        shape = tuple(self.image.data.shape)
-        return shape[:-1] if self.image.rgb else shape
+        opened, self._opened.picture = self._opened.picture, None
+        if opened is not None and opened.image in self.viewer.layers:
+            objects = opened.objects()
+            if objects is not None:
+                self.viewer.layers.remove(objects)
+            self.viewer.layers.remove(opened.image)
 
     def _prefetch(self) -> None:
         """Encode the next picture while people label this one."""
@@ -268,21 +318,16 @@ class FolderWidget(QWidget):
         bool
             False where they could not be kept: then the picture must not be closed.
         """
-        if self.pictures is None or self.image is None or self.image not in self.viewer.layers:
-            return True
-        objects = find_layer(self.viewer, "objects", self._shape())
-        if objects is None:
-            return True
-        labels = np.asarray(objects.data)
-        if self._saved is not None and np.array_equal(labels, self._saved):
+        opened = self._opened.picture
+        if opened is None:
             return True
         try:
-            self.pictures.write_labels(self.index, labels)
+            has_changed = opened.save()
         except (SamPluginsError, ValueError) as error:
             show_problem(error)
             return False
-        self._saved = labels.copy()
-        self._show()
+        if has_changed:
+            self._show()
         return True
 
     def _show(self) -> None:

@@ -58,7 +58,7 @@ class _OpenPicture:
         self._pictures = pictures
         self._index = index
         objects = self.objects()
-        self._saved = None if objects is None else np.array(objects.data)
+        self._saved = np.zeros(0) if objects is None else np.array(objects.data)
 
     def objects(self) -> Any:  # noqa: ANN401
         """Return the layer of its objects, None where somebody removed it."""

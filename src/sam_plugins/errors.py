@@ -27,7 +27,9 @@ message says what was expected, what was found and what to do::
     ├── OutputError                  a result cannot be written
     ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
-    └── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
+    ├── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
+    ├── LabelStudioError             Label Studio cannot be reached, or refuses
+    └── LearningError                what a backend learns from cannot be kept or read
 """
 
 from __future__ import annotations
@@ -153,6 +155,26 @@ class MemoryLimitError(SamPluginsError, MemoryError):
 
 class TrainingError(SamPluginsError):
     """Training cannot start or had to stop."""
+
+
+class LabelStudioError(SamPluginsError):
+    """Label Studio cannot be reached, or refuses.
+
+    Parameters
+    ----------
+    message : str
+        With what to do.
+    status : int or None
+        The HTTP status, where there was an answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LearningError(SamPluginsError):
+    """What a Label Studio backend learns from cannot be kept or read."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from sam_plugins.cli import (
     engine,
     evaluate,
     info,
+    labelstudio,
     models,
     pretrain,
     segment,
@@ -64,7 +65,18 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (segment, models, evaluate, train, pretrain, distill, engine, info, demo):
+    for command in (
+        segment,
+        models,
+        evaluate,
+        train,
+        pretrain,
+        distill,
+        engine,
+        labelstudio,
+        info,
+        demo,
+    ):
         command.add_parser(commands, common)
     return parser
 

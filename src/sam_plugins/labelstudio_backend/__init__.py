@@ -1,1 +1,4 @@
-"""The Label Studio ML backend (to come): translates between its requests and the model."""
+"""The Label Studio ML backend: translates between its requests and the model.
+
+:func:`sam_plugins.labelstudio_backend.app.create_app` builds it.
+"""

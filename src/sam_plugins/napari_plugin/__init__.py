@@ -1,1 +1,1 @@
-"""The napari plugin (to come): translates between a viewer and the model."""
+"""The napari plugin: translates between a viewer and the model."""

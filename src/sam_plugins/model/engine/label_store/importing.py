@@ -143,7 +143,7 @@ class _Tally:
 
 
 def take_in(
-    store: LabelStore, incoming: Iterable[Incoming], options: ImportOptions, path: Path
+    store: LabelStore, incoming: Iterable[Incoming], options: ImportOptions, path: Path | str
 ) -> ImportReport:
     """Add pictures and store their objects, picture by picture.
 
@@ -155,7 +155,7 @@ def take_in(
     store : LabelStore
     incoming : iterable of Incoming
     options : ImportOptions
-    path : Path
+    path : Path or str
         What is imported, for messages.
 
     Raises

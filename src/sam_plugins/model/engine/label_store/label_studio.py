@@ -13,7 +13,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -32,13 +32,7 @@ from sam_plugins.model.engine.label_store.importing import (
     read_json,
     take_in,
 )
-from sam_plugins.model.engine.label_store.label_studio_regions import (
-    SHAPES,
-    LabelStudioNames,
-    Region,
-    mask_of,
-    regions_of,
-)
+from sam_plugins.model.engine.label_store.label_studio_regions import LabelStudioNames
 from sam_plugins.model.engine.label_store.portable import restored_object
 from sam_plugins.model.engine.label_store.store import LabelStore
 from sam_plugins.model.engine.label_store.types import (
@@ -48,6 +42,7 @@ from sam_plugins.model.engine.label_store.types import (
     LabelledObject,
     ReviewState,
 )
+from sam_plugins.model.io.label_studio import SHAPES, Region, mask_of, regions_of
 from sam_plugins.model.io.rle import encode_mask
 
 FindImage = Callable[[str], Path | None]
@@ -112,10 +107,7 @@ def import_label_studio(
     ValueError
         If there is no such shape.
     """
-    unknown = set(shapes) - set(SHAPES)
-    if unknown:
-        raise ValueError(f"shapes must be some of {', '.join(SHAPES)}, got {sorted(unknown)}")
-    path, options = Path(path), options or ImportOptions()
+    path = Path(path)
     tasks = read_json(path)
     if not isinstance(tasks, list) or not all(
         isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks
@@ -124,10 +116,65 @@ def import_label_studio(
             f"{path} must be a list of tasks with 'data'; export the project as JSON (not JSON-MIN)"
         )
     find = find_image or _finder(Path(images_dir) if images_dir is not None else path.parent)
+    return import_label_studio_tasks(
+        store,
+        tasks,
+        find,
+        options,
+        shapes=shapes,
+        with_predictions=with_predictions,
+        names=names,
+        source=str(path),
+    )
+
+
+def import_label_studio_tasks(
+    store: LabelStore,
+    tasks: Iterable[Mapping[str, Any]],
+    find_image: FindImage,
+    options: ImportOptions | None = None,
+    *,
+    shapes: Sequence[str] = SHAPES,
+    with_predictions: bool = False,
+    names: LabelStudioNames | None = None,
+    source: str = "Label Studio",
+) -> ImportReport:
+    """Import tasks as Label Studio sends them; see :func:`import_label_studio`.
+
+    Parameters
+    ----------
+    store : LabelStore
+    tasks : iterable of mapping
+    find_image : callable
+    options, shapes, with_predictions, names
+        As for :func:`import_label_studio`.
+    source : str
+        What to call the tasks in errors.
+
+    Raises
+    ------
+    DatasetError
+        If no picture is found.
+    LabelStoreError
+        If the store cannot be written.
+    ValueError
+        If there is no such shape.
+    """
+    unknown = set(shapes) - set(SHAPES)
+    if unknown:
+        raise ValueError(f"shapes must be some of {', '.join(SHAPES)}, got {sorted(unknown)}")
+    options = options or ImportOptions()
     key = (names or LabelStudioNames()).data_key
     reader = _Reader(store, options, tuple(shapes), with_predictions)
-    incoming = (one for task in tasks for one in _pages(task, key, find, reader))
-    return take_in(store, incoming, options, path)
+    incoming = (one for task in tasks for one in _pages(task, key, find_image, reader))
+    return take_in(store, incoming, options, source)
+
+
+def stored_object_id(store: LabelStore, image_id: str, region_id: str) -> str:
+    """Return the id that a region has in the store: its own where the object is from there."""
+    if store.has_object(region_id, image_id):
+        return region_id
+    return hashlib.sha256(f"{image_id} {region_id}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -201,12 +248,10 @@ class _Reader:
     def _made(self, region: Region, record: ImageRecord, **fields: Any) -> LabelledObject:  # noqa: ANN401
         """Make an object, with an id that stays when the region is changed in Label Studio."""
         rle = encode_mask(mask_of(region, record.size_hw))
-        told = hashlib.sha256(f"{record.image_id} {region.id}".encode()).hexdigest()[:32]
-        is_ours = self.store.has_object(region.id, record.image_id)
         made = restored_object(
             record.image_id, rle, region.class_name, None, self.options, **fields
         )
-        return replace(made, object_id=region.id if is_ours else told)
+        return replace(made, object_id=stored_object_id(self.store, record.image_id, region.id))
 
     def _updated(self, known: LabelledObject, made: LabelledObject) -> LabelledObject | Changed:
         """Return what a person made of a known object, unless more was made of it here since."""

@@ -1,0 +1,229 @@
+"""The server: six routes of Label Studio's protocol, a page for people, numbers for Prometheus."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from sam_plugins.labelstudio_backend import auth
+from sam_plugins.labelstudio_backend.logs import LOG, request_id
+from sam_plugins.labelstudio_backend.problems import PayloadError
+from sam_plugins.labelstudio_backend.protocols import Learning
+from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.settings import Settings
+from sam_plugins.labelstudio_backend.status_page import render_status
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+_REALM = 'Basic realm="sam-plugins"'
+_UNAUTHORISED = (
+    "user or password are missing or wrong; enter those of this backend (SAM_PLUGINS_LS_USER, "
+    "SAM_PLUGINS_LS_PASSWORD) where Label Studio lists the model, under basic authentication"
+)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    service: Service | None = None,
+    learning: Learning | None = None,
+) -> Flask:
+    """Return the application; the only place that builds one.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        From the environment by default.
+    service : Service, optional
+        What answers; made from the settings by default.
+    learning : Learning, optional
+        What takes events in and trains; without it events are acknowledged and forgotten.
+
+    Returns
+    -------
+    Flask
+        A WSGI application. ``app.extensions["sam_plugins"]`` is the service.
+
+    Raises
+    ------
+    MissingExtraError
+        If Flask is not installed.
+    """
+    flask = _flask()
+    settings = settings or Settings()
+    service = service or Service(settings)
+    app: Flask = flask.Flask("sam_plugins.labelstudio_backend", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.extensions["sam_plugins"] = service
+    _add_guards(app, settings, service)
+    _add_errors(app)
+    _add_protocol(app, service, learning)
+    _add_pages(app, service, learning)
+    return app
+
+
+def _flask() -> Any:  # noqa: ANN401
+    """Return Flask, or say how to get it."""
+    from sam_plugins.errors import MissingExtraError
+
+    try:
+        import flask
+    except ImportError as error:
+        raise MissingExtraError(
+            "the Label Studio backend needs Flask; pip install 'sam-plugins[labelstudio]'"
+        ) from error
+    return flask
+
+
+def _add_guards(app: Flask, settings: Settings, service: Service) -> None:
+    """Ask for the password before, and log and count after, every request."""
+    from flask import g, request
+
+    @app.before_request
+    def guard() -> Response | None:
+        g.began = time.perf_counter()
+        given = request.headers.get("X-Request-ID", "")
+        is_plain = given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
+        g.request_id = given if is_plain else uuid.uuid4().hex[:16]
+        request_id.set(g.request_id)
+        secret = (request.view_args or {}).get("secret")
+        if secret is not None and auth.is_secret(secret, settings):
+            return None
+        if auth.is_allowed(request.headers.get("Authorization"), settings):
+            return None
+        response = _problem(401, _UNAUTHORISED)
+        response.headers["WWW-Authenticate"] = _REALM
+        return response
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        seconds = time.perf_counter() - g.get("began", time.perf_counter())
+        route = request.url_rule.endpoint if request.url_rule else "unknown"
+        response.headers["X-Request-ID"] = g.get("request_id", "")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        service.metrics.requests.labels(route, str(response.status_code)).inc()
+        service.metrics.seconds.labels(g.get("kind", route)).observe(seconds)
+        LOG.info(
+            "request",
+            extra={
+                "route": route,
+                "method": request.method,
+                "status": response.status_code,
+                "ms": round(seconds * 1000, 1),
+                "bytes_in": request.content_length or 0,
+                "bytes_out": response.calculate_content_length() or 0,
+                **g.get("noted", {}),
+            },
+        )
+        return response
+
+
+def _add_errors(app: Flask) -> None:
+    """Answer every error as JSON with a reason."""
+    from werkzeug.exceptions import HTTPException
+
+    @app.errorhandler(PayloadError)
+    def malformed(error: PayloadError) -> Response:
+        return _problem(400, str(error))
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        return _problem(error.code or 500, error.description or error.name)
+
+    @app.errorhandler(Exception)
+    def ours(error: Exception) -> Response:
+        LOG.error("internal error", exc_info=error)
+        return _problem(
+            500,
+            f"internal error: {type(error).__name__}; this is a mistake of sam-plugins, please "
+            "report it with the traceback from the log of this request",
+        )
+
+
+def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> None:
+    """Add what Label Studio calls."""
+    from flask import g, jsonify, request
+
+    @app.get("/")
+    @app.get("/health")
+    def health() -> Response:
+        return jsonify(service.health())
+
+    @app.post("/setup")
+    def setup() -> Response:
+        payload = _document(request.get_data(cache=False))
+        answer = service.setup(payload)
+        if learning is not None:
+            learning.on_project(str(payload["project"]))
+        return jsonify(answer)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        payload = _document(request.get_data(cache=False))
+        answer = service.predict(payload)
+        g.kind, g.noted = answer.kind, answer.noted
+        return app.response_class(
+            json.dumps(answer.document(), separators=(",", ":"), allow_nan=False),
+            mimetype="application/json",
+        )
+
+    @app.post("/webhook")
+    @app.post("/webhook/<secret>")
+    def webhook(secret: str = "") -> Response:
+        del secret  # checked by the guard
+        payload = _document(request.get_data(cache=False))
+        if not isinstance(payload.get("action"), str):
+            raise PayloadError(f"a webhook must name its action, got the keys {sorted(payload)}")
+        g.noted = {"action": payload["action"]}
+        if learning is not None:
+            learning.on_webhook(payload)
+        return jsonify({"status": "queued" if learning is not None else "ignored"})
+
+    @app.get("/versions")
+    def versions() -> Response:
+        project = request.args.get("project")
+        known = learning.versions(project) if learning is not None else []
+        return jsonify({"versions": known or service.versions(project)})
+
+
+def _add_pages(app: Flask, service: Service, learning: Learning | None) -> None:
+    """Add what people and Prometheus look at."""
+    from flask import jsonify, request
+
+    @app.get("/status")
+    def status() -> Response:
+        document = service.status()
+        if learning is not None:
+            document["learning"] = learning.status()
+        wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"])
+        if wants_page == "text/html":
+            return app.response_class(render_status(document), mimetype="text/html")
+        return jsonify(document)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return app.response_class(service.metrics_text(), mimetype="text/plain; version=0.0.4")
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a request."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        shown = " ".join(str(error).split())[:120]
+        raise PayloadError(f"the body must be a JSON object, got no JSON: {shown}") from error
+    if not isinstance(document, dict):
+        raise PayloadError(f"the body must be a JSON object, got {type(document).__name__}")
+    return document
+
+
+def _problem(code: int, detail: str) -> Response:
+    """Return an error as JSON."""
+    from flask import g, jsonify
+
+    response = jsonify({"detail": detail, "request_id": g.get("request_id", "")})
+    response.status_code = code
+    return response

@@ -1,0 +1,293 @@
+"""Predictions for many tasks: what is ready in time is answered, the rest posted when it is.
+
+Label Studio waits 100 seconds and then forgets the whole batch. So a batch answers within its time
+what is there, an empty list for each task that is not (Label Studio stores nothing for it), and the
+work goes on: predictions are posted through the API as they come.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sam_plugins.errors import ImageError, SamPluginsError
+from sam_plugins.labelstudio_backend.addresses import AddressError
+from sam_plugins.labelstudio_backend.client import LabelStudioClient
+from sam_plugins.labelstudio_backend.download import DownloadFailedError
+from sam_plugins.labelstudio_backend.engine import Engine
+from sam_plugins.labelstudio_backend.label_config import ConfigError, ImageTag, LabelConfig
+from sam_plugins.labelstudio_backend.lanes import Priority
+from sam_plugins.labelstudio_backend.models import version_of
+from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
+from sam_plugins.labelstudio_backend.problems import PayloadError
+from sam_plugins.labelstudio_backend.projects import Project
+from sam_plugins.labelstudio_backend.results import Drawing, finite_score, region_items
+from sam_plugins.labelstudio_backend.scores import task_score
+from sam_plugins.labelstudio_backend.target import choose_target
+from sam_plugins.model.inference.automatic import segment_embedding
+
+Prediction = dict[str, Any]
+
+_WORKERS = 2
+_POST_TRIES = 4
+_POST_WAIT_SECONDS = 2.0
+
+
+@dataclass
+class _Work:
+    """One task: first somebody waits for it, later it has to be posted."""
+
+    project: Project
+    task: Task
+    future: Future[Prediction | None]
+    is_posting: bool = False
+
+
+@dataclass
+class Progress:
+    """How far a batch is.
+
+    Parameters
+    ----------
+    project : str
+    total, done, failed, posted : int
+        Tasks.
+    began : float
+        When.
+    """
+
+    project: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    posted: int = 0
+    began: float = field(default_factory=time.time)
+
+
+class Batches:
+    """Makes predictions of whole pictures; safe with threads.
+
+    Parameters
+    ----------
+    engine : Engine
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
+        self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
+        self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
+        self._progress: list[Progress] = []
+        self._lock = threading.Lock()
+
+    def predict(self, project: Project, request: PredictRequest) -> list[Any]:
+        """Return a prediction for each task, an empty list for each that is not ready.
+
+        Parameters
+        ----------
+        project : Project
+        request : PredictRequest
+            Without prompts.
+        """
+        is_single = len(request.tasks) == 1
+        settings = project.settings
+        seconds = settings.open_seconds if is_single else settings.batch_seconds
+        deadline = time.monotonic() + seconds
+        try:
+            config = self._engine.config(project, request)
+        except ConfigError as error:
+            self._engine.report(error, project)
+            return [[] for _ in request.tasks]
+        progress = Progress(project.key, len(request.tasks))
+        with self._lock:
+            self._progress = [*self._progress[-19:], progress]
+        works = [
+            self._started(project, task, config, progress, is_single) for task in request.tasks
+        ]
+        wait([work.future for work in works], timeout=max(0.0, deadline - time.monotonic()))
+        answers = [self._answer(work, progress) for work in works]
+        self._engine.metrics.background.set(self._pending())
+        return answers
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return how far the last batches are, newest first."""
+        with self._lock:
+            return [
+                {
+                    "project": one.project,
+                    "tasks": one.total,
+                    "done": one.done,
+                    "failed": one.failed,
+                    "posted": one.posted,
+                    "seconds": round(time.time() - one.began, 1),
+                }
+                for one in reversed(self._progress)
+            ]
+
+    def close(self) -> None:
+        """Stop: what is not done is asked for again, because nothing was stored."""
+        for pool in (self._workers, self._opened):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _pending(self) -> int:
+        """Return how many tasks are under way."""
+        with self._lock:
+            return len(self._under_way)
+
+    def _started(
+        self,
+        project: Project,
+        task: Task,
+        config: LabelConfig,
+        progress: Progress,
+        is_single: bool,
+    ) -> _Work:
+        """Start a task, or join one that is under way: a page of the editor asks twice."""
+        key = (project.key, task.id or str(id(task)), project.model)
+        with self._lock:
+            future = self._under_way.get(key)
+            if future is None:
+                pool = self._opened if is_single else self._workers
+                priority = Priority.OPEN if is_single else Priority.BATCH
+                future = pool.submit(self._made, project, task, config, priority)
+                self._under_way[key] = future
+                future.add_done_callback(lambda done: self._finished(key, done, progress))
+        return _Work(project, task, future)
+
+    def _finished(
+        self, key: tuple[str, str, str], future: Future[Prediction | None], progress: Progress
+    ) -> None:
+        """Count a task that is done."""
+        with self._lock:
+            self._under_way.pop(key, None)
+            progress.done += 1
+            if future.cancelled() or future.exception() is not None or future.result() is None:
+                progress.failed += 1
+        self._engine.metrics.background.set(self._pending())
+
+    def _answer(self, work: _Work, progress: Progress) -> Any:  # noqa: ANN401
+        """Return what is ready, or let it be posted when it is."""
+        if work.future.done():
+            prediction = None if work.future.cancelled() else work.future.result()
+            return [] if prediction is None else prediction
+        client = self._engine.access.client(work.project)
+        if client is None or not work.task.id:
+            self._engine.report(
+                SamPluginsError(
+                    "a prediction was not ready in time and cannot be posted: set "
+                    "SAM_PLUGINS_LS_URL and SAM_PLUGINS_LS_API_KEY, or ask for fewer tasks"
+                ),
+                work.project,
+                work.task,
+            )
+            return []
+        work.future.add_done_callback(lambda done: self._post_later(work, client, done, progress))
+        return []
+
+    def _post_later(
+        self,
+        work: _Work,
+        client: LabelStudioClient,
+        future: Future[Prediction | None],
+        progress: Progress,
+    ) -> None:
+        """Post a prediction that came too late for the answer."""
+        if future.cancelled() or future.result() is None:
+            return
+        body = {**(future.result() or {}), "task": int(work.task.id)}
+        for attempt in range(_POST_TRIES):
+            try:
+                client.call("POST", "/api/predictions/", body=body)
+            except SamPluginsError as error:
+                if attempt + 1 == _POST_TRIES:
+                    self._engine.report(error, work.project, work.task)
+                    return
+                time.sleep(_POST_WAIT_SECONDS * 2**attempt)
+            else:
+                with self._lock:
+                    progress.posted += 1
+                return
+
+    def _made(
+        self, project: Project, task: Task, config: LabelConfig, priority: Priority
+    ) -> Prediction | None:
+        """Return the prediction of a task; None where it cannot be had now."""
+        try:
+            return self._predicted(project, task, config, priority)
+        except (PayloadError, ConfigError, ImageError) as error:
+            self._engine.report(error, project, task)
+            # What a second try would not mend is answered with nothing in it, so that it is not
+            # asked for again and again; a server that is down may come back.
+            passes = isinstance(error, DownloadFailedError | AddressError)
+            return None if passes else self._prediction(project, [], 0.0)
+        except Exception as error:  # noqa: BLE001  # one task never spoils a batch
+            self._engine.report(error, project, task)
+            return None
+
+    def _predicted(
+        self, project: Project, task: Task, config: LabelConfig, priority: Priority
+    ) -> Prediction | None:
+        """Return the objects of all pictures of a task."""
+        items: list[Mapping[str, Any]] = []
+        scores: list[float] = []
+        for image in config.images:
+            for page, url in enumerate(task.urls(image)):
+                number = page if image.is_list else None
+                found, sure = self._objects(project, task, config, image, number, url, priority)
+                items += found
+                scores += sure
+        if not project.settings.automatic:
+            return None
+        return self._prediction(project, items, task_score(np.array(scores)))
+
+    def _objects(
+        self,
+        project: Project,
+        task: Task,
+        config: LabelConfig,
+        image: ImageTag,
+        page: int | None,
+        url: str,
+        priority: Priority,
+    ) -> tuple[Sequence[Mapping[str, Any]], list[float]]:
+        """Return the objects of one picture."""
+        engine, settings = self._engine, project.settings
+        model, embedding = engine.embedding(project, task, url, priority)
+        if not settings.automatic:
+            return [], []
+        target = choose_target(
+            config, image.name, label=settings.auto_label, output=settings.output
+        )
+        segmentation = engine.lane.run(
+            lambda: segment_embedding(
+                model,
+                embedding,
+                mode="auto" if model.has_instance_decoder else "grid",
+                progress=lambda _done, _total: engine.lane.let_pass(priority),
+            ),
+            priority,
+        )
+        drawing = Drawing(
+            tolerance=settings.polygon_tolerance, min_area=settings.min_area, page=page
+        )
+        items: list[Mapping[str, Any]] = []
+        for index, score in enumerate(segmentation.scores):
+            mask = segmentation.labels == index + 1
+            items += region_items(mask, target, score=float(score), drawing=drawing)
+        return items, [float(score) for score in segmentation.scores]
+
+    def _prediction(
+        self, project: Project, items: Sequence[Mapping[str, Any]], score: float
+    ) -> Prediction:
+        """Return a prediction as Label Studio stores it."""
+        return {
+            "result": list(items),
+            "score": finite_score(score),
+            "model_version": version_of(project.model),
+        }

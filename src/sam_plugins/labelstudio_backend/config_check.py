@@ -1,0 +1,145 @@
+"""What a labelling config means for this backend, and what it lacks, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sam_plugins.labelstudio_backend.label_config import SHAPES, Control, LabelConfig, read_config
+from sam_plugins.labelstudio_backend.target import choose_target
+
+__all__ = ["ConfigReport", "check_config"]
+
+_MASKS = ("brush", "bitmask", "polygon")
+
+
+@dataclass(frozen=True)
+class ConfigReport:
+    """What was found.
+
+    Parameters
+    ----------
+    means : sequence of str
+        What each prompt is answered with.
+    problems : sequence of str
+        What will not work, with the cure.
+    advice : sequence of str
+        What would work better.
+    """
+
+    means: Sequence[str]
+    problems: Sequence[str]
+    advice: Sequence[str]
+
+
+def check_config(text: str, *, output: str = "auto") -> ConfigReport:
+    """Explain a labelling config.
+
+    Parameters
+    ----------
+    text : str
+        XML.
+    output : str
+        The shape of answers that is wanted, as in the settings.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read at all.
+    """
+    config = read_config(text)
+    means: list[str] = []
+    problems: list[str] = []
+    advice: list[str] = []
+    for image in config.images:
+        if not image.key:
+            problems.append(f'<Image name="{image.name}"> needs value="$image"')
+        holds = list(config.of(image.name, *SHAPES))
+        asks = list(config.of(image.name, "keypoint", "rectangle", "textarea"))
+        if not holds:
+            problems.append(
+                f"nothing can hold a region of {image.name!r}: add <BrushLabels> or, beside "
+                f'<Labels>, <Brush name="mask" toName="{image.name}"/>'
+            )
+            continue
+        means += [
+            line for control in asks for line in _meaning(config, image.name, control, output)
+        ]
+        if not any(control.is_smart for control in asks):
+            problems.append(
+                f"no smart tool asks about {image.name!r}: add <KeyPoint> or <KeyPointLabels> with "
+                'smart="true"; the model is then asked for batches only'
+            )
+        problems += _unmatched(config, image.name, asks, output)
+        problems += _useless(holds)
+        advice += _advice(config, image.name, asks)
+    return ConfigReport(means, problems, advice)
+
+
+def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -> list[str]:
+    """Say what a control is answered with."""
+    if control.kind == "textarea":
+        told = (
+            f'a text in "{control.name}": a label finds more like its accepted regions, "all" '
+            "finds every object, other words need a CLIP"
+        )
+        return [told]
+    if not control.is_smart:
+        return [f'"{control.name}" ({control.tag}) is not smart: nothing is asked with it']
+    target = choose_target(config, to_name, prompt=control.name, output=output)
+    beside = f' with labels of "{target.label_control.name}"' if target.label_control else ""
+    what = "a click" if control.kind == "keypoint" else "a box"
+    told = (
+        f'{what} of "{control.name}" ({control.tag}) is answered as {target.shape.kind} in '
+        f'"{target.shape.name}" ({target.shape.tag}){beside}'
+    )
+    return [told]
+
+
+def _unmatched(
+    config: LabelConfig, to_name: str, asks: Sequence[Control], output: str
+) -> list[str]:
+    """Name labels of prompts that the answering control does not have."""
+    problems = []
+    for control in asks:
+        for label in control.labels if control.is_smart else ():
+            target = choose_target(
+                config, to_name, prompt=control.name, label=label.value, output=output
+            )
+            owner = target.label_control or target.shape
+            if owner.labels and owner.label(label.value) is None:
+                problems.append(
+                    f'label "{label.value}" of "{control.name}" is none of "{owner.name}", which '
+                    f"has {', '.join(one.value for one in owner.labels)}: give both the same "
+                    f'labels, or write alias="{label.value}" there'
+                )
+    return problems
+
+
+def _useless(holds: Sequence[Control]) -> list[str]:
+    """Name smart attributes that Label Studio does not heed."""
+    return [
+        f'smart="true" on "{control.name}" ({control.tag}) sends nothing in Label Studio 1.23: '
+        "ask with key points or rectangles"
+        for control in holds
+        if control.kind in {"polygon", "ellipse", "brush", "bitmask"}
+        and control.attributes.get("smart", "").lower() == "true"
+    ]
+
+
+def _advice(config: LabelConfig, to_name: str, asks: Sequence[Control]) -> list[str]:
+    """Say what would work better."""
+    advice = []
+    if sum(control.has_labels for control in asks) > 1:
+        advice.append(
+            "with one shared <Labels> list beside bare <KeyPoint>, <Rectangle> and <Brush> tags "
+            "the label stays selected after a click, and accepted regions are not stored twice"
+        )
+    kinds = {control.kind for control in config.of(to_name, *_MASKS)}
+    if kinds == {"brush"}:
+        advice.append(
+            "BitmaskLabels in place of BrushLabels make annotations four to five times smaller"
+        )
+    if not kinds:
+        advice.append("answers are boxes or ellipses: add <BrushLabels> to keep masks")
+    return advice

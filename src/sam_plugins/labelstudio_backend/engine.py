@@ -1,0 +1,109 @@
+"""What answers share: models, the lane, pictures, access, memory, problems; made once a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam_plugins.errors import is_out_of_memory
+from sam_plugins.labelstudio_backend.access import Access
+from sam_plugins.labelstudio_backend.encoded import EncodedPictures
+from sam_plugins.labelstudio_backend.images import PictureFiles, Source
+from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig, read_config
+from sam_plugins.labelstudio_backend.lanes import Lane, Priority
+from sam_plugins.labelstudio_backend.logs import LOG
+from sam_plugins.labelstudio_backend.metrics import Metrics
+from sam_plugins.labelstudio_backend.models import Pool
+from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
+from sam_plugins.labelstudio_backend.problems import Problems
+from sam_plugins.labelstudio_backend.projects import Project
+from sam_plugins.labelstudio_backend.sessions import Sessions
+from sam_plugins.labelstudio_backend.settings import Settings
+from sam_plugins.model.inference.clip import Clip
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.types import ImageEmbedding
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The parts that answers are made with."""
+
+    settings: Settings
+    models: Pool[Model]
+    clips: Pool[Clip]
+    lane: Lane
+    files: PictureFiles
+    pictures: EncodedPictures
+    access: Access
+    sessions: Sessions
+    problems: Problems
+    metrics: Metrics
+
+    def embedding(
+        self, project: Project, task: Task, url: str, priority: Priority
+    ) -> tuple[Model, ImageEmbedding]:
+        """Return the model of a project and the embedding of a picture.
+
+        Raises
+        ------
+        SamPluginsError
+            If one of them cannot be had.
+        """
+        source = self.source(project, task, url)
+        embedding = self.pictures.get(
+            source, lambda: self.models.get(project.model), project.model, priority
+        )
+        return self.models.get(project.model), embedding
+
+    def source(self, project: Project, task: Task, url: str) -> Source:
+        """Return where a picture of a task is."""
+        return Source(url, task.id, self.access.client(project))
+
+    def config(self, project: Project, request: PredictRequest) -> LabelConfig:
+        """Return the labelling config of a request, or the one of the project's setup.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or it cannot be used.
+        """
+        text = request.config or project.config
+        if not text:
+            raise ConfigError(
+                "the request holds no label_config, and no setup of the project was seen; open the "
+                "project's machine learning settings once"
+            )
+        return read_config(text)
+
+    def report(self, error: Exception, project: Project, task: Task | None = None) -> str:
+        """Log a problem, keep it for the status page, and return its kind."""
+        kind, message = _told(error)
+        number = "" if task is None else task.id
+        self.problems.add(kind, message, project=project.key, task=number)
+        self.metrics.problems.labels(kind).inc()
+        LOG.warning(
+            message,
+            extra={"kind": kind, "project": project.key, "task": number},
+            exc_info=error if kind == "internal" else None,
+        )
+        return kind
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Return the kind of an error and what people can do about it."""
+    from sam_plugins.errors import ImageError, LabelStudioError, SamPluginsError, WeightsError
+    from sam_plugins.labelstudio_backend.problems import PayloadError
+
+    kinds: tuple[tuple[type[Exception], str], ...] = (
+        (ConfigError, "config"),
+        (PayloadError, "prompt"),
+        (ImageError, "image"),
+        (LabelStudioError, "label_studio"),
+        (WeightsError, "model"),
+        (SamPluginsError, "other"),
+    )
+    for family, kind in kinds:
+        if isinstance(error, family):
+            return kind, str(error)
+    if is_out_of_memory(error):
+        return "memory", "memory ran out; allow the backend more, or take smaller pictures"
+    return "internal", f"{type(error).__name__}: {error}; this is a mistake of sam-plugins"

@@ -1,0 +1,323 @@
+"""Answers to what somebody has just drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sam_plugins.labelstudio_backend import words
+from sam_plugins.labelstudio_backend.context import Ask, PageAsk, PixelAsk, in_pixels, read_prompts
+from sam_plugins.labelstudio_backend.engine import Engine
+from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig
+from sam_plugins.labelstudio_backend.lanes import Priority
+from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
+from sam_plugins.labelstudio_backend.problems import PayloadError
+from sam_plugins.labelstudio_backend.projects import Project
+from sam_plugins.labelstudio_backend.results import Drawing, new_id, region_items
+from sam_plugins.labelstudio_backend.sessions import Made, SessionKey, joined
+from sam_plugins.labelstudio_backend.target import choose_target
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.postprocess import clean_mask
+from sam_plugins.model.inference.predict import predict_masks
+from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
+
+_HOLES = _ISLANDS = 0.02
+"""Smaller ones, beside the mask, are the network's: people do not point at them."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What is suggested: items of Label Studio, and how good the model thinks they are."""
+
+    items: Sequence[Mapping[str, Any]] = ()
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A page with everything that its answers are made with."""
+
+    project: Project
+    task: Task
+    config: LabelConfig
+    page: PageAsk
+    model: Model
+    embedding: ImageEmbedding
+
+    @property
+    def drawing(self) -> Drawing:
+        """How regions are drawn."""
+        settings = self.project.settings
+        return Drawing(
+            tolerance=settings.polygon_tolerance,
+            min_area=settings.min_area,
+            rotation=self.page.rotation,
+            page=self.page.page,
+        )
+
+    def key(self, label: str) -> SessionKey:
+        """Return whose prompts belong together."""
+        return SessionKey(
+            self.project.key, self.task.id, self.page.to_name, self.page.page, label, self.task.user
+        )
+
+
+def suggest(engine: Engine, project: Project, request: PredictRequest) -> Suggestion:
+    """Return the regions that the prompts of an interactive request ask for.
+
+    What cannot be answered is reported and leaves the rest alone.
+
+    Raises
+    ------
+    PayloadError
+        If the prompts are none.
+    """
+    task = request.tasks[0]
+    try:
+        config = engine.config(project, request)
+    except ConfigError as error:
+        engine.report(error, project, task)
+        return Suggestion()
+    items: list[Mapping[str, Any]] = []
+    scores: list[float] = []
+    for page in read_prompts(request.prompts or (), config):
+        try:
+            made = _answered_page(engine, project, task, config, page)
+        except PayloadError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the editor shows no error; the status page does
+            engine.report(error, project, task)
+        else:
+            items += made.items
+            scores.append(made.score)
+    return Suggestion(items, min(scores, default=0.0))
+
+
+def _answered_page(
+    engine: Engine, project: Project, task: Task, config: LabelConfig, page: PageAsk
+) -> Suggestion:
+    """Return the regions of one page."""
+    image = config.image(page.to_name) or config.images[0]
+    urls = task.urls(image)
+    number = page.page or 0
+    if number >= len(urls):
+        raise PayloadError(f"item_index must be one of {len(urls)} pages, got {number}")
+    model, embedding = engine.embedding(project, task, urls[number], Priority.INTERACTIVE)
+    here = _Page(project, task, config, page, model, embedding)
+    items: list[Mapping[str, Any]] = []
+    scores: list[float] = []
+    drawn = [ask for ask in page.asks if not ask.text]
+    for ask, pixels, region_id, logits in _together(engine, here, drawn):
+        try:
+            found, score = _region(engine, here, ask, pixels, region_id, logits)
+        except (ConfigError, ValueError) as error:
+            if isinstance(error, PayloadError):
+                raise
+            engine.report(error, project, task)
+            continue
+        items += found
+        scores.append(score)
+    for ask in page.asks:
+        if ask.text:
+            found, score = _worded(engine, here, ask)
+            items += found
+            scores.append(score)
+    return Suggestion(items, min(scores, default=0.0))
+
+
+def _together(
+    engine: Engine, here: _Page, asks: Sequence[Ask]
+) -> list[tuple[Ask, PixelAsk, str | None, npt.NDArray[np.float32] | None]]:
+    """Return asks in pixels, with what was drawn before, and what they are to replace."""
+    settings, sessions = here.project.settings, engine.sessions
+    size_hw, rotation = here.embedding.original_size_hw, here.page.rotation
+    found: list[tuple[Ask, PixelAsk, str | None, npt.NDArray[np.float32] | None]] = []
+    boxes: dict[str, list[PixelAsk]] = {}
+    drawn_ids = {str(item.get("id")) for item in here.task.drawn()}
+    for label in {ask.label for ask in asks}:
+        sessions.forget_accepted(here.key(label), drawn_ids)
+    for ask in asks:
+        pixels = in_pixels(ask, size_hw, rotation)
+        key = here.key(ask.label)
+        if ask.clicks:
+            sessions.remember_points(key, pixels)
+            before = _to_correct(engine, here, ask, pixels)
+            if before is not None:
+                region_id, made = before
+                together = joined(made.ask, pixels)
+                found.append((ask, together, region_id, made.logits.astype(np.float32)))
+                continue
+        elif ask.box is not None:
+            boxes.setdefault(ask.label, []).append(pixels)
+        fused = sessions.fused(key, pixels, settings.fuse_seconds)
+        if fused.box_xyxy is not None or (fused.point_labels == 1).any():
+            found.append((ask, fused, None, None))
+    for label, drawn in boxes.items():
+        sessions.remember_boxes(here.key(label), drawn)
+    return found
+
+
+def _to_correct(engine: Engine, here: _Page, ask: Ask, pixels: PixelAsk) -> tuple[str, Made] | None:
+    """Return the accepted region of ours that points correct, where they do.
+
+    They do where nothing else makes sense: nothing but negative points, all within it.
+    """
+    if not here.project.settings.refine or (pixels.point_labels == 1).any():
+        return None
+    for item in here.task.drawn():
+        region_id = item.get("id")
+        made = engine.sessions.made(region_id) if isinstance(region_id, str) else None
+        if made is None or made.model_id != here.model.model_id:
+            continue
+        key = here.key(made.key.label)
+        is_here = (made.key.task, made.key.to_name, made.key.page) == (
+            key.task,
+            key.to_name,
+            key.page,
+        )
+        if not is_here or (ask.label and made.key.label != ask.label):
+            continue
+        if _covers(made, here.embedding, pixels.points_xy):
+            return str(region_id), made
+    return None
+
+
+def _covers(made: Made, embedding: ImageEmbedding, points_xy: npt.NDArray[np.float64]) -> bool:
+    """Return whether a region covers all of some points."""
+    mask = _prediction(made.logits.astype(np.float32), embedding).mask(0)
+    columns, rows = np.round(points_xy).astype(int).T
+    return bool(mask[rows, columns].all())
+
+
+def _prediction(logits: npt.NDArray[np.float32], embedding: ImageEmbedding) -> MaskPrediction:
+    """Return low-resolution logits as an answer that can be drawn."""
+    return MaskPrediction(
+        logits[None, None],
+        np.ones((1, 1), np.float32),
+        embedding.original_size_hw,
+        embedding.input_size_hw,
+        embedding.padded_size_hw,
+    )
+
+
+def _region(
+    engine: Engine,
+    here: _Page,
+    ask: Ask,
+    pixels: PixelAsk,
+    region_id: str | None,
+    logits: npt.NDArray[np.float32] | None,
+) -> tuple[Sequence[Mapping[str, Any]], float]:
+    """Ask the model for one region."""
+    mask, score, low_res = _asked(engine, here, pixels, logits)
+    if region_id is not None and logits is not None and _is_disobeyed(mask, pixels):
+        # a box says more to the model than a point beside it: correct without, from the inside
+        pixels = _from_inside(pixels, logits, here.embedding)
+        mask, score, low_res = _asked(engine, here, pixels, logits)
+        if _is_disobeyed(mask, pixels):
+            mask = _cut(mask, pixels)
+    items = _items(here, ask, mask, score, region_id or new_id())
+    if items:
+        made = Made(
+            here.key(ask.label),
+            pixels,
+            low_res.astype(np.float16),
+            here.model.model_id,
+        )
+        engine.sessions.remember_made(str(items[0]["id"]), made)
+    return items, score
+
+
+def _asked(
+    engine: Engine, here: _Page, pixels: PixelAsk, logits: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[np.bool_], float, npt.NDArray[np.float32]]:
+    """Return the mask of one region, how good the model thinks it is, and its logits."""
+    has_points = len(pixels.point_labels) > 0
+    prompts = Prompts.for_object(
+        pixels.points_xy if has_points else None,
+        pixels.point_labels if has_points else None,
+        pixels.box_xyxy,
+        logits,
+    )
+    answer = engine.lane.run(
+        lambda: predict_masks(here.model, here.embedding, prompts).best(), Priority.INTERACTIVE
+    )
+    window, inside = answer.window_mask(0)
+    mask = np.zeros(here.embedding.original_size_hw, bool)
+    if inside.any():
+        mask[window] = clean_mask(inside, hole_share=_HOLES, island_share=_ISLANDS)
+    return mask, float(answer.iou_predictions[0, 0]), answer.low_res_logits[0, 0]
+
+
+def _is_disobeyed(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> bool:
+    """Return whether a mask covers a negative point."""
+    columns, rows = np.round(pixels.points_xy[pixels.point_labels == 0]).astype(int).T
+    return bool(mask[rows, columns].any())
+
+
+def _cut(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> npt.NDArray[np.bool_]:
+    """Return a mask without what is nearer to a negative point than to a positive one."""
+    y, x = np.indices(mask.shape)
+
+    def distance(label: int) -> npt.NDArray[np.float64]:
+        places = pixels.points_xy[pixels.point_labels == label]
+        nearest: npt.NDArray[np.float64] = np.min(
+            [(x - px) ** 2 + (y - py) ** 2 for px, py in places], axis=0
+        )
+        return nearest
+
+    return mask & (distance(1) < distance(0))
+
+
+def _from_inside(
+    pixels: PixelAsk, logits: npt.NDArray[np.float32], embedding: ImageEmbedding
+) -> PixelAsk:
+    """Return points without their box, and with one on the region, far from the negative ones."""
+    mask = _prediction(logits, embedding).mask(0)
+    columns, rows = np.round(pixels.points_xy[pixels.point_labels == 0]).astype(int).T
+    beside = np.ones(mask.shape, bool)
+    beside[rows, columns] = False
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    far = np.minimum(depth, ndimage.distance_transform_edt(beside) / 2)
+    y, x = np.unravel_index(int(far.argmax()), far.shape)
+    return PixelAsk(
+        np.concatenate([pixels.points_xy, np.array([[x, y]], np.float64)]),
+        np.concatenate([pixels.point_labels, np.array([1])]),
+    )
+
+
+def _items(
+    here: _Page, ask: Ask, mask: npt.NDArray[np.bool_], score: float, region_id: str | None
+) -> list[dict[str, Any]]:
+    """Return a mask as items of the control that the config has for it."""
+    target = choose_target(
+        here.config,
+        here.page.to_name,
+        prompt=ask.control,
+        label=ask.label,
+        output=here.project.settings.output,
+    )
+    return region_items(mask, target, score=score, region_id=region_id, drawing=here.drawing)
+
+
+def _worded(engine: Engine, here: _Page, ask: Ask) -> tuple[Sequence[Mapping[str, Any]], float]:
+    """Return the regions that a phrase asks for."""
+    found = words.find(
+        engine,
+        here.project,
+        here.config,
+        here.page,
+        here.task,
+        here.model,
+        here.embedding,
+        ask.text,
+    )
+    items: list[Mapping[str, Any]] = []
+    for mask, score, label in found:
+        items += _items(here, replace(ask, label=label or ask.label), mask, score, None)
+    return items, min((score for _, score, _ in found), default=0.0)

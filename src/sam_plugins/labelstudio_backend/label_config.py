@@ -1,0 +1,280 @@
+"""The labelling config: which controls draw what on which picture, with which labels.
+
+A small reader of our own: that of label-studio-sdk takes a second to import, which ``/health`` does
+not have. Entities and document types are refused, so that no config can read files or grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from xml.parsers import expat
+
+SHAPES = ("brush", "bitmask", "polygon", "ellipse", "rectangle")
+"""What regions can be answered as, best first: what says most about a mask."""
+
+PROMPTS = ("keypoint", "rectangle", "brush", "bitmask", "polygon", "ellipse")
+"""What can be drawn to ask."""
+
+SMART = ("keypoint", "rectangle")
+"""What the editor of Label Studio 1.23 sends while it is being drawn."""
+
+_TAGS = {
+    "brush": "Brush",
+    "bitmask": "Bitmask",
+    "polygon": "Polygon",
+    "ellipse": "Ellipse",
+    "rectangle": "Rectangle",
+    "keypoint": "KeyPoint",
+}
+_KINDS = {tag.lower() + end: shape for shape, tag in _TAGS.items() for end in ("", "labels")}
+_MAX_BYTES = 2 * 2**20
+_MAX_DEPTH = 200
+
+
+class ConfigError(ValueError):
+    """A labelling config cannot be used."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label of a control.
+
+    Parameters
+    ----------
+    value : str
+        As it stands in results.
+    others : tuple of str
+        ``alias`` and ``predicted_values``: other words for it.
+    """
+
+    value: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Control:
+    """A tag that makes regions.
+
+    Parameters
+    ----------
+    name : str
+        ``from_name`` of its results.
+    kind : str
+        ``brush``, ``bitmask``, ``polygon``, ``ellipse``, ``rectangle``, ``keypoint``, ``labels`` or
+        ``textarea``.
+    tag : str
+        As written.
+    to_names : tuple of str
+        Of the pictures that it is for.
+    labels : tuple of Label
+        Of its own; none for a bare shape.
+    attributes : mapping
+        All others.
+    """
+
+    name: str
+    kind: str
+    tag: str
+    to_names: tuple[str, ...]
+    labels: tuple[Label, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether shape and label are one tag."""
+        return self.tag.lower().endswith("labels")
+
+    @property
+    def is_smart(self) -> bool:
+        """Whether the editor offers a smart tool of it: it does unless told otherwise."""
+        is_on = self.attributes.get("smart", "true").strip().lower() not in {"false", "0"}
+        return is_on and self.kind in SMART
+
+    def label(self, name: str) -> str | None:
+        """Return the value of the label that a word means, None where there is none.
+
+        Examples
+        --------
+        >>> labels = (Label("Cell", ("cell nucleus",)),)
+        >>> Control("b", "brush", "BrushLabels", ("image",), labels).label("cell Nucleus")
+        'Cell'
+        """
+        for label in self.labels:
+            if label.value == name:
+                return label.value
+        wanted = name.strip().casefold()
+        for label in self.labels:
+            if wanted in {other.strip().casefold() for other in (label.value, *label.others)}:
+                return label.value
+        return None
+
+
+@dataclass(frozen=True)
+class ImageTag:
+    """A picture of the config.
+
+    Parameters
+    ----------
+    name : str
+        ``to_name`` of its results.
+    key : str
+        Of the task's data.
+    is_list : bool
+        Whether the data holds a list: pages.
+    """
+
+    name: str
+    key: str
+    is_list: bool = False
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """A labelling config.
+
+    Parameters
+    ----------
+    images : tuple of ImageTag
+    controls : tuple of Control
+        As written, those of other data left out.
+    """
+
+    images: tuple[ImageTag, ...]
+    controls: tuple[Control, ...]
+
+    def image(self, name: str) -> ImageTag | None:
+        """Return a picture by name."""
+        return next((image for image in self.images if image.name == name), None)
+
+    def control(self, name: str) -> Control | None:
+        """Return a control by name."""
+        return next((control for control in self.controls if control.name == name), None)
+
+    def of(self, to_name: str, *kinds: str) -> Iterator[Control]:
+        """Yield the controls of some kinds for a picture."""
+        for control in self.controls:
+            if to_name in control.to_names and control.kind in kinds:
+                yield control
+
+    def labels_of(self, to_name: str) -> list[str]:
+        """Return every label that regions of a picture can have."""
+        found = dict.fromkeys(
+            label.value
+            for control in self.of(to_name, "labels", *SHAPES, "keypoint")
+            for label in control.labels
+        )
+        return list(found)
+
+
+@lru_cache(maxsize=128)
+def read_config(text: str) -> LabelConfig:
+    """Read a labelling config.
+
+    Parameters
+    ----------
+    text : str
+        XML.
+
+    Raises
+    ------
+    ConfigError
+        If it is no XML, holds a document type or an entity of its own, is too large, or shows no
+        picture.
+    """
+    if not text.strip():
+        raise ConfigError("the labelling config is empty; save one in the project's settings")
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(f"the labelling config has {len(text)} bytes, at most {_MAX_BYTES} do")
+    reader = _Reader()
+    try:
+        reader.parse(text)
+    except (expat.ExpatError, UnicodeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"the labelling config is no XML: {error}; correct it there") from error
+    images = tuple(reader.images)
+    if not images:
+        raise ConfigError(
+            'the labelling config shows no picture; it needs <Image name="image" value="$image"/>'
+        )
+    shown = {image.name for image in images}
+    controls = tuple(
+        control for control in map(_made, reader.controls) if shown & set(control.to_names)
+    )
+    return LabelConfig(images, controls)
+
+
+@dataclass
+class _Started:
+    """A control while its labels are being read."""
+
+    tag: str
+    attributes: dict[str, str]
+    labels: list[Label] = field(default_factory=list)
+
+
+class _Reader:
+    """Collects pictures and controls from the events of expat."""
+
+    def __init__(self) -> None:
+        self.images: list[ImageTag] = []
+        self.controls: list[_Started] = []
+        self._open: list[_Started | None] = []
+        self._seen = ""
+
+    def parse(self, text: str) -> None:
+        """Read a document."""
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.EntityDeclHandler = self._refuse
+        parser.ExternalEntityRefHandler = self._refuse
+        parser.Parse(text.encode("utf-8"), True)
+
+    def _refuse(self, *_: Any) -> int:  # noqa: ANN401
+        raise ConfigError(
+            "the labelling config must not have a document type or entities of its own; remove "
+            "<!DOCTYPE ...>"
+        )
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if len(self._open) >= _MAX_DEPTH:
+            raise ConfigError(f"the labelling config is nested deeper than {_MAX_DEPTH} tags")
+        kind = tag.lower()
+        started = None
+        if kind == "image" and attributes.get("name"):
+            is_list = bool(attributes.get("valueList"))
+            key = (attributes.get("valueList") or attributes.get("value") or "").removeprefix("$")
+            self.images.append(ImageTag(attributes["name"], key, is_list))
+        elif kind == "label" and attributes.get("value"):
+            owner = next((one for one in reversed(self._open) if one is not None), None)
+            if owner is not None:
+                owner.labels.append(_label(attributes))
+        elif (kind in _KINDS or kind in {"labels", "textarea"}) and attributes.get("name"):
+            started = _Started(tag, attributes)
+            self.controls.append(started)
+        self._open.append(started)
+
+    def _end(self, _: str) -> None:
+        self._open.pop()
+
+
+def _label(attributes: Mapping[str, str]) -> Label:
+    """Return a label with its other words."""
+    others = [attributes.get("alias", ""), *attributes.get("predicted_values", "").split(",")]
+    return Label(attributes["value"], tuple(other.strip() for other in others if other.strip()))
+
+
+def _made(started: _Started) -> Control:
+    """Return a control that was read."""
+    attributes = started.attributes
+    kind = started.tag.lower()
+    names = tuple(name.strip() for name in attributes.get("toName", "").split(",") if name.strip())
+    kept = {key: value for key, value in attributes.items() if key not in {"name", "toName"}}
+    return Control(
+        attributes["name"], _KINDS.get(kind, kind), started.tag, names, tuple(started.labels), kept
+    )

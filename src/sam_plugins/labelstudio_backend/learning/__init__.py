@@ -1,0 +1,1 @@
+"""Learning from what people submit: events, labels, trainings, promotion."""

@@ -1,0 +1,181 @@
+"""One training in a process of its own: ``python -m ...trainer FOLDER``.
+
+FOLDER holds ``request.json``, which says what to do. The trainer writes ``progress.json``, the
+folder ``run`` of the training itself, and ``outcome.json`` at its end; ``cancel`` is for others to
+make. Killed at any moment, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from sam_plugins.errors import DatasetError, SamPluginsError, is_out_of_memory
+from sam_plugins.model.io.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from sam_plugins.labelstudio_backend.learning.promotion import Outcome
+    from sam_plugins.model.engine.project.project import Project
+    from sam_plugins.model.engine.run_folder import RunFolder
+    from sam_plugins.model.engine.tuning_progress import TrainingProgress
+
+REQUEST_NAME = "request.json"
+PROGRESS_NAME = "progress.json"
+OUTCOME_NAME = "outcome.json"
+CANCEL_NAME = "cancel"
+LOCK_NAME = "alive.lock"
+RUN_NAME = "run"
+LOG_NAME = "trainer.log"
+_PROGRESS_SECONDS = 0.5
+
+
+def main(folder: Path) -> int:
+    """Train what the folder asks for; return the exit code."""
+    lock = filelock.FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=1.0)  # Who looks whether somebody is at work holds it for a moment.
+    except filelock.Timeout:
+        return 0  # Another one does it already.
+    with lock:
+        request = json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8"))
+        _lower_priority(int(request["niceness"]), int(request["threads"]))
+        threading.Thread(target=_watch, args=(folder / CANCEL_NAME,), daemon=True).start()
+        outcome = _outcome(folder, request)
+        write_bytes(folder / OUTCOME_NAME, json.dumps(outcome, indent=1).encode())
+    return 0
+
+
+def _outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, str]:
+    """Train, and say what came of it."""
+    from sam_plugins.labelstudio_backend.learning.jobs import JobState
+
+    try:
+        outcome = _trained(folder, request)
+    except KeyboardInterrupt:
+        if (folder / CANCEL_NAME).exists():
+            return {"state": JobState.CANCELLED, "message": "cancelled", "version": ""}
+        raise
+    except DatasetError as error:
+        return {"state": JobState.WAITING, "message": str(error), "version": ""}
+    except SamPluginsError as error:
+        return {"state": JobState.FAILED, "message": str(error), "version": ""}
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"memory ran out ({error}): train with fewer threads, or on a larger machine"
+        return {"state": JobState.FAILED, "message": message, "version": ""}
+    return {"state": outcome.state, "message": outcome.message, "version": outcome.version}
+
+
+def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
+    """Train from where the run is, and bring its model into use if it is better."""
+    from sam_plugins.labelstudio_backend.learning.promotion import finish
+    from sam_plugins.model.engine.project.project import Project
+    from sam_plugins.model.engine.runs import train_run
+    from sam_plugins.model.engine.tuning_progress import TrainingProgress
+
+    with Project.open(request["project"]) as project, project.job("train for Label Studio"):
+        project.models.require_writable(project.settings.name)
+        run = _run_of(folder, request, project)
+        if not run.is_complete:
+            report = _Reporter(folder / PROGRESS_NAME)
+            # The first figures, of the model in use, take a while.
+            report(TrainingProgress(0, run.config.training.steps, figures={}))
+            train_run(run, on_progress=report)
+        outcome = finish(project, run)
+        _note_round(project, run, outcome)
+        return outcome
+
+
+def _run_of(folder: Path, request: Mapping[str, Any], project: Project) -> RunFolder:
+    """Return the folder of the run, one that began before or a new one."""
+    from sam_plugins.labelstudio_backend.learning.splits import divide, require_enough
+    from sam_plugins.model.engine.project.learning import labelled_files
+    from sam_plugins.model.engine.run_config import RunConfig
+    from sam_plugins.model.engine.run_folder import CONFIG_NAME, RunFolder
+    from sam_plugins.model.weights.loading import load_checkpoint
+
+    path = folder / RUN_NAME
+    if (path / CONFIG_NAME).is_file():
+        return RunFolder.open(path)
+    is_first = not project.state.rounds()
+    require_enough(divide(project.labels, share=project.settings.held_out_share, is_first=is_first))
+    train_files, held_out = labelled_files(project)
+    parent = project.model_name()
+    config = replace(RunConfig.from_yaml(request["config"], "the request"), parent=parent)
+    for leftover in path.glob("*") if path.is_dir() else ():  # of a trainer killed at its start
+        leftover.unlink()
+    return RunFolder.create(path, config, load_checkpoint(parent), train_files, held_out)
+
+
+def _note_round(project: Project, run: RunFolder, outcome: Outcome) -> None:
+    """Write the training into the project's history, once."""
+    rounds = project.state.rounds()
+    if any(one.details.get("run") == str(run.path) for one in rounds):
+        return
+    train_files, held_out = run.files()
+    log = run.log()
+    project.state.put_round(
+        run.parent_id,
+        outcome.version or None,
+        pictures=len(train_files),
+        objects=0,
+        seconds=sum(float(row["seconds"]) for row in log if row.get("seconds")),
+        details={
+            "run": str(run.path),
+            "held_out": len(held_out),
+            "outcome": outcome.state,
+            "message": outcome.message,
+        },
+    )
+
+
+class _Reporter:
+    """Write how far a training is, now and then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = 0.0
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        moment = time.monotonic()
+        if progress.figures is None and moment - self._last < _PROGRESS_SECONDS:
+            return
+        self._last = moment
+        values = {
+            "step": progress.step,
+            "steps": progress.steps,
+            "loss": progress.loss,
+            "seconds_left": progress.seconds_left,
+        }
+        write_bytes(self._path, json.dumps(values).encode())
+
+
+def _lower_priority(niceness: int, threads: int) -> None:
+    """Leave the machine to those who click."""
+    if hasattr(os, "nice"):
+        os.nice(niceness)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _watch(cancel: Path) -> None:
+    """Interrupt the training when it is cancelled."""
+    while not cancel.exists():
+        time.sleep(0.3)
+    _thread.interrupt_main()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

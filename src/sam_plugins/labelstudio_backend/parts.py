@@ -1,0 +1,89 @@
+"""Everything behind the service that needs the network's libraries, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sam_plugins.labelstudio_backend.batch import Batches
+from sam_plugins.labelstudio_backend.encoded import EncodedPictures
+from sam_plugins.labelstudio_backend.engine import Engine
+from sam_plugins.labelstudio_backend.images import PictureFiles
+from sam_plugins.labelstudio_backend.interactive import Suggestion, suggest
+from sam_plugins.labelstudio_backend.label_config import ConfigError
+from sam_plugins.labelstudio_backend.lanes import Lane
+from sam_plugins.labelstudio_backend.models import Pool
+from sam_plugins.labelstudio_backend.payload import PredictRequest
+from sam_plugins.labelstudio_backend.prewarm import Prewarmer
+from sam_plugins.labelstudio_backend.projects import Project
+from sam_plugins.labelstudio_backend.sessions import Sessions
+from sam_plugins.model.inference.clip import load_clip
+from sam_plugins.model.inference.loading import load_model
+
+if TYPE_CHECKING:
+    from sam_plugins.labelstudio_backend.service import Service
+
+
+class Parts:
+    """The engine, and what answers with it.
+
+    Parameters
+    ----------
+    service : Service
+    """
+
+    def __init__(self, service: Service) -> None:
+        settings, lane = service.settings, Lane()
+        files = PictureFiles(settings)
+        self.engine = Engine(
+            settings=settings,
+            models=Pool(
+                service.load_model or (lambda name: load_model(name, device=settings.device))
+            ),
+            clips=Pool(lambda name: load_clip(name, device=settings.device)),
+            lane=lane,
+            files=files,
+            pictures=EncodedPictures(settings, files, lane, service.metrics),
+            access=service.access,
+            sessions=Sessions(),
+            problems=service.problems,
+            metrics=service.metrics,
+        )
+        self._batches = Batches(self.engine)
+        self._prewarmer = Prewarmer(self.engine)
+
+    def suggest(self, project: Project, request: PredictRequest) -> Suggestion:
+        """Answer what somebody drew."""
+        return suggest(self.engine, project, request)
+
+    def predict(self, project: Project, request: PredictRequest) -> list[Any]:
+        """Answer a batch; a single task is one that somebody opens, and will not be the last."""
+        answers = self._batches.predict(project, request)
+        if len(request.tasks) == 1:
+            try:
+                config = self.engine.config(project, request)
+            except ConfigError:
+                return answers
+            self._prewarmer.after(project, request.tasks[0], config)
+        return answers
+
+    def status(self) -> dict[str, Any]:
+        """Return what the status page shows."""
+        engine = self.engine
+        return {
+            "models_loaded": engine.models.loaded(),
+            "jobs_waiting": engine.lane.waiting,
+            "embeddings_in_memory": len(engine.pictures),
+            "embedding_bytes": engine.pictures.memory_bytes,
+            "batches": self._batches.documents(),
+        }
+
+    def measure(self) -> None:
+        """Bring the numbers for Prometheus up to date."""
+        self.engine.metrics.waiting.set(self.engine.lane.waiting)
+        self.engine.metrics.cache_bytes.set(self.engine.pictures.memory_bytes)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._prewarmer.close()
+        self._batches.close()
+        self.engine.lane.close()

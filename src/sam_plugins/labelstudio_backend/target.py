@@ -1,0 +1,101 @@
+"""Which control of the config a region is answered with, and under which label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam_plugins.labelstudio_backend.label_config import (
+    SHAPES,
+    ConfigError,
+    Control,
+    LabelConfig,
+)
+
+_MASKS = ("brush", "bitmask", "polygon")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a region goes.
+
+    Parameters
+    ----------
+    to_name : str
+        The picture.
+    shape : Control
+        What draws it.
+    label_control : Control, optional
+        The list that labels it, where that is a tag of its own.
+    label : str
+        Empty for none.
+    """
+
+    to_name: str
+    shape: Control
+    label_control: Control | None = None
+    label: str = ""
+
+
+def choose_target(
+    config: LabelConfig, to_name: str, *, prompt: str = "", label: str = "", output: str = "auto"
+) -> Target:
+    """Return where a region goes.
+
+    Parameters
+    ----------
+    config : LabelConfig
+    to_name : str
+        The picture.
+    prompt : str
+        ``from_name`` of what asked for the region.
+    label : str
+        Of what asked for it: its value, an alias, or one of the ``predicted_values``.
+    output : str
+        The shape that is wanted; "auto" for the one that says most about a mask.
+
+    Raises
+    ------
+    ConfigError
+        If no control can hold a region.
+    """
+    asked = config.control(prompt)
+    is_shared = asked is not None and not asked.has_labels
+    lists = list(config.of(to_name, "labels"))
+    if asked is not None and asked.kind == "labels":
+        lists.sort(key=lambda control: control.name != asked.name)
+    candidates = list(config.of(to_name, *SHAPES))
+    if not candidates:
+        raise ConfigError(
+            f"the labelling config has no control that can hold a region of {to_name!r}; add one, "
+            f'such as <BrushLabels name="mask" toName="{to_name}">'
+        )
+
+    def rank(control: Control) -> tuple[bool, bool, bool, bool, int]:
+        labels = control if control.has_labels else (lists[0] if lists else None)
+        carries = bool(label) and labels is not None and labels.label(label) is not None
+        return (
+            output != "auto" and control.kind != output,
+            control.kind not in _MASKS,  # boxes are what one asks with, before what one gets
+            not carries,
+            control.has_labels == is_shared and bool(lists),
+            SHAPES.index(control.kind),
+        )
+
+    chosen = min(candidates, key=rank)
+    label_control = None
+    if not chosen.has_labels and lists:
+        carrying = [control for control in lists if label and control.label(label)]
+        label_control = (carrying or lists)[0]
+    return Target(to_name, chosen, label_control, _label(chosen, label_control, label))
+
+
+def _label(shape: Control, label_control: Control | None, label: str) -> str:
+    """Return a label as its control writes it."""
+    owner = label_control or shape
+    if label:
+        known = owner.label(label)
+        if known is not None:
+            return known
+    if len(owner.labels) == 1:
+        return owner.labels[0].value
+    return label if shape.has_labels or label_control is not None else ""

@@ -1,0 +1,1 @@
+"""The widgets of the plugin, one a file."""

@@ -1,0 +1,128 @@
+"""Label Studio's own editor in a real browser: click, see, accept, submit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.labelstudio_backend.conftest import MakeService
+from tests.labelstudio_backend.payloads import iou, own, shared
+from tests.labelstudio_backend.server import EMAIL, PASSWORD, TOKEN, LabelStudio
+from tests.labelstudio_backend.serving import served
+from tests.labelstudio_backend.test_wire import STEM, inside, largest, until
+
+from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.model.io.images import read_image
+from sam_plugins.model.io.label_studio import mask_of, regions_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.slow]
+
+CHROMIUM = Path(os.environ.get("SAM_PLUGINS_TEST_CHROMIUM", "/usr/bin/chromium"))
+_SWITCH_ON = (
+    "localStorage.setItem('autoAnnotation', 'true');"
+    "localStorage.setItem('autoAcceptSuggestions', 'false')"
+)
+
+
+@pytest.fixture(scope="module")
+def page(label_studio: LabelStudio) -> Iterator[Any]:
+    """A browser window in which somebody is logged in."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no browser at {CHROMIUM}; set SAM_PLUGINS_TEST_CHROMIUM to a chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=str(CHROMIUM), headless=True, args=["--no-sandbox"]
+        )
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        context.add_init_script(_SWITCH_ON)
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(f"{label_studio.url}/user/login")
+        page.fill("input[name=email]", EMAIL)
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button[type=submit]")
+        page.wait_for_url("**/projects**")
+        yield page
+        browser.close()
+
+
+def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[str, float]:
+    """Open a task in the editor; return where its picture is in the window."""
+    page.goto(f"{server.url}/projects/{project}/data?task={task}")
+    page.wait_for_selector(".konvajs-content canvas")
+    page.wait_for_timeout(3000)  # the picture is laid out once more when it has its size
+    found: dict[str, float] = page.locator(".konvajs-content").bounding_box()
+    return found
+
+
+def accept_and_submit(page: Any) -> None:
+    """Accept what is suggested, and submit."""
+    page.get_by_role("button", name="Accept").first.click()
+    page.get_by_role("button", name="Submit").click()
+
+
+@pytest.mark.parametrize("tool", ["point", "box"])
+@pytest.mark.parametrize("style", ["shared", "own"])
+def test_a_suggestion_is_seen_accepted_submitted_and_stored(
+    page: Any,
+    label_studio: LabelStudio,
+    make_service: MakeService,
+    test_data: Path,
+    tool: str,
+    style: str,
+    tmp_path: Path,
+) -> None:
+    folder = test_data / "dsb2018" / "val"
+    truth = largest(read_image(folder / "labels" / f"{STEM}.png"))
+    service = make_service(url=label_studio.url, api_key=TOKEN, automatic=False)
+    config = shared("Brush") if style == "shared" else own("BrushLabels")
+    unwanted = "Rectangle" if tool == "point" else "KeyPoint"
+    config = without(config, unwanted)
+    project = label_studio.make_project(config, f"{tool} {style}")["id"]
+    (task,) = label_studio.upload(project, [folder / "images" / f"{STEM}.png"])
+    with served(create_app(service.settings, service=service)) as url:
+        label_studio.connect(project, url)
+        where = open_task(page, label_studio, project, task)
+        page.keyboard.press("1")
+        draw(page, where, truth, tool)
+        page.get_by_role("button", name="Accept").first.wait_for()
+        page.screenshot(path=str(tmp_path / "suggestion.png"))
+        accept_and_submit(page)
+        (annotation,) = until(lambda: label_studio.tasks(project)[0]["annotations"])
+    regions = [one for one in regions_of(annotation["result"]) if one.shape == "brush"]
+    assert len(regions) == 1
+    assert regions[0].class_name == "Cell"
+    assert iou(mask_of(regions[0], truth.shape), truth) > 0.75
+
+
+def draw(page: Any, where: dict[str, float], truth: npt.NDArray[np.bool_], tool: str) -> None:
+    """Click into an object, or draw a box around it."""
+    scale = where["width"] / truth.shape[1]
+
+    def window(x: float, y: float) -> tuple[float, float]:
+        return where["x"] + x * scale, where["y"] + y * scale
+
+    if tool == "point":
+        x, y = inside(truth)
+        page.mouse.click(*window(x + 0.5, y + 0.5))
+        return
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    page.mouse.move(*window(columns[0], rows[0]))
+    page.mouse.down()
+    page.mouse.move(*window(columns[-1] - 4, rows[-1] - 4), steps=5)
+    page.mouse.move(*window(columns[-1] + 1, rows[-1] + 1), steps=3)
+    page.mouse.up()
+
+
+def without(config: str, tag: str) -> str:
+    """Return a config without one kind of control."""
+    import re
+
+    config = re.sub(rf"<{tag} [^>]*/>", "", config)
+    return re.sub(rf"<{tag}Labels .*?</{tag}Labels>", "", config, flags=re.DOTALL)

@@ -1,0 +1,63 @@
+"""One job at a time, the urgent ones first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sam_plugins.labelstudio_backend.lanes import Lane, Priority
+
+
+@pytest.fixture
+def lane() -> Iterator[Lane]:
+    made = Lane()
+    yield made
+    made.close()
+
+
+def test_urgent_jobs_go_first_and_pass_long_ones(lane: Lane) -> None:
+    order: list[str] = []
+    go, started = threading.Event(), threading.Event()
+
+    def long() -> None:
+        started.set()
+        go.wait(5)
+        order.append("batch begins")
+        lane.let_pass(Priority.BATCH)
+        order.append("batch ends")
+
+    first = lane.submit(long, Priority.BATCH)
+    started.wait(5)
+    jobs = [
+        lane.submit(lambda: order.append("prewarm"), Priority.PREWARM),
+        lane.submit(lambda: order.append("click"), Priority.INTERACTIVE),
+    ]
+    go.set()
+    for job in (first, *jobs):
+        job.future.result(timeout=5)
+    assert order == ["batch begins", "click", "batch ends", "prewarm"]
+
+
+def test_a_job_that_somebody_waits_for_hurries(lane: Lane) -> None:
+    order: list[int] = []
+    go, started = threading.Event(), threading.Event()
+    lane.submit(lambda: (started.set(), go.wait(5)), Priority.INTERACTIVE)
+    started.wait(5)
+    slow = lane.submit(lambda: order.append(1), Priority.PREWARM)
+    other = lane.submit(lambda: order.append(2), Priority.BATCH)
+    lane.hurry(slow, Priority.INTERACTIVE)
+    go.set()
+    slow.future.result(timeout=5)
+    other.future.result(timeout=5)
+    assert order == [1, 2]
+
+
+def test_an_error_goes_to_who_waits_and_the_lane_goes_on(lane: Lane) -> None:
+    with pytest.raises(ZeroDivisionError):
+        lane.run(lambda: 1 // 0, Priority.INTERACTIVE)
+    assert lane.run(lambda: lane.run(lambda: 3, Priority.BATCH), Priority.INTERACTIVE) == 3
+    lane.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        lane.submit(lambda: None, Priority.BATCH)

@@ -26,7 +26,23 @@ from sam_plugins.labelstudio_backend.client import LabelStudioClient
 from sam_plugins.labelstudio_backend.images import PictureFiles, Source, decode_rgb
 from sam_plugins.labelstudio_backend.settings import Settings
 
-PRIVATE = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "fc00::1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "nonsense"]
+PRIVATE = [
+    "127.0.0.1",
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",
+    "224.0.0.1",
+    "::1",
+    "fe80::1",
+    "fc00::1",
+    "::ffff:10.0.0.1",
+    "2002:7f00:1::",
+    "64:ff9b::a00:1",
+    "nonsense",
+]
 STUDIO = "http://studio.example:8080"
 
 

@@ -6,8 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from sam_plugins.cli import labelstudio_doctor, labelstudio_learning
 from sam_plugins.cli.console import complain, say, say_json
-from sam_plugins.errors import MissingExtraError, SamPluginsError
+from sam_plugins.cli.labelstudio_extra import require_extra
+from sam_plugins.errors import SamPluginsError
 
 _DESCRIPTION = (
     "A machine learning backend for Label Studio: clicks and boxes become regions while somebody "
@@ -37,6 +39,8 @@ def add_parser(
     )
     check.add_argument("--json", action="store_true", help="print as JSON")
     check.set_defaults(run=run_check)
+    labelstudio_learning.add_actions(actions, common)
+    labelstudio_doctor.add_action(actions, common)
 
 
 def _port(text: str) -> int:
@@ -49,7 +53,7 @@ def _port(text: str) -> int:
 
 def run_serve(args: argparse.Namespace) -> int:
     """Start the backend; return when it is told to end."""
-    _require_extra()
+    require_extra()
     from pydantic import ValidationError
 
     from sam_plugins.labelstudio_backend.serving import serve
@@ -94,16 +98,3 @@ def _text(name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise SamPluginsError(f"cannot read {name}: {reason}; check the name") from error
-
-
-def _require_extra() -> None:
-    """Say how to get what the backend needs."""
-    try:
-        import flask
-        import prometheus_client
-        import pydantic_settings
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the Label Studio backend needs {error.name}; pip install 'sam-plugins[labelstudio]'"
-        ) from error
-    del flask, prometheus_client, pydantic_settings

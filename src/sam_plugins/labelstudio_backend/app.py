@@ -154,7 +154,11 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
 
     @app.post("/setup")
     def setup() -> Response:
-        return jsonify(service.setup(_document(request.get_data(cache=False))))
+        payload = _document(request.get_data(cache=False))
+        answer = service.setup(payload)
+        if learning is not None:
+            learning.on_project(str(payload["project"]))
+        return jsonify(answer)
 
     @app.post("/predict")
     def predict() -> Response:

@@ -14,6 +14,9 @@ class Learning(Protocol):
     def on_webhook(self, payload: dict[str, Any]) -> None:
         """Queue an event; returns within 100 ms."""
 
+    def on_project(self, project: str, label_config: str = "") -> None:
+        """Hear of a project that was connected; cheap, and never fails."""
+
     def versions(self, project: str | None) -> list[str]:
         """Return the model versions of a project, or of all."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import MissingExtraError
 from sam_plugins.labelstudio_backend import logs
-from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.learning.creating import learning_app
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.settings import Settings
 
@@ -54,7 +54,7 @@ def build() -> Flask:
     """Return the application of this process, with its log; what gunicorn's worker calls."""
     settings = Settings()
     _configure_log(settings)
-    return create_app(settings)
+    return learning_app(settings)
 
 
 def serve(host: str, port: int, settings: Settings | None = None) -> None:
@@ -110,7 +110,7 @@ def _with_gunicorn(host: str, port: int, settings: Settings) -> None:
                 self.cfg.set(name, value)
 
         def load(self) -> Flask:
-            return create_app(settings)
+            return learning_app(settings)
 
     Application().run()
 
@@ -120,7 +120,7 @@ def _with_waitress(host: str, port: int, settings: Settings) -> None:
     import waitress
 
     waitress.serve(
-        create_app(settings),
+        learning_app(settings),
         host=host,
         port=port,
         threads=settings.threads,

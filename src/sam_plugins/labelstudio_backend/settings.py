@@ -97,7 +97,9 @@ class Settings(BaseSettings):
     train_steps, train_rounds : int
         Of a training, and how often it is measured.
     train_threads : int
-        Of a training on the CPU.
+        Of a training on the CPU. More than there are idle cores make it slower, not quicker.
+    train_niceness : int
+        How far a training steps back behind everything else on the machine.
     reconcile_minutes : float
         How often annotations are compared with what Label Studio's API says.
     log_format : {"json", "text"}
@@ -145,6 +147,7 @@ class Settings(BaseSettings):
     train_steps: int = Field(default=300, ge=1)
     train_rounds: int = Field(default=6, ge=1)
     train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2), ge=1)
+    train_niceness: int = Field(default=10, ge=0, le=19)
     reconcile_minutes: float = Field(default=60, gt=0)
     log_format: Literal["json", "text"] = "json"
 

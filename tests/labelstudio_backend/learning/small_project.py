@@ -30,6 +30,8 @@ QUICK = FineTuningOptions(
 def tiny_parent(folder: Path) -> Path:
     """A file of a tiny model."""
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "tiny.safetensors").exists():
+        return folder / "tiny.safetensors"
     network = make_model(TINY_PYRAMID, "tiny").network
     passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
     return save_model_file(folder / "tiny.safetensors", network.state_dict(), passport)

@@ -235,12 +235,19 @@ def test_a_model_that_is_not_better_is_kept_out(trained: RunFolder) -> None:
     assert "after no round was it better" in finished(trained).message
 
 
-@pytest.mark.parametrize("step", ["add 1", "add 2", "promote 1", "promote 2", "written 1"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "promote 2",
+        pytest.param("add 1", marks=pytest.mark.slow),
+        pytest.param("add 2", marks=pytest.mark.slow),
+        pytest.param("promote 1", marks=pytest.mark.slow),
+        pytest.param("written 1", marks=pytest.mark.slow),
+    ],
+)
 def test_kill_9_during_a_promotion_leaves_one_model_in_use_and_goes_on(
     trained: RunFolder, step: str
 ) -> None:
-    if step not in {"add 2", "promote 2"} and not os.environ.get("SAM_PLUGINS_ALL_KILLS"):
-        pytest.skip("two of five places by default; set SAM_PLUGINS_ALL_KILLS for all of them")
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"

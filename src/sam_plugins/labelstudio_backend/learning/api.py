@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sam_plugins.errors import LabelStudioError, MissingExtraError
 
 if TYPE_CHECKING:
+    import httpx
     from label_studio_sdk.client import LabelStudio
     from label_studio_sdk.types.all_roles_project_list import AllRolesProjectList
     from label_studio_sdk.types.lse_user_api import LseUserApi
@@ -59,6 +60,7 @@ class Api:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: LabelStudio | None = None
+        self._http: httpx.Client | None = None
 
     def __repr__(self) -> str:
         """Return the server; the token stays secret."""
@@ -164,17 +166,18 @@ class Api:
             ) from error
         with self._lock:
             if self._client is None:
+                self._http = httpx.Client(timeout=self._timeout, follow_redirects=False)
                 self._client = LabelStudio(  # type: ignore[no-untyped-call]
-                    base_url=self.url,
-                    api_key=self._token,
-                    httpx_client=httpx.Client(timeout=self._timeout, follow_redirects=False),
+                    base_url=self.url, api_key=self._token, httpx_client=self._http
                 )
             return self._client
 
     def _forget(self) -> None:
         """Begin with a new client next time, which fetches a new access token."""
         with self._lock:
-            self._client = None
+            if self._http is not None:
+                self._http.close()
+            self._client = self._http = None
 
 
 def _page_of_tasks(client: LabelStudio, *, project: int, page: int) -> list[RoleBasedTask]:

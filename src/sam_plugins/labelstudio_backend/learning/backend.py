@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from sam_plugins.errors import LabelStudioError, SamPluginsError
+from sam_plugins.labelstudio_backend.doctor.connections import PING
 from sam_plugins.labelstudio_backend.learning import mirror
 from sam_plugins.labelstudio_backend.learning.api import Api
 from sam_plugins.labelstudio_backend.learning.database import Database, now
@@ -83,6 +84,7 @@ class BackendLearning:
         self._lock = filelock.FileLock(settings.folder.absolute() / _LOCK_NAME, thread_local=False)
         self._authors = Authors()
         self._swapped: dict[str, str] = {}
+        self._heard: set[str] = set()
         self._reconcile_at: dict[str, float] = {}
         self._errors: deque[dict[str, Any]] = deque(maxlen=_KEPT_ERRORS)
         self._thread: threading.Thread | None = None
@@ -109,6 +111,8 @@ class BackendLearning:
         LearningError
             If it cannot be written; the project is compared with Label Studio later.
         """
+        if payload.get("action") == PING:
+            return
         try:
             self._events.put(payload)
         except SamPluginsError:
@@ -121,10 +125,12 @@ class BackendLearning:
 
     def on_project(self, project: str, label_config: str = "") -> None:
         """Hear of a project that Label Studio connected, so that missed events are noticed."""
-        if key_of(project) is None or project in self._reconcile_at:
+        if key_of(project) is None or project in self._heard:
             return
-        with self._database.writing() as connection:
-            mirror.put_project(connection, project, {"label_config": label_config})
+        with self._noting(f"hearing of project {project}"):
+            with self._database.writing() as connection:
+                mirror.put_project(connection, project, {"label_config": label_config})
+            self._heard.add(project)
 
     def versions(self, project: str | None = None) -> list[str]:
         """Return the versions of a project's model, the newest first; of all projects' by default.
@@ -167,6 +173,18 @@ class BackendLearning:
     def projects(self) -> list[str]:
         """Return the keys of all projects that were heard of."""
         return mirror.known_projects(self._database)
+
+    def find_project(self, number: str) -> str | None:
+        """Return the key of a project that Label Studio has; None without its API or the project.
+
+        Raises
+        ------
+        LabelStudioError
+            If Label Studio cannot be asked.
+        """
+        if self._api is None or not number.isdecimal():
+            return None
+        return key_of(self._api.project(int(number)))
 
     def request_training(self, project: str, reason: str) -> None:
         """Ask for a training."""

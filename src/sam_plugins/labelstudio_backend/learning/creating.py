@@ -2,35 +2,70 @@
 
 from __future__ import annotations
 
+import atexit
+from typing import TYPE_CHECKING
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.labelstudio_backend.access import Access
+from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.images import PictureFiles, Source
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning, SwapModel
 from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
 from sam_plugins.labelstudio_backend.learning.training import TrainingSettings
+from sam_plugins.labelstudio_backend.logs import LOG
+from sam_plugins.labelstudio_backend.projects import Projects
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
 
+if TYPE_CHECKING:
+    from flask import Flask
 
-def create_learning(settings: Settings, service: Service | None = None) -> BackendLearning:
+
+def create_learning(
+    settings: Settings,
+    service: Service | None = None,
+) -> BackendLearning:
     """Return what learns from annotations; it works once it is started.
 
     Parameters
     ----------
     settings : Settings
     service : Service, optional
-        Fetches pictures and swaps models; without one, as in a command, neither is done.
+        Fetches pictures and swaps models; a command has none.
 
     Raises
     ------
     LearningError
         If the state folder cannot be used.
     """
+    asked = (Access(settings), Projects(settings))
+    if service is not None:
+        asked = (service.access, service.projects)
     return BackendLearning(
         learning_settings(settings),
-        fetch=_nothing if service is None else _fetcher(settings, service),
+        fetch=_fetcher(settings, *asked),
         swap_model=None if service is None else _swapper(service),
     )
+
+
+def learning_app(settings: Settings) -> Flask:
+    """Return the application of a backend that learns, at work already.
+
+    Where the state folder cannot be used, the backend answers clicks nevertheless, and says why it
+    does not learn.
+    """
+    service = Service(settings)
+    try:
+        learning = create_learning(settings, service)
+    except SamPluginsError as error:
+        service.problems.add("learning", str(error))
+        LOG.error("the backend does not learn: %s", error)
+        return create_app(settings, service=service)
+    learning.start()
+    atexit.register(learning.close)
+    return create_app(settings, service=service, learning=learning)
 
 
 def learning_settings(settings: Settings) -> LearningSettings:
@@ -53,16 +88,17 @@ def learning_settings(settings: Settings) -> LearningSettings:
             ),
             device=settings.device,
             threads=settings.train_threads,
+            niceness=settings.train_niceness,
         ),
     )
 
 
-def _fetcher(settings: Settings, service: Service) -> FetchPicture:
+def _fetcher(settings: Settings, access: Access, projects: Projects) -> FetchPicture:
     """Return what fetches pictures as the service does, from the same cache."""
     files = PictureFiles(settings)
 
     def fetch(key: str, task: int, url: str) -> bytes:
-        client = service.access.client(service.projects.get(key))
+        client = access.client(projects.get(key))
         return files.get(Source(url, str(task), client)).content
 
     return fetch
@@ -75,8 +111,3 @@ def _swapper(service: Service) -> SwapModel:
         service.swap_model(key, model)
 
     return swap
-
-
-def _nothing(_key: str, _task: int, _url: str) -> bytes:
-    """Fetch no picture."""
-    raise AssertionError("only a backend at work fetches pictures")

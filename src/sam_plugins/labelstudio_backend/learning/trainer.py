@@ -82,12 +82,16 @@ def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
     from sam_plugins.labelstudio_backend.learning.promotion import finish
     from sam_plugins.model.engine.project.project import Project
     from sam_plugins.model.engine.runs import train_run
+    from sam_plugins.model.engine.tuning_progress import TrainingProgress
 
     with Project.open(request["project"]) as project, project.job("train for Label Studio"):
         project.models.require_writable(project.settings.name)
         run = _run_of(folder, request, project)
         if not run.is_complete:
-            train_run(run, on_progress=_Reporter(folder / PROGRESS_NAME))
+            report = _Reporter(folder / PROGRESS_NAME)
+            # The first figures, of the model in use, take a while.
+            report(TrainingProgress(0, run.config.training.steps, figures={}))
+            train_run(run, on_progress=report)
         outcome = finish(project, run)
         _note_round(project, run, outcome)
         return outcome

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,8 @@ class Trainings:
                 env=environment,
                 start_new_session=True,
             )
+        # It may outlive everything here; while it does not, somebody has to take its end in.
+        threading.Thread(target=process.wait, name=f"training-{number}", daemon=True).start()
         self._processes[number] = process
         self.jobs.note_process(number, process.pid)
 

@@ -1,0 +1,84 @@
+"""Whether a project's pictures can be read, and whether its labelling config fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.labelstudio_backend.client import LabelStudioClient
+from sam_plugins.labelstudio_backend.config_check import check_config
+from sam_plugins.labelstudio_backend.doctor.findings import Finding, bad, good
+from sam_plugins.labelstudio_backend.images import PictureFiles, Source, decode_rgb
+from sam_plugins.labelstudio_backend.label_config import read_config
+from sam_plugins.labelstudio_backend.settings import Settings
+
+_TASKS = 3
+
+
+def examine_config(project: Mapping[str, Any], output: str) -> Iterator[Finding]:
+    """Yield whether prompts of a labelling config can be answered.
+
+    Parameters
+    ----------
+    project : mapping
+        As the API tells it.
+    output : str
+        The shape of answers in the settings.
+    """
+    topic = f"labelling config of project {project['id']}"
+    try:
+        report = check_config(str(project.get("label_config") or ""), output=output)
+    except (SamPluginsError, ValueError) as error:
+        yield bad(topic, str(error), "mend it in the project's settings, under Labeling Interface")
+        return
+    for problem in report.problems:
+        yield bad(topic, problem, "change it in the project's settings, under Labeling Interface")
+    if not report.problems:
+        yield good(topic, "; ".join(report.means) or "everything fits")
+
+
+def examine_pictures(
+    settings: Settings, client: LabelStudioClient, project: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Yield whether the first pictures of a project can be read, fetched as for a click.
+
+    Parameters
+    ----------
+    settings : Settings
+    client : LabelStudioClient
+    project : mapping
+        As the API tells it.
+
+    Raises
+    ------
+    LabelStudioError
+        If Label Studio does not answer.
+    """
+    topic = f"pictures of project {project['id']}"
+    try:
+        keys = [image.key for image in read_config(str(project.get("label_config") or "")).images]
+    except (SamPluginsError, ValueError):
+        return  # Told by the labelling config.
+    query = {"project": project["id"], "page_size": _TASKS, "fields": "all"}
+    tasks = client.get("/api/tasks/", **query).get("tasks") or []
+    if not tasks:
+        yield good(topic, "there is no task yet")
+        return
+    files = PictureFiles(settings)
+    readable = 0
+    for task in tasks:
+        for key in keys:
+            named = task["data"].get(key)
+            for url in named if isinstance(named, list) else [named]:
+                try:
+                    if not isinstance(url, str) or not url:
+                        raise SamPluginsError(f"its data name no picture under {key!r}")
+                    found = files.get(Source(url, str(task["id"]), client))
+                    decode_rgb(found.content, settings)
+                    readable += 1
+                except SamPluginsError as error:
+                    cure = "open the task in Label Studio: is the picture shown there?"
+                    yield bad(topic, f"task {task['id']}: {error}", cure)
+    if readable:
+        yield good(topic, f"{readable} of the first {len(tasks)} tasks' pictures can be read")

@@ -236,14 +236,15 @@ def _without_mask(image: SliceableArray) -> SliceableArray:
     """Return a masked array without its mask, which must hide nothing."""
     if not isinstance(image, np.ma.MaskedArray):
         return image
-    hidden = int(np.ma.getmaskarray(image).sum())
+    hidden = int(np.count_nonzero(image.mask))
     if hidden:
         raise UnusableImageError(
             f"expected pixels that all have a value, got a masked array with {hidden} masked; give "
             "them one, such as image.filled(0), or leave them out of the contrast with "
             "image.astype(float).filled(np.nan)"
         )
-    return image.data
+    shown: SliceableArray = image.data
+    return shown
 
 
 def _check_percentiles(percentiles: tuple[float, float]) -> None:

@@ -58,7 +58,7 @@ class _OpenPicture:
         self._pictures = pictures
         self._index = index
         objects = self.objects()
-        self._saved = None if objects is None else np.array(objects.data)
+        self._saved = np.zeros(0) if objects is None else np.array(objects.data)
 
     def objects(self) -> Any:  # noqa: ANN401
         """Return the layer of its objects, None where somebody removed it."""
@@ -74,7 +74,9 @@ class _OpenPicture:
             If the file cannot be written.
         """
         objects = self.objects() if self.image in self._viewer.layers else None
-        if objects is None or np.array_equal(objects.data, self._saved):
+        if objects is None:
+            return False
+        if self._saved is not None and np.array_equal(objects.data, self._saved):
             return False
         labels = np.array(objects.data)
         self._pictures.write_labels(self._index, labels)

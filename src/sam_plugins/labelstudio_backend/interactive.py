@@ -135,14 +135,14 @@ def _together(
 ) -> list[tuple[Ask, PixelAsk, str | None, npt.NDArray[np.float32] | None]]:
     """Return asks in pixels, with what was drawn before, and what they are to replace."""
     settings, sessions = here.project.settings, engine.sessions
-    size_hw, rotation = here.embedding.original_size_hw, here.page.rotation
+    size_hw = here.embedding.original_size_hw
     found: list[tuple[Ask, PixelAsk, str | None, npt.NDArray[np.float32] | None]] = []
     boxes: dict[str, list[PixelAsk]] = {}
     drawn_ids = {str(item.get("id")) for item in here.task.drawn()}
     for label in {ask.label for ask in asks}:
         sessions.forget_accepted(here.key(label), drawn_ids)
     for ask in asks:
-        pixels = in_pixels(ask, size_hw, rotation)
+        pixels = in_pixels(ask, size_hw)
         key = here.key(ask.label)
         if ask.clicks:
             sessions.remember_points(key, pixels)
@@ -266,10 +266,8 @@ def _cut(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> npt.NDArray[np.bool_]
 
     def distance(label: int) -> npt.NDArray[np.float64]:
         places = pixels.points_xy[pixels.point_labels == label]
-        nearest: npt.NDArray[np.float64] = np.min(
-            [(x - px) ** 2 + (y - py) ** 2 for px, py in places], axis=0
-        )
-        return nearest
+        squares = [(x - px) ** 2 + (y - py) ** 2 for px, py in places]
+        return np.asarray(np.min(squares, axis=0), np.float64)
 
     return mask & (distance(1) < distance(0))
 

@@ -16,6 +16,7 @@ import tifffile
 import torch
 from PIL import Image
 from tests.labelled_sets import write_sets
+from tests.model.inference.tiny_clip import write_tiny_clip
 
 from sam_plugins.cli.app import main
 from sam_plugins.model.io.atomic import output_error
@@ -425,3 +426,29 @@ def test_clicks(
     drawn = {plot["name"]: plot["lines"][0] for plot in written["plots"]}["curve"]
     assert drawn["x"] == list(range(0 if from_box else 1, 21))
     assert drawn["y"][-1] == pytest.approx(mean)
+
+
+def test_phrases_are_asked_for_and_another_phrase_stands_beside(
+    evaluate: Callable[..., int], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed (extra: text)")
+    clip = write_tiny_clip(tmp_path / "clip")
+    path = data / "photos" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for one, name in zip(manifest["files"][0]["objects"], ("cat", "dog", "cat"), strict=True):
+        one["category"] = name
+    path.write_text(json.dumps(manifest))
+    out = tmp_path / "report"
+    assert evaluate("text", "--sets", "photos", "--clip", clip, "-o", out) == 0
+    printed = capsys.readouterr().out
+    assert "another phrase" in printed
+    assert "Each phrase counting once, 2 of them: IoU 0." in printed
+    report = json.loads((out / "report.json").read_text())
+    phrases = {(row["method"], row["phrase"]) for row in report["objects"]}
+    (name,) = {method for method, _ in phrases} - {"another phrase"}
+    assert phrases == {(m, p) for m in (name, "another phrase") for p in ("cat", "dog")}
+    assert evaluate("text", "--sets", "cells", "--clip", clip) == 1
+    message = "text needs pictures whose objects have a category, and none here has one"
+    assert message in capsys.readouterr().err
+    assert evaluate("text", "--sets", "photos", "--clip", tmp_path / "none") == 1
+    assert "none" in capsys.readouterr().err

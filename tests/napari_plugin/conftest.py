@@ -59,20 +59,17 @@ def _skip_without_display(request: pytest.FixtureRequest) -> None:
         pytest.skip(NO_DISPLAY)
 
 
-@pytest.fixture(autouse=True)
-def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep tests out of the user's settings of our widgets."""
-    monkeypatch.setenv("SAM_PLUGINS_SETTINGS", str(tmp_path / "napari-widgets.json"))
-
-
 @pytest.fixture
 def viewer(make_napari_viewer: Callable[..., Any], npe2pm: Any) -> Iterator[Any]:
     """Return a napari viewer in a real, shown window, with our plugin registered."""
     from npe2 import PluginManifest
 
+    from sam_plugins.napari_plugin.current_model import current_model
+
     npe2pm.register(PluginManifest.from_file(MANIFEST))
+    current_model.cache_clear()
     shown = make_napari_viewer(show=True)
     yield shown
     from sam_plugins.napari_plugin.jobs import end_all_jobs
 
-    assert end_all_jobs(), "a job did not end within ten seconds"
+    assert end_all_jobs(60), "a job did not end within a minute"

@@ -199,3 +199,43 @@ def test_a_job_is_not_started_from_another_thread(qapp: QCoreApplication) -> Non
     thread.start()
     thread.join()
     assert "from the thread of the window" in str(errors[0])
+
+
+def test_a_job_is_cancelled_within_a_network(qtbot: Any) -> None:
+    import torch
+    from torch import nn
+
+    class Slow(nn.Module):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.02)
+            return value
+
+    network = nn.Sequential(*(Slow() for _ in range(500)))
+    begun = threading.Event()
+
+    def encode(*, progress: JobProgress) -> None:
+        begun.set()
+        network(torch.zeros(1))
+
+    job = start_job(encode, title="Encoding")
+    assert begun.wait(5)
+    job.cancel()
+    assert job.wait(1.0)
+    network[0](torch.zeros(1))  # nobody else is disturbed
+
+
+def test_a_job_that_is_stopped_may_still_give_what_it_has(qtbot: Any) -> None:
+    def learn(*, progress: JobProgress) -> str:
+        try:
+            while True:
+                progress(1, 2)
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            return "the best so far"
+
+    results: list[str] = []
+    job = start_job(learn, title="Learning", on_result=results.append)
+    job.stop()
+    qtbot.waitUntil(lambda: bool(results), timeout=5000)
+    assert results == ["the best so far"]
+    assert job.state is JobState.DONE

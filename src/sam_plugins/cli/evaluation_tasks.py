@@ -118,6 +118,21 @@ def _add_automatic(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``text``."""
+    parser.add_argument(
+        "--clip", metavar="NAME", help="folder or name of the CLIP (openai/clip-vit-base-patch32)"
+    )
+    parser.add_argument(
+        "--download-clip", action="store_true", help="fetch the CLIP where it is not here yet"
+    )
+    parser.add_argument(
+        "--mode", choices=("auto", "grid"), default="auto",
+        help="where the masks come from that words rank, for a model that was not trained with "
+        "texts (%(default)s)",
+    )  # fmt: skip
+
+
 def _nothing_wrong(args: argparse.Namespace) -> None:
     """Accept any options."""
     del args
@@ -185,12 +200,36 @@ def _automatic(model: Model, args: argparse.Namespace, files: Sequence[LabelledS
     from sam_plugins.model.evaluation.tasks.automatic import Automatic
 
     del files
-    if args.mode == "auto" and not model.has_instance_decoder:
+    _require_mode(model, args.mode)
+    return Automatic(AutomaticSegmenter(model, args.mode), args.mode)
+
+
+def _text(model: Model, args: argparse.Namespace, files: Sequence[LabelledSource]) -> Task:
+    """Make the task ``text``: the model is asked with words, or its masks are ranked by them."""
+    from sam_plugins.model.evaluation.tasks.text import Text
+    from sam_plugins.model.evaluation.text_finders import PromptedFinder, RankedFinder
+    from sam_plugins.model.inference.clip import DEFAULT_CLIP, load_clip
+    from sam_plugins.model.inference.text import require_text_slot, text_dim
+
+    del files
+    name = args.clip or DEFAULT_CLIP
+    is_trained = text_dim(model) is not None
+    if not is_trained:
+        _require_mode(model, args.mode)
+    encoder = load_clip(name, device=model.device, download=args.download_clip)
+    if is_trained:
+        require_text_slot(model, encoder)
+        return Text(PromptedFinder(model, encoder), encoder.encoder_id)
+    return Text(RankedFinder(model, encoder, mode=args.mode), encoder.encoder_id)
+
+
+def _require_mode(model: Model, mode: str) -> None:
+    """Refuse to take points from an instance decoder that is not there."""
+    if mode == "auto" and not model.has_instance_decoder:
         raise UnsuitableModelError(
             f"--mode auto needs a model with an instance decoder, which {model.model_id} has not; "
             "measure it with --mode grid"
         )
-    return Automatic(AutomaticSegmenter(model, args.mode), args.mode)
 
 
 TASKS: tuple[TaskCommand, ...] = (
@@ -217,5 +256,9 @@ TASKS: tuple[TaskCommand, ...] = (
     TaskCommand(
         "automatic", "whole pictures segmented, beside a threshold and a watershed",
         _add_automatic, _nothing_wrong, _automatic,
+    ),
+    TaskCommand(
+        "text", "what the names of objects find (extra: text), beside other names",
+        _add_text, _nothing_wrong, _text,
     ),
 )  # fmt: skip

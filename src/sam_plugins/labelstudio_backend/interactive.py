@@ -266,7 +266,10 @@ def _cut(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> npt.NDArray[np.bool_]
 
     def distance(label: int) -> npt.NDArray[np.float64]:
         places = pixels.points_xy[pixels.point_labels == label]
-        return np.min([(x - px) ** 2 + (y - py) ** 2 for px, py in places], axis=0)
+        nearest: npt.NDArray[np.float64] = np.min(
+            [(x - px) ** 2 + (y - py) ** 2 for px, py in places], axis=0
+        )
+        return nearest
 
     return mask & (distance(1) < distance(0))
 

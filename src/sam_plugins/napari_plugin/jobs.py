@@ -19,12 +19,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import enum
+import functools
 import logging
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,8 +37,12 @@ _SECONDS_TO_END = 10.0
 _log = logging.getLogger(__name__)
 
 
-class JobCancelled(Exception):  # noqa: N818 - it is no error
-    """Raised inside a job that was cancelled; a job lets it through, or returns what it has."""
+class JobCancelled(KeyboardInterrupt):
+    """Raised inside a job that was cancelled; a job lets it through, or returns what it has.
+
+    It is to a job what Ctrl-C is to a command: training that is interrupted keeps what was best so
+    far, and no ``except Exception`` on the way takes it for an error.
+    """
 
 
 class JobState(enum.Enum):
@@ -198,6 +203,10 @@ class Job(QObject):
         self._progress.cancel()
         self._close_display()
 
+    def stop(self) -> None:
+        """Ask it to end, and wait for its last word: a result that it has by then counts."""
+        self._progress.cancel()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Block until its thread has ended; return whether it has.
 
@@ -215,7 +224,8 @@ class Job(QObject):
     def _run(self, work: Callable[[JobProgress], object]) -> None:
         """Work, in the thread of the job."""
         try:
-            result = work(self._progress)
+            with working_for(self._progress):
+                result = work(self._progress)
         except JobCancelled:
             self._say("cancelled", None)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told on the GUI thread
@@ -368,6 +378,45 @@ def start_job(
         owner.destroyed.connect(job.abandon)
     job._start()
     return job
+
+
+_OWN = threading.local()
+"""The progress of the job that a thread works for."""
+
+
+@contextlib.contextmanager
+def working_for(progress: JobProgress) -> Iterator[None]:
+    """Let what this thread does be cancelled with a job."""
+    _OWN.progress = progress
+    cancel_inside_networks()
+    try:
+        yield
+    finally:
+        _OWN.progress = None
+
+
+def _check_own_job(*_: object) -> None:
+    """End the job of this thread here, if it has one that was cancelled."""
+    progress: JobProgress | None = getattr(_OWN, "progress", None)
+    if progress is not None:
+        progress.check()
+
+
+@functools.cache
+def _hook_networks() -> object:
+    """Look before every part of every network whether the job was cancelled."""
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    return register_module_forward_pre_hook(_check_own_job)
+
+
+def cancel_inside_networks() -> None:
+    """Let a job be cancelled within a network, once PyTorch is there.
+
+    A large encoder computes for many seconds without a word: with this it ends at its next layer.
+    """
+    if "torch" in sys.modules:
+        _hook_networks()
 
 
 _ALIVE: set[Job] = set()

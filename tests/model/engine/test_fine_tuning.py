@@ -15,6 +15,7 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine import fine_tuning
 from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProgress, fine_tune
+from sam_plugins.model.engine.held_out import Round, best_round
 from sam_plugins.model.engine.learner import choose_what_learns
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
@@ -69,12 +70,13 @@ def test_the_best_round_is_written_with_its_proof(
     path = tmp_path / "new.safetensors"
     result = fine_tune(parent, files[:2], files[2:], path, options, on_progress=seen.append)
 
-    assert [one.step for one in result.rounds] == [0, 20, 40, 60]
-    assert result.best.value == max(one.value for one in result.rounds)
+    assert [one.step for one in result.rounds] == [0, 20, 40, 60, 60, 60]
+    assert [one.share for one in result.rounds] == [1, 1, 1, 1, 0.6, 0.3]
+    assert result.best is best_round(result.rounds)
     assert result.is_better
     assert [one.step for one in seen if one.figures is None] == list(range(1, 61))
-    assert [one.step for one in seen if one.figures is not None] == [20, 40, 60]
-    assert set(result.best.figures) == {"one click", "box", "mSA"}
+    assert [one.step for one in seen if one.figures is not None] == [20, 40, 60, 60, 60]
+    assert set(result.best.figures) == {"one click", "3 clicks", "5 clicks", "box", "mSA"}
     assert set(result.best.pictures) == {f"{f.set_name}/{f.id}" for f in files[2:]}
 
     model = load_model(path)
@@ -89,6 +91,32 @@ def test_the_best_round_is_written_with_its_proof(
     # What was measured is what was written, but for the rounding to float16.
     again = fine_tune(path, files[:2], files[2:], tmp_path / "third.safetensors", options)
     assert again.rounds[0].value == pytest.approx(result.best.value, abs=0.01)
+
+
+def test_weights_a_part_of_the_way_are_kept_where_they_are_best(
+    parent: Path, files: list[LabelledFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter((0.5, 0.4, 0.6))
+
+    def measured(model: object, step: int, *_: object, share: float = 1.0, **__: object) -> Round:
+        return Round(step, {"a": next(values)}, {}, share=share)
+
+    monkeypatch.setattr(fine_tuning, "measure_round", measured)
+    options = FineTuningOptions(steps=4, rounds=1, learning_rate=1e-2, shares=(0.25,))
+    path = tmp_path / "new.safetensors"
+    result = fine_tune(parent, files[:2], files[2:], path, options)
+    assert (result.best.step, result.best.share) == (4, 0.25)
+    passport = load_model(path).passport
+    assert passport is not None
+    assert passport.extra["share"] == 0.25
+    values = iter((0.5, 0.6))
+    last = tmp_path / "last.safetensors"
+    fine_tune(parent, files[:2], files[2:], last, replace(options, shares=()))
+    before, part, after = (read_weight_file(one).state_dict for one in (parent, path, last))
+    name = "mask_decoder.mask_tokens.weight"
+    wanted = before[name].float() + 0.25 * (after[name].float() - before[name].float())
+    assert not torch.equal(before[name], after[name])
+    torch.testing.assert_close(part[name].float(), wanted, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("config", [TINY_PYRAMID, TINY_VIT], ids=["pyramid", "vit"])

@@ -22,7 +22,13 @@ from PIL import Image
 from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
-from sam_plugins.errors import DatasetError, MemoryLimitError, OutputError, TrainingError
+from sam_plugins.errors import (
+    DatasetError,
+    MemoryLimitError,
+    MissingExtraError,
+    OutputError,
+    TrainingError,
+)
 from sam_plugins.model.engine import fine_tuning
 from sam_plugins.model.engine.fine_tuning import FineTuned, FineTuningOptions, TrainingProgress
 from sam_plugins.model.engine.held_out import Round
@@ -371,7 +377,9 @@ def test_what_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     folder = begin_run(replace(config, tensorboard=True), tmp_path / "run")
-    with pytest.raises(TrainingError, match=r'needs the package tensorboard.*"sam-plugins\[train'):
+    with pytest.raises(
+        MissingExtraError, match=r'needs the package tensorboard.*"sam-plugins\[train'
+    ):
         train_run(folder)
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sam_plugins.errors import DatasetError
 from sam_plugins.model.evaluation.text_to_mask import (
     PhrasedImage,
     PhraseScore,
     evaluate_text_to_mask,
     summarise_text,
 )
-from sam_plugins.model.io.categories import read_categories
 
 LABELS = np.array([[1, 1, 0, 2], [3, 0, 0, 4]])
 NAMES = {1: "cat", 2: "dog", 3: "cat"}
@@ -85,18 +81,3 @@ def test_every_phrase_counts_once() -> None:
     assert np.isnan(alone.chance.mean)
     with pytest.raises(ValueError, match="at least one phrase to measure, got none"):
         summarise_text([])
-
-
-def test_categories_of_a_manifest(tmp_path: Path) -> None:
-    folder = tmp_path / "pets"
-    folder.mkdir()
-    objects = [{"id": 1, "category": "cat"}, {"id": 2}]
-    manifest = {"files": [{"id": "a", "objects": objects}, {"id": "b"}]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert read_categories(tmp_path, "pets") == {"a": {1: "cat"}}
-    (folder / "manifest.json").write_text(json.dumps({"files": [{"id": "b"}]}))
-    with pytest.raises(DatasetError, match="no object of pets has a category; choose a set whose"):
-        read_categories(tmp_path, "pets")
-    (folder / "manifest.json").write_text("{}")
-    with pytest.raises(DatasetError, match="is no manifest that can be read"):
-        read_categories(tmp_path, "pets")

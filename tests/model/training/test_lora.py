@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT
 
-from sam_plugins.errors import OutputError, TrainingError
+from sam_plugins.errors import MissingExtraError, OutputError, TrainingError
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig, TinyVitConfig
 from sam_plugins.model.networks.sam import Sam
@@ -106,7 +106,7 @@ def test_adapters_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(TrainingError, match=r'needs the library peft.*"sam-plugins\[train\]"'):
+    with pytest.raises(MissingExtraError, match=r'needs the library peft.*"sam-plugins\[train\]"'):
         add_lora(built(TINY_VIT), rank=2, seed=0)
     with pytest.raises(ValueError, match="rank of the adapters must be 1 or more, got 0"):
         add_lora(built(TINY_VIT), rank=0, seed=0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from sam_plugins.errors import TrainingError
+from sam_plugins.errors import MissingExtraError
 from sam_plugins.model.training.processes import (
     OneProcess,
     launch_fabric,
@@ -112,5 +112,5 @@ def test_gradients_add_up_and_what_has_none_keeps_none() -> None:
 
 def test_without_fabric_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(TrainingError, match=r'needs Lightning Fabric.*"sam-plugins\[train\]"'):
+    with pytest.raises(MissingExtraError, match=r'needs Lightning Fabric.*"sam-plugins\[train\]"'):
         launch_fabric(torch.device("cpu"), 2)

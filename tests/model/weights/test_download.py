@@ -380,3 +380,26 @@ def test_two_processes_fetch_a_file_once(
         process.join(30)
     assert server.requests == [None]
     assert files_in(tmp_path) == ["tiny_model.pth"]
+
+
+def test_progress_is_told_and_may_stop_the_download_which_goes_on_later(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam_plugins.model.weights.download._CHUNK_BYTES", 10_000)
+    size = len(server.content)
+    told: list[tuple[int, int]] = []
+
+    def stop_early(done: int, total: int) -> None:
+        told.append((done, total))
+        if done >= 20_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(make_entry(), tmp_path, progress=stop_early)
+    assert told == [(10_000, size), (20_000, size)]
+    assert files_in(tmp_path) == ["tiny_model.pth.part"]
+    later: list[tuple[int, int]] = []
+    path = fetch(make_entry(), tmp_path, progress=lambda done, total: later.append((done, total)))
+    assert path.read_bytes() == server.content
+    assert later[-1] == (size, size)
+    assert later[0][0] > 10_000

@@ -52,7 +52,13 @@ def add_simulate(
         ("--seed", 0, "of all draws"),
     ):
         numbers.add_argument(option, type=int, default=default, help=f"{text} (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="(%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="(%(default)s)")
+    parser.add_argument(
+        "--orders", nargs="+", choices=("chosen", "random", "no-learning"),
+        default=["chosen", "random", "no-learning"],
+        help="ways to go on: pictures chosen by expected gain or by lot, or by lot and the model "
+        "never learns (all three)",
+    )  # fmt: skip
     person = parser.add_argument_group("the simulated person")
     person.add_argument(
         "--accept-iou", type=float, default=0.85, help="from which a mask stays (%(default)s)"
@@ -76,7 +82,7 @@ def run_simulate(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     from sam_plugins.model.engine.fine_tuning import FineTuningOptions
     from sam_plugins.model.engine.simulated_annotator import AnnotatorOptions
     from sam_plugins.model.engine.simulated_pictures import prepare_pictures
-    from sam_plugins.model.engine.simulation import SimulationOptions, simulate, to_dict
+    from sam_plugins.model.engine.simulation import SimulationOptions, Strategy, simulate, to_dict
     from sam_plugins.model.engine.simulation_report import (
         draw_plot,
         require_matplotlib,
@@ -105,6 +111,7 @@ def run_simulate(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
                 first=args.first,
             ),
             min_score=args.min_score,
+            strategies=tuple(Strategy[one.upper().replace("-", "_")] for one in args.orders),
             seed=args.seed,
         )
     except ValueError as error:

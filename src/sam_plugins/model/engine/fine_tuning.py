@@ -1,13 +1,16 @@
 """Fine-tuning on a few labelled pictures: measured on others, and never worse than it began.
 
 The parent is measured on the held-out pictures first, then the average of the weights after every
-round. What comes out is the best of them, and that may be the parent. With the folder of a run, all
-that it takes to go on exactly is kept there.
+round, and in the end weights between the parent's and the last ones: a part of the way often keeps
+what the parent knew and has most of what was learned (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models"). What comes out is the best of them, and that may be the parent. With the folder
+of a run, all that it takes to go on exactly is kept there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +18,7 @@ from pathlib import Path
 import torch
 
 from sam_plugins.errors import DatasetError, MemoryLimitError, OutputError, TrainingError
-from sam_plugins.model.engine.held_out import Round, compare_rounds, measure_round
+from sam_plugins.model.engine.held_out import Round, best_round, compare_rounds, measure_round
 from sam_plugins.model.engine.learner import Learner
 from sam_plugins.model.engine.learner import usual_batches as _batch_options
 from sam_plugins.model.engine.tuning_options import METHODS, FineTuningOptions, Method
@@ -108,7 +111,9 @@ def fine_tune(
     DatasetError
         If there is nothing to learn from or to measure on, or a picture is in both.
     TrainingError
-        If the loss is no longer a number, a library is missing, or the state is another run's.
+        If the loss is no longer a number, or the state is another run's.
+    MissingExtraError
+        If the method needs a library that is not installed.
     OutputError
         If a file cannot be written, such as on a full disk.
     MemoryLimitError
@@ -176,7 +181,7 @@ class _Tuning:
     @property
     def best(self) -> Round:
         """The best round, the earlier one of equals."""
-        return max(self.rounds, key=lambda one: one.value)
+        return best_round(self.rounds)
 
     def run_rounds(self, parent: str | Path) -> BaseException | None:
         """Train and measure to the end; return what ended it early after a better round."""
@@ -190,6 +195,9 @@ class _Tuning:
                         stop_at, self._options, self._tell, self._run, self._processes
                     )
                     self._measure(candidate)
+            for share in self._options.shares:
+                if not any(one.share == share for one in self.rounds):
+                    self._measure(candidate, share)
         except (KeyboardInterrupt, SystemExit) as error:
             self._close()
             if not self.rounds or self.best.step == 0:
@@ -225,24 +233,29 @@ class _Tuning:
                 model = load_model(parent, device=self._device)
             self._add_round(model)
 
-    def _measure(self, candidate: Path) -> None:
+    def _measure(self, candidate: Path, share: float = 1.0) -> None:
         """Measure the file of the weights, with its rounding, and keep it if it is better."""
         model = None
         if self._is_first:
-            self._learner.save(candidate, self._passport)
+            self._learner.save(candidate, self._passport, share=share)
             model = load_model(candidate, device=self._device)
-        before = self.best
-        after = self._add_round(model)
-        if after.value > before.value and self._is_first:
+        after = self._add_round(model, share)
+        if after is self.best and self._is_first:
             metrics = {"held out": dict(after.figures)}
-            self._learner.save(self._path, replace(self._passport, metrics=metrics))
-            if self._run is not None:
+            passport = replace(self._passport, metrics=metrics)
+            if share < 1:
+                passport = replace(passport, extra={**passport.extra, "share": share})
+            self._learner.save(self._path, passport, share=share)
+            if self._run is not None and share < 1:
+                # What was kept of an earlier round is not what these weights are made of.
+                shutil.rmtree(self._run.adapter_path, ignore_errors=True)
+            elif self._run is not None:
                 self._learner.save_adapter(self._run.adapter_path, self._passport.parent or "")
         if self._run is not None and self._is_first:
             self._run.write_rounds(self.rounds)
         self._tell(TrainingProgress(self._learner.step, self._options.steps, figures=after.figures))
 
-    def _add_round(self, model: Model | None) -> Round:
+    def _add_round(self, model: Model | None, share: float = 1.0) -> Round:
         """Measure in the first process, and tell the others."""
         after = None
         if model is not None:
@@ -252,6 +265,7 @@ class _Tuning:
                 files=self._held_out,
                 max_objects=self._options.max_objects,
                 seed=self._options.seed,
+                share=share,
             )
         after = self._processes.tell(after)
         assert after is not None

@@ -28,12 +28,17 @@ from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.pictures import TrainingPicture, picture_of
 from sam_plugins.model.training.presets import paper_recipe, resolve_recipe
 from sam_plugins.model.training.processes import Processes
+from sam_plugins.model.training.prompt_simulation import PromptOptions
 from sam_plugins.model.training.recipe import TrainingRecipe
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.loading import LoadedCheckpoint
 from sam_plugins.model.weights.passport import Passport
+
+SESSIONS = (0.3, 0.2, 0.15, 0.15, 0.1, 0.1)
+"""Probabilities of one, two, three, ... answers for an object: who labels little clicks a lot, and
+what is not trained with long sessions forgets how to be corrected."""
 
 SPARSE_RIM_CELLS = 1
 """On incompletely labelled pictures, who drew an outline has looked at both of its sides: so much
@@ -48,6 +53,7 @@ class Learner:
     batches: Batches
     config: TrainingConfig
     objects: int
+    parent: LoadedCheckpoint
 
     @classmethod
     def of(
@@ -88,7 +94,7 @@ class Learner:
             )
         else:
             batches = BatchMaker(pictures, batch_options, options.seed)
-        return cls(TrainingState.fresh(network, config), batches, config, objects)
+        return cls(TrainingState.fresh(network, config), batches, config, objects, checkpoint)
 
     @property
     def step(self) -> int:
@@ -100,9 +106,24 @@ class Learner:
         model = self.state.model
         self.state.load(path, TrainingRecipe.of(model.config, self.config, self.batches))
 
-    def save(self, path: Path, passport: Passport) -> None:
-        """Write the average of the weights, with adapters merged into it."""
-        save_model_file(path, self._plain_average(), passport)
+    def save(self, path: Path, passport: Passport, *, share: float = 1.0) -> None:
+        """Write the average of the weights, with adapters merged into it, or a part of the way.
+
+        Parameters
+        ----------
+        path : Path
+        passport : Passport
+        share : float
+            How far to go from the parent's weights (0) to the average (1).
+        """
+        average = self._plain_average()
+        if share != 1:
+            average = weights_between(self._parent_state(), average, share)
+        save_model_file(path, average, passport)
+
+    def _parent_state(self) -> Mapping[str, Tensor]:
+        """Return the parent's weights under the names of a network."""
+        return network_of(self.parent).state_dict()
 
     def save_adapter(self, folder: Path, parent_id: str) -> None:
         """Write the adapters alone, where there are any."""
@@ -149,6 +170,26 @@ class Learner:
         )
 
 
+def weights_between(
+    parent: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Return weights on the line from a parent's to those that were learned from it.
+
+    Parameters
+    ----------
+    parent, tuned : mapping of str to Tensor
+        Under the same names. What is no floating-point number is the learned one's.
+    share : float
+        0 is the parent, 1 what was learned.
+    """
+    return {
+        name: torch.lerp(parent[name].to(value), value, share)
+        if value.is_floating_point()
+        else value
+        for name, value in tuned.items()
+    }
+
+
 def _training_config(options: FineTuningOptions, network: SamConfig) -> TrainingConfig:
     """Return the numbers of a fine-tuning by one of the recipes."""
     config = TrainingConfig(
@@ -157,6 +198,7 @@ def _training_config(options: FineTuningOptions, network: SamConfig) -> Training
         dense_steps=0,
         warmup_steps=min(20, options.steps // 10),
         losses=LossWeights(background_areas=1.5),
+        prompts=PromptOptions(rounds=SESSIONS),
         precision=options.precision,
         seed=options.seed,
     )

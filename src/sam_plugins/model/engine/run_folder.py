@@ -222,7 +222,7 @@ class RunFolder:
             return []
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return [Round(one["step"], one["pictures"], one["figures"]) for one in values]
+            return [Round(**one) for one in values]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{path} cannot be read ({type(error).__name__}: {error}); remove it, and the run "

@@ -109,11 +109,12 @@ def write_curves(path: Path, log: Sequence[Mapping[str, str]], rounds: Sequence[
     left.plot(steps, losses, color="0.8", linewidth=0.8)
     left.plot(steps, _smooth(losses), color="tab:blue")
     left.set(xlabel="step", title="loss")
-    for name in sorted({name for one in rounds for name in one.figures}):
-        own = [one for one in rounds if name in one.figures]
+    whole = [one for one in rounds if one.share == 1]  # the others are of no other step
+    for name in sorted({name for one in whole for name in one.figures}):
+        own = [one for one in whole if name in one.figures]
         values = [one.figures[name] for one in own]
         right.plot([one.step for one in own], values, "o-", markersize=3, label=name)
-    right.plot([one.step for one in rounds], [one.value for one in rounds], "k--", label="mean")
+    right.plot([one.step for one in whole], [one.value for one in whole], "k--", label="mean")
     right.set(xlabel="step", title="held-out pictures", ylim=(0, 1))
     right.legend(fontsize="small")
     with atomic_path(path, flush=False) as temporary:

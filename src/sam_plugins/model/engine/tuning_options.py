@@ -43,6 +43,9 @@ class FineTuningOptions:
         other contrast; 0 encodes crops anew at every step.
     precision : {"bfloat16", "float32"}
         Of the forward pass.
+    shares : tuple of float
+        Of the way from the parent's weights to the last ones, each measured in the end as a round
+        is; between 0 and 1, may be none.
     save_every_seconds : float
         How often the state of a run is saved, besides after every round.
     """
@@ -58,6 +61,7 @@ class FineTuningOptions:
     lora_rank: int = 8
     views: int = 4
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    shares: tuple[float, ...] = (0.6, 0.3)
     save_every_seconds: float = 120.0
 
     def __post_init__(self) -> None:
@@ -81,6 +85,8 @@ class FineTuningOptions:
             raise ValueError(
                 f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
             )
+        if not all(0 < share < 1 for share in self.shares):
+            raise ValueError(f"shares must lie between 0 and 1, got {self.shares}")
         if self.learning_rate <= 0 or self.max_objects < 1:
             raise ValueError(
                 "learning_rate must be positive and max_objects 1 or more, "

@@ -208,7 +208,8 @@ def bootstrap_statistic(
     """
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, got {resamples}")
-    values, draws = [], []
+    values: list[float] = []
+    draws: list[FloatArray] = []
     is_sure = False
     for index, (statistic, count) in enumerate(statistics):
         value = float(statistic(np.ones((1, count)))[0]) if count else np.nan

@@ -166,6 +166,7 @@ def evaluate_clicks(
     *,
     from_box: bool = False,
     enough: float = 1.0,
+    max_clicks: int = MAX_CLICKS,
     max_objects: int | None = None,
     mask_threshold: float = 0.0,
     seed: int = 0,
@@ -184,6 +185,9 @@ def evaluate_clicks(
     enough : float
         A session ends at this IoU. The default is a full curve; 0.9 is enough for NoC@90 and
         takes a fraction of the time.
+    max_clicks : int
+        Clicks after which a session ends, 1 to :data:`MAX_CLICKS`. With fewer than that, the last
+        IoU stands for all later clicks, and NoC means nothing.
     max_objects, seed
         See :func:`~sam_plugins.model.evaluation.single_point.evaluate_prompts`.
     mask_threshold : float
@@ -199,16 +203,18 @@ def evaluate_clicks(
     Raises
     ------
     ValueError
-        If ``max_objects`` is below 1.
+        If ``max_objects`` is below 1, or ``max_clicks`` out of range.
     """
     check_max_objects(max_objects)
+    if not 1 <= max_clicks <= MAX_CLICKS:
+        raise ValueError(f"max_clicks must lie between 1 and {MAX_CLICKS}, got {max_clicks}")
     for image in images:
         objects = chosen_objects(image, max_objects, seed)
         if not objects:
             continue
         with torch.inference_mode():
             embedding = model.encode(image.image)
-            session = _Session(model, embedding, image, mask_threshold, on_answer)
+            session = _Session(model, embedding, image, mask_threshold, max_clicks, on_answer)
             scores = [session.run(one, from_box, enough) for one in objects]
         yield from scores
 
@@ -286,6 +292,7 @@ class _Session(Generic[Embedding]):
     embedding: Embedding
     image: LabelledImage
     mask_threshold: float
+    max_clicks: int
     on_answer: OnAnswer | None
 
     def run(self, one: TrueObject, from_box: bool, enough: float) -> ClickScore:
@@ -299,7 +306,7 @@ class _Session(Generic[Embedding]):
             dialogue, found = self._ask(dialogue)
             box_iou = _iou(wanted, found, counted)
         ious: list[float] = []
-        while len(ious) < MAX_CLICKS and not (ious and ious[-1] >= enough):
+        while len(ious) < self.max_clicks and not (ious and ious[-1] >= enough):
             click = (
                 next_click(wanted, found, dialogue.clicks, counted)
                 if from_box or ious

@@ -27,9 +27,13 @@ class LoadedModel:
     ----------
     model : Model
         From :func:`~sam_plugins.load_model`.
+    steady : bool
+        Whether corrections change little beside what they ask for, see
+        :func:`~sam_plugins.predict_masks`.
     """
 
     model: Model
+    steady: bool = True
 
     def encode(self, image: NDArray[Any]) -> ImageEmbedding:
         """Return the embedding of a picture as it comes from a file."""
@@ -66,7 +70,7 @@ class LoadedModel:
             box,
             logits,
         )
-        (output,) = decode_prompts(self.model, embedding, prompts)
+        (output,) = decode_prompts(self.model, embedding, prompts, steady=self.steady)
         best = int(output.iou_predictions[0].argmax())
         which = slice(best, best + 1)
         return LowResMasks(output.logits[:, which], output.iou_predictions[:, which])

@@ -19,6 +19,7 @@ from sam_plugins.model.evaluation.automatic import (
     otsu_watershed,
 )
 from sam_plugins.model.evaluation.click_curve import (
+    MAX_CLICKS,
     ClickScore,
     CorrectableModel,
     evaluate_clicks,
@@ -52,6 +53,7 @@ def measure(
     model: PromptableModel[Embedding] | None = None,
     clicked: CorrectableModel[Embedding] | None = None,
     from_box: bool = False,
+    max_clicks: int = MAX_CLICKS,
     segmenter: Segmenter | None = None,
     with_floor: bool = True,
     max_objects: int | None = None,
@@ -72,9 +74,11 @@ def measure(
     model : PromptableModel, optional
         Asked with one point and one box per object.
     clicked : CorrectableModel, optional
-        Corrected click by click, up to 20 for each object.
+        Corrected click by click.
     from_box : bool
         Whether ``clicked`` is given the object's box first.
+    max_clicks : int
+        Of each object that ``clicked`` is asked for, 1 to 20.
     segmenter : callable, optional
         Segments whole pictures.
     with_floor : bool
@@ -116,7 +120,12 @@ def measure(
         asks["prompts"] = lambda image: list(ask([image]))
     if clicked is not None:
         correct = functools.partial(
-            evaluate_clicks, clicked, from_box=from_box, max_objects=max_objects, seed=seed
+            evaluate_clicks,
+            clicked,
+            from_box=from_box,
+            max_clicks=max_clicks,
+            max_objects=max_objects,
+            seed=seed,
         )
         list(correct([]))
         asks["clicks"] = lambda image: list(correct([image]))

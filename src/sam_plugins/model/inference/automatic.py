@@ -389,7 +389,7 @@ def _boxes_of_regions(
     regions: npt.NDArray[np.int32], points_xy: npt.NDArray[np.float32], embedding: ImageEmbedding
 ) -> npt.NDArray[np.float32]:
     """Return the box of each point's region in pixels of the picture, around the point too."""
-    boxes = np.zeros((len(points_xy), 4))
+    boxes: npt.NDArray[np.float64] = np.zeros((len(points_xy), 4))
     for index, window in enumerate(ndimage.find_objects(regions, max_label=len(points_xy))):
         if window is not None:
             rows, columns = window

@@ -205,6 +205,23 @@ class EmbeddingCache:
         packed = self._find(key)
         return None if packed is None else packed.unpack(device)
 
+    def holds(self, key: str) -> bool:
+        """Return whether there is an embedding of a key, without reading it.
+
+        A damaged file counts as long as nobody has tried to read it.
+
+        Raises
+        ------
+        ValueError
+            If the key is none.
+        """
+        _check_key(key)
+        with self._lock:
+            if key in self._memory:
+                return True
+        path = self._path(key)
+        return path is not None and path.is_file()
+
     def clear(self) -> None:
         """Remove all embeddings from memory and disk.
 

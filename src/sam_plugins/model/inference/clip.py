@@ -178,7 +178,7 @@ class Clip:
                 raise ValueError(f"crops must have shape {expected}, got {crop.shape}")
         device, dtype = self.network.device, self.network.dtype
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
-        parts = [np.zeros((0, self.dim), np.float32)]
+        parts: list[npt.NDArray[np.float32]] = [np.zeros((0, self.dim), np.float32)]
         with memory_limits("looking at crops with CLIP", lambda: "use a smaller CLIP"):
             for start in range(0, len(crops), _CROPS_AT_ONCE):
                 stacked = np.stack(list(crops[start : start + _CROPS_AT_ONCE]))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sam_plugins.model.inference.checks import count, require_type
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
+from sam_plugins.model.inference.corrections import can_correct, steadied
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import in_units, memory_limits
 from sam_plugins.model.inference.preprocess import check_rgb, padded_size_hw, prepare_input
@@ -130,6 +131,7 @@ def predict_masks(
     prompts: Prompts,
     *,
     multimask: bool | None = None,
+    steady: bool = True,
     chunk_size: int | None = None,
 ) -> MaskPrediction:
     """Answer the prompts of any number of objects of one picture.
@@ -149,6 +151,11 @@ def predict_masks(
         three masks where every object has a lone positive point and nothing else
         (:attr:`Prompts.is_ambiguous`), otherwise, such as with a box, a second point, an earlier
         mask or a text, the single one.
+    steady : bool
+        Where points come with the logits of an earlier mask, which they correct, and one mask is
+        asked for: change what the new points ask for, and the rest only a part of the way
+        (:mod:`~sam_plugins.model.inference.corrections`). False returns the decoder's answer as it
+        is.
     chunk_size : int, optional
         Objects that are decoded at once: 4 on a CPU, where more are slower, and 64 on a GPU.
 
@@ -169,7 +176,7 @@ def predict_masks(
     logits: list[npt.NDArray[np.float32]] = []
     guesses: list[npt.NDArray[np.float32]] = []
     for output in decode_prompts(
-        model, embedding, prompts, multimask=multimask, chunk_size=chunk_size
+        model, embedding, prompts, multimask=multimask, steady=steady, chunk_size=chunk_size
     ):
         logits.append(output.logits.float().cpu().numpy())
         guesses.append(output.iou_predictions.float().cpu().numpy())
@@ -194,6 +201,7 @@ def decode_prompts(
     prompts: Prompts,
     *,
     multimask: bool | None = None,
+    steady: bool = True,
     chunk_size: int | None = None,
 ) -> Iterator[MaskOutput]:
     """Answer prompts some objects at a time, the answers still tensors on the model's device.
@@ -217,7 +225,17 @@ def decode_prompts(
         ):
             output = _decode(model, embedding, model.prepare(embedding), chunk)
         which = slice(1, None) if multimask else slice(0, 1)
-        yield MaskOutput(output.logits[:, which], output.iou_predictions[:, which])
+        logits = output.logits[:, which]
+        if steady and not multimask and can_correct(chunk):
+            logits = _steadied(logits, chunk, embedding)
+        yield MaskOutput(logits, output.iou_predictions[:, which])
+
+
+def _steadied(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Tensor:
+    """Hold answers against the masks that they correct."""
+    answer = logits.float().cpu().numpy()
+    sizes = embedding.original_size_hw, embedding.input_size_hw
+    return torch.from_numpy(steadied(answer, prompts, *sizes)).to(logits.device, logits.dtype)
 
 
 @torch.inference_mode()

@@ -127,6 +127,36 @@ def to_rgb(
     return rgb
 
 
+def contrast_limits(
+    image: npt.ArrayLike | SliceableArray,
+    channels: Channels | None = None,
+    percentiles: tuple[float, float] = DEFAULT_PERCENTILES,
+    *,
+    channel_axis: int | None = None,
+) -> list[Limits]:
+    """Return the limits that :func:`to_rgb` would choose, to show other pictures alike.
+
+    Parameters and errors are those of :func:`to_rgb`.
+
+    Returns
+    -------
+    list of (float, float)
+        For each shown channel; ``(0, 255)`` where 8-bit values pass unchanged.
+
+    Examples
+    --------
+    >>> contrast_limits(np.array([[0, 1000], [500, 500]], np.uint16), percentiles=(0, 100))
+    [(0.0, 1000.0)]
+    """
+    array = _as_sliceable(image)
+    _check_percentiles(percentiles)
+    axis = _channel_axis(array, channels, channel_axis)
+    count = 1 if axis is None else int(array.shape[axis])
+    weights, is_joint = _colour_weights(channels, count, axis, len(array.shape))
+    ranges = _ranges(array, axis, [index for index, _ in weights], is_joint, None, percentiles)
+    return [(0.0, 255.0) if limits is None else limits for limits in ranges]
+
+
 def channel_indices(
     channels: Mapping[str, int | str] | Sequence[int | str], channel_names: Sequence[str]
 ) -> dict[str, int] | list[int]:
@@ -206,14 +236,15 @@ def _without_mask(image: SliceableArray) -> SliceableArray:
     """Return a masked array without its mask, which must hide nothing."""
     if not isinstance(image, np.ma.MaskedArray):
         return image
-    hidden = int(np.ma.getmaskarray(image).sum())
+    hidden = int(np.count_nonzero(image.mask))
     if hidden:
         raise UnusableImageError(
             f"expected pixels that all have a value, got a masked array with {hidden} masked; give "
             "them one, such as image.filled(0), or leave them out of the contrast with "
             "image.astype(float).filled(np.nan)"
         )
-    return image.data
+    shown: SliceableArray = image.data
+    return shown
 
 
 def _check_percentiles(percentiles: tuple[float, float]) -> None:

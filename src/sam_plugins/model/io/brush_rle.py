@@ -56,7 +56,8 @@ def encode_brush(mask: BoolArray) -> list[int]:
     whole = np.full(int(pieces.sum()), _LONGEST)
     whole[np.cumsum(pieces) - 1] = lengths - (pieces - 1) * _LONGEST
     bits = np.concatenate([_header(flat.size * _SAMPLES), _runs(whole, np.repeat(values, pieces))])
-    return np.packbits(bits).tolist()
+    numbers: list[int] = np.packbits(bits).tolist()
+    return numbers
 
 
 def decode_brush(rle: Sequence[int], size_hw: tuple[int, int]) -> BoolArray:

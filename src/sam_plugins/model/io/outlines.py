@@ -46,7 +46,7 @@ def fill_polygons(
            [0, 1, 1, 0],
            [0, 0, 0, 0]])
     """
-    mask = np.zeros(size_hw, bool)
+    mask: BoolArray = np.zeros(size_hw, bool)
     for polygon in polygons:
         inside = _fill(np.asarray(polygon, np.float64), size_hw)
         mask = mask ^ inside if even_odd else mask | inside

@@ -188,7 +188,8 @@ def _to_string(counts: npt.NDArray[np.int64]) -> str:
         groups[:, position] = bits + np.where(is_open, 0x20, 0) + _FIRST_CHARACTER
         if not is_open.any():
             break
-    return groups[is_used].tobytes().decode("ascii")
+    text: str = groups[is_used].tobytes().decode("ascii")
+    return text
 
 
 def _from_string(text: str | bytes) -> npt.NDArray[np.int64]:

@@ -40,7 +40,7 @@ def augment(
     if rng.random() < 0.5:
         image = _contrast(image, rng, strength)
     if rng.random() < 0.2:
-        image = image * _shading(image.shape[:2], rng)
+        image = image * _shading((image.shape[0], image.shape[1]), rng)
     if rng.random() < 0.25:
         sigma = float(rng.uniform(0.3, 1.8))
         image = ndimage.gaussian_filter(image, (sigma, sigma, 0))

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sam_plugins.errors import OutputError, TrainingError
+from sam_plugins.errors import MissingExtraError, OutputError, TrainingError
 from sam_plugins.model.io.atomic import atomic_path, make_folder, write_bytes
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig, TinyVitConfig
 from sam_plugins.model.networks.sam import Sam
@@ -64,7 +64,7 @@ def add_lora(network: Sam, *, rank: int, seed: int) -> None:
 
     Raises
     ------
-    TrainingError
+    MissingExtraError
         If ``peft`` is not installed.
     ValueError
         If ``rank`` is below 1.
@@ -176,7 +176,9 @@ def load_adapter(network: Sam, folder: Path) -> None:
     Raises
     ------
     TrainingError
-        If the files cannot be read, belong to another architecture, or ``peft`` is missing.
+        If the files cannot be read, or belong to another architecture.
+    MissingExtraError
+        If ``peft`` is not installed.
     """
     try:
         values = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
@@ -218,7 +220,7 @@ def _peft() -> tuple[Any, Any]:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise TrainingError(
+        raise MissingExtraError(
             "the method 'lora' needs the library peft, which is not installed: "
             'pip install "sam-plugins[train]", or train with the method decoder or full'
         ) from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sam_plugins.errors import TrainingError
+from sam_plugins.errors import MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -113,14 +113,16 @@ def launch_fabric(device: torch.device, count: int) -> FabricProcesses:
 
     Raises
     ------
+    MissingExtraError
+        If Lightning Fabric is not installed.
     TrainingError
-        If Lightning Fabric is not installed, or cannot start so many.
+        If it cannot start so many.
     """
     try:
         from lightning_fabric import Fabric
         from lightning_fabric.utilities.exceptions import MisconfigurationException
     except ImportError as error:
-        raise TrainingError(
+        raise MissingExtraError(
             f"training in {count} processes needs Lightning Fabric, which is not installed: "
             'pip install "sam-plugins[train]", or train in one process'
         ) from error

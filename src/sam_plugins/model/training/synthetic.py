@@ -86,6 +86,7 @@ def _tiling(rng: np.random.Generator, size: int) -> NDArray[np.int64]:
     rows = np.clip(rows + shake[0], 0, size - 1).astype(int)
     columns = np.clip(columns + shake[1], 0, size - 1).astype(int)
     code = (nearest[0] * size + nearest[1])[rows, columns]
+    labels: NDArray[np.int64]
     labels = np.unique(code, return_inverse=True)[1].reshape(size, size) + 1
     gap = int(rng.integers(0, 4))
     if gap:

@@ -8,7 +8,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +39,7 @@ def fetch(
     allow_unverified: bool = False,
     verify_existing: bool = True,
     show_progress: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
     attempts: int = 4,
     wait_seconds: float = 1.0,
 ) -> Path:
@@ -61,6 +62,9 @@ def fetch(
         Check a file that is already there; False where the caller does so while reading it.
     show_progress : bool, optional
         Draw a bar on standard error; by default only on a terminal.
+    progress : callable, optional
+        Called often, with the bytes that have arrived and those in all, in place of the bar. An
+        exception that it raises ends the download, and the next one goes on from there.
     attempts : int
         How often each URL is tried, each time going on from what has arrived.
     wait_seconds : float
@@ -99,6 +103,7 @@ def fetch(
         attempts=attempts,
         wait_seconds=wait_seconds,
         show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
+        progress=progress,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -267,6 +272,7 @@ class _Transfer:
     attempts: int
     wait_seconds: float
     show_progress: bool
+    progress: Callable[[int, int], None] | None = None
 
     def __call__(self, url: str, part: Path) -> bool:
         """Fetch ``url`` and return whether the file begins with bytes of an earlier run."""
@@ -293,7 +299,11 @@ class _Transfer:
             if file.tell():
                 headers["Range"] = f"bytes={file.tell()}-"
             download = pooch.HTTPDownloader(
-                progressbar=self.show_progress,
+                progressbar=(
+                    self.show_progress
+                    if self.progress is None
+                    else _Listener(self.progress, file.tell())
+                ),
                 chunk_size=_CHUNK_BYTES,
                 timeout=_TIMEOUT_SECONDS,
                 headers=headers,
@@ -313,6 +323,28 @@ class _Transfer:
                 "next try goes on from there"
             )
         return reply.started_over
+
+
+class _Listener:
+    """What pooch takes for a progress bar."""
+
+    def __init__(self, progress: Callable[[int, int], None], already: int) -> None:
+        self.total = 0  # set by pooch, of what is still to come
+        self._progress = progress
+        self._already = already
+        self._arrived = 0
+
+    def update(self, count: int) -> None:
+        """Tell of bytes that have arrived."""
+        self._arrived = min(self._arrived + count, self.total)
+        self._progress(self._already + self._arrived, self._already + self.total)
+
+    def reset(self) -> None:
+        """Begin the count anew; pooch does so at the end, only to fill the bar."""
+        self._arrived = 0
+
+    def close(self) -> None:
+        """Take the bar away."""
 
 
 class _Reply:

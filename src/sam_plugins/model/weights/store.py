@@ -64,6 +64,9 @@ class Comparison:
         are too few for one.
     pictures : int
         How many were held out.
+    worse : tuple of str
+        Parts of the metric that are worse beyond what other pictures might give, whatever the rest
+        gained: a mean can hide that every correction costs people more.
     """
 
     parent: str
@@ -73,6 +76,11 @@ class Comparison:
     low: float | None
     high: float | None
     pictures: int
+    worse: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take lists, as they come from JSON."""
+        object.__setattr__(self, "worse", tuple(self.worse))
 
     @property
     def is_better(self) -> bool:
@@ -80,7 +88,8 @@ class Comparison:
 
         A bootstrap of fewer than five pictures would find differences where there are none.
         """
-        return self.low is not None and self.low > 0 and self.pictures >= LEAST_PICTURES
+        is_beyond_doubt = self.low is not None and self.low > 0
+        return is_beyond_doubt and self.pictures >= LEAST_PICTURES and not self.worse
 
     def __str__(self) -> str:
         """Say it in a line."""
@@ -90,7 +99,8 @@ class Comparison:
         )
         if self.low is None or self.high is None or self.pictures < LEAST_PICTURES:
             return f"{text} (fewer than the {LEAST_PICTURES} that tell a difference)"
-        return f"{text} (difference {self.low:+.3f} to {self.high:+.3f})"
+        text = f"{text} (difference {self.low:+.3f} to {self.high:+.3f})"
+        return f"{text}, but worse in: {', '.join(self.worse)}" if self.worse else text
 
 
 @dataclass(frozen=True)

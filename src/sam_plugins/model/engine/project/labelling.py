@@ -328,11 +328,12 @@ def _rles_of(labels: NDArray[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield every object of a label image with its mask as RLE."""
     values, compact = np.unique(labels, return_inverse=True)
     numbers = compact.reshape(labels.shape).astype(np.int32) + 1
+    size_hw = labels.shape[0], labels.shape[1]
     for index, window in enumerate(ndimage.find_objects(numbers), start=1):
         if window is not None and values[index - 1] > 0:
             offset = window[0].start, window[1].start
             mask = numbers[window] == index
-            yield int(values[index - 1]), encode_mask(mask, offset_yx=offset, size_hw=labels.shape)
+            yield int(values[index - 1]), encode_mask(mask, offset_yx=offset, size_hw=size_hw)
 
 
 def _matches(labels: NDArray[Any], known: Sequence[LabelledObject]) -> dict[int, tuple[int, float]]:

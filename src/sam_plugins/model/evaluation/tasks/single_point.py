@@ -122,12 +122,13 @@ class SinglePoint:
         points = [(score.point_x, score.point_y) for score in scores]
         masks = click_masks(self.model, image, points)
         objects = chosen_objects(image, self.max_objects, self.seed)
-        truth = painted([WindowMask(one.window, one.mask) for one in objects], image.labels.shape)
+        size_hw = image.labels.shape[0], image.labels.shape[1]
+        truth = painted([WindowMask(one.window, one.mask) for one in objects], size_hw)
         return [
             ("objects and points", with_points(with_labels(image.image, truth), points)),
             (
                 "most confident masks",
-                with_labels(image.image, painted(masks, image.labels.shape)),
+                with_labels(image.image, painted(masks, size_hw)),
             ),
         ]
 

@@ -1,0 +1,42 @@
+"""Volumes and films: slices encoded from where you are, objects followed and linked."""
+
+from sam_plugins.model.inference.volume.automatic import VolumeSegmentation, segment_volume
+from sam_plugins.model.inference.volume.linking import LinkOptions
+from sam_plugins.model.inference.volume.options import PropagationOptions
+from sam_plugins.model.inference.volume.propagate import correct, propagate
+from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
+from sam_plugins.model.inference.volume.stack import AXES, Volume
+from sam_plugins.model.inference.volume.three_axes import ThreeAxes, propagate_three_axes
+from sam_plugins.model.inference.volume.values import (
+    Chain,
+    Doubt,
+    ObjectSlices,
+    Propagation,
+    Seed,
+    SliceMask,
+    Stop,
+    StopReason,
+)
+
+__all__ = [
+    "AXES",
+    "Chain",
+    "Doubt",
+    "LinkOptions",
+    "ObjectSlices",
+    "Propagation",
+    "PropagationOptions",
+    "Seed",
+    "SliceEmbeddings",
+    "SliceMask",
+    "Stop",
+    "StopReason",
+    "ThreeAxes",
+    "Volume",
+    "VolumeSegmentation",
+    "correct",
+    "nearest_first",
+    "propagate",
+    "propagate_three_axes",
+    "segment_volume",
+]

@@ -1,0 +1,171 @@
+"""Every object of a volume without a user: slices segmented, linked, and written as they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.model.inference.automatic import (
+    Mode,
+    SegmentOptions,
+    require_instance_decoder,
+    segment_embedding,
+)
+from sam_plugins.model.inference.candidates import Progress
+from sam_plugins.model.inference.checks import require_type
+from sam_plugins.model.inference.volume.linking import (
+    Bridge,
+    LinkOptions,
+    SliceLinker,
+    VolumeObject,
+    objects_of_tracks,
+)
+from sam_plugins.model.inference.volume.shapes import blend, window_of
+from sam_plugins.model.inference.volume.slices import SliceEmbeddings
+from sam_plugins.model.inference.volume.values import WritableArray, require_room
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSegmentation:
+    """All objects of a volume: label ``i + 1`` has the figures at place ``i``.
+
+    Parameters
+    ----------
+    labels : array of shape (Z, Y, X), integer
+        0 is background; labels are consecutive, the best object first.
+    scores : ndarray of shape (n,), float64
+        Mean of the scores on the slices, 0 to 1.
+    voxels : ndarray of shape (n,), int64
+    extents : ndarray of shape (n, 2), int64
+        First and last slice of each object.
+    """
+
+    labels: Any
+    scores: npt.NDArray[np.float64]
+    voxels: npt.NDArray[np.int64]
+    extents: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.scores)
+
+
+def segment_volume(
+    slices: SliceEmbeddings,
+    *,
+    mode: Mode | str = "auto",
+    options: SegmentOptions | None = None,
+    link: LinkOptions | None = None,
+    out: WritableArray | None = None,
+    progress: Progress | None = None,
+) -> VolumeSegmentation:
+    """Segment every object of a volume: slice by slice, then linked across slices.
+
+    Only a few slices are in memory at a time, if ``out`` is an array on disk.
+
+    Parameters
+    ----------
+    slices : SliceEmbeddings
+        Along the axis to go.
+    mode, options
+        How a slice is segmented, as for :func:`~sam_plugins.segment`.
+    link : LinkOptions, optional
+        How objects of slices are linked, split, merged and filtered.
+    out : array of shape (Z, Y, X), integer, optional
+        Overwritten, such as a chunked Zarr array; a new int32 array by default. It must be able to
+        hold the number of tracks, of which there are more than objects.
+    progress : callable, optional
+        Called before each slice with the steps done and the steps in all: each slice is segmented,
+        and renumbered at the end. An exception that it raises stops the work; embeddings that were
+        computed stay in the cache.
+
+    Returns
+    -------
+    VolumeSegmentation
+
+    Raises
+    ------
+    UnsuitableModelError
+        If the model has no instance decoder and ``mode`` is "auto".
+    ValueError
+        If ``out`` has another shape, or cannot hold the labels.
+    TypeError
+        If an argument is of another type.
+    MemoryLimitError
+        If memory runs out.
+    """
+    require_type("slices", slices, SliceEmbeddings, "make them with SliceEmbeddings(model, volume)")
+    chosen = link or LinkOptions()
+    require_type("link", chosen, LinkOptions, "leave it out for the defaults")
+    if mode == "auto":
+        require_instance_decoder(slices.model)
+    shape, axis = slices.volume.shape_zyx, slices.axis
+    labels: WritableArray = np.zeros(shape, np.int32) if out is None else out
+    require_room(labels, shape, 1)
+    pixel_size = sum(slices.volume.pixel_size_hw(axis)) / 2
+    linker = SliceLinker(chosen, slices.volume.voxel_size_zyx[axis] / pixel_size)
+    length = len(slices)
+    for index in range(length):
+        _report(progress, index, 2 * length)
+        found = segment_embedding(slices.model, slices.embedding(index), mode=mode, options=options)
+        numbers, bridges = linker.add(index, found.labels, found.scores)
+        require_room(labels, shape, int(numbers.max(initial=0)))
+        drawn = numbers[found.labels]
+        labels[_where(axis, index)] = drawn.astype(labels.dtype)
+        for bridge in bridges:
+            _fill(labels, axis, bridge, index, drawn)
+    objects = objects_of_tracks(linker.tracks, chosen)
+    voxels = np.zeros(len(objects) + 1, np.int64)
+    for index in range(length):
+        _report(progress, length + index, 2 * length)
+        where = _where(axis, index)
+        final = _final_numbers(objects, len(linker.tracks), index)
+        renumbered = final[np.asarray(labels[where])]
+        voxels += np.bincount(renumbered.ravel(), minlength=len(voxels))
+        labels[where] = renumbered.astype(labels.dtype)
+    _report(progress, 2 * length, 2 * length)
+    return VolumeSegmentation(
+        labels,
+        np.array([one.score for one in objects], np.float64),
+        voxels[1:],
+        np.array([one.extent for one in objects], np.int64).reshape(-1, 2),
+    )
+
+
+def _where(axis: int, index: int) -> tuple[int | slice, ...]:
+    """Return how one slice of a volume is indexed."""
+    return tuple(index if i == axis else slice(None) for i in range(3))
+
+
+def _fill(
+    labels: WritableArray, axis: int, bridge: Bridge, index: int, drawn: npt.NDArray[np.int64]
+) -> None:
+    """Draw an object on the slices that missed it, where nothing else is."""
+    before = window_of(np.asarray(labels[_where(axis, bridge.last)]) == bridge.track)
+    after = window_of(drawn == bridge.track)
+    for missing in range(bridge.last + 1, index):
+        weight = (missing - bridge.last) / (index - bridge.last)
+        between = blend(before, after, weight, (drawn.shape[0], drawn.shape[1]))
+        there = np.asarray(labels[_where(axis, missing)])
+        part = there[between.window]
+        part[between.mask & (part == 0)] = bridge.track
+        labels[_where(axis, missing)] = there
+
+
+def _final_numbers(objects: list[VolumeObject], tracks: int, index: int) -> npt.NDArray[np.int64]:
+    """Return the object of each track on a slice, 0 where it was dropped."""
+    final = np.zeros(tracks + 1, np.int64)
+    for place, one in enumerate(objects):
+        for track, first, last in one.parts:
+            if first <= index <= last:
+                final[track] = place + 1
+    return final
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    """Tell how far the work is."""
+    if progress is not None:
+        progress(done, total)

@@ -1,0 +1,346 @@
+"""From prompted slices to whole objects: follow, fuse between prompted slices, correct."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from sam_plugins.model.inference.candidates import Progress
+from sam_plugins.model.inference.checks import require_type
+from sam_plugins.model.inference.volume.options import PropagationOptions
+from sam_plugins.model.inference.volume.shapes import blend, box_iou, window_iou
+from sam_plugins.model.inference.volume.slices import SliceEmbeddings
+from sam_plugins.model.inference.volume.stepping import Walker, answer_seed, describe, take_step
+from sam_plugins.model.inference.volume.values import (
+    Chain,
+    ObjectSlices,
+    Propagation,
+    Seed,
+    SliceMask,
+    Stop,
+    StopReason,
+)
+
+Anchors = dict[int, dict[int, tuple[Seed, SliceMask]]]
+"""The prompted slices of each object."""
+
+_UP, _DOWN = 1, -1
+_LEAST_STRAIGHTNESS = 0.1
+
+
+def propagate(
+    slices: SliceEmbeddings,
+    seeds: Iterable[Seed],
+    *,
+    options: PropagationOptions | None = None,
+    index_range: tuple[int, int] | None = None,
+    known: Propagation | None = None,
+    progress: Progress | None = None,
+) -> Propagation:
+    """Follow objects from their prompted slices through the volume, both ways.
+
+    Beyond its outermost prompted slices an object is followed until a reason to stop. Between two
+    of them it is followed from both, without stopping for doubts, and the two shapes of a slice are
+    averaged: by the distance from either, and by how near they are to a straight line. All objects
+    that wait for a slice are asked for at once, so that each slice is encoded once and read once
+    for each direction.
+
+    Parameters
+    ----------
+    slices : SliceEmbeddings
+        Of the volume, along the axis to follow.
+    seeds : iterable of Seed
+        For each object one or more slices with a mask or prompts.
+    options : PropagationOptions, optional
+    index_range : (int, int), optional
+        First slice, and the one after the last, to which the work is confined; all by default.
+    known : Propagation, optional
+        An earlier result: the ways from seeds that are among ``seeds`` again (the same objects,
+        not equal ones) are taken from it as far as they still hold.
+    progress : callable, optional
+        Called before each slice with the slices visited and the most that there can be, and at the
+        end. An exception that it raises stops the work; embeddings that were computed stay.
+
+    Returns
+    -------
+    Propagation
+
+    Raises
+    ------
+    ValueError
+        If there is no seed, two seeds are for one object on one slice, a mask has another size, a
+        prompt lies outside, or ``index_range`` is none.
+    IndexError
+        If a seed's slice does not exist.
+    TypeError
+        If an argument is of another type.
+    MemoryLimitError
+        If memory runs out.
+    """
+    require_type("slices", slices, SliceEmbeddings, "make them with SliceEmbeddings(model, volume)")
+    chosen = options or PropagationOptions()
+    require_type("options", chosen, PropagationOptions, "leave it out for the defaults")
+    given = tuple(seeds)
+    first, stop = _checked_range(slices, given, index_range)
+    old = {} if known is None else {chain.key: chain for chain in known.chains}
+    work = _Work(slices, chosen, (first, stop), progress)
+    anchors = work.anchors(given, old)
+    chains: list[Chain] = []
+    for direction in (_UP, _DOWN):
+        walkers = list(_walkers(anchors, direction, first, stop, old))
+        work.walk(walkers)
+        chains += [walker.done() for walker in walkers]
+    work.report_end()
+    objects = tuple(
+        _object(number, anchors[number], chains, slices.volume.plane_hw(slices.axis))
+        for number in sorted(anchors)
+    )
+    shape = slices.volume.shape_zyx
+    return Propagation(slices.axis, shape, objects, given, tuple(chains), work.decodes)
+
+
+def correct(
+    slices: SliceEmbeddings,
+    known: Propagation,
+    seeds: Iterable[Seed],
+    *,
+    options: PropagationOptions | None = None,
+    index_range: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Propagation:
+    """Correct objects on some slices, and follow them anew from there only.
+
+    Parameters
+    ----------
+    slices, options, index_range, progress
+        As for :func:`propagate`; the same as in the call that made ``known``.
+    known : Propagation
+        What is to be corrected.
+    seeds : iterable of Seed
+        The corrections: a mask or prompts that take the place of what is known of an object on a
+        slice. A new object number is a new object; a mask without pixels ends an object there.
+
+    Returns
+    -------
+    Propagation
+        Slices between a correction and the next prompted one are followed from the correction and
+        fused with what was known; slices behind other prompted ones, and other objects, are as
+        they were, without asking the model.
+
+    Raises
+    ------
+    ValueError, IndexError, TypeError, MemoryLimitError
+        As for :func:`propagate`.
+    """
+    new = tuple(seeds)
+    places = {(seed.object_id, seed.index) for seed in new}
+    kept = tuple(seed for seed in known.seeds if (seed.object_id, seed.index) not in places)
+    return propagate(
+        slices,
+        kept + new,
+        options=options,
+        index_range=index_range,
+        known=known,
+        progress=progress,
+    )
+
+
+class _Work:
+    """The slices of one propagation, visited one after the other."""
+
+    def __init__(
+        self,
+        slices: SliceEmbeddings,
+        options: PropagationOptions,
+        index_range: tuple[int, int],
+        progress: Progress | None,
+    ) -> None:
+        self._slices = slices
+        self._options = options
+        self._progress = progress
+        self._most = 2 * (index_range[1] - index_range[0])
+        self._visited = 0
+        self.decodes = 0
+        volume, axis = slices.volume, slices.axis
+        self._slice_distance = volume.voxel_size_zyx[axis]
+        self._pixel_size = sum(volume.pixel_size_hw(axis)) / 2
+
+    def anchors(self, seeds: Sequence[Seed], old: dict[tuple[int, int, int], Chain]) -> Anchors:
+        """Return the masks of the prompted slices, answering prompts that are new."""
+        answered = {id(chain.seed): chain.anchor for chain in old.values()}
+        anchors: Anchors = defaultdict(dict)
+        for seed in sorted(seeds, key=lambda one: one.index):
+            mask = answered.get(id(seed))
+            if mask is None:
+                self._report()
+                embedding = self._slices.embedding(seed.index)
+                mask, asked = answer_seed(self._slices.model, embedding, seed)
+                self.decodes += asked
+            anchors[seed.object_id][seed.index] = seed, mask
+        return anchors
+
+    def walk(self, walkers: Sequence[Walker]) -> None:
+        """Take walkers of one direction as far as they go."""
+        compares = self._options.min_similarity > -1
+        while waiting := [walker for walker in walkers if walker.stop is None]:
+            direction = waiting[0].direction
+            index = min((w.next_index for w in waiting), key=lambda i: i * direction)
+            here = [walker for walker in waiting if walker.next_index == index]
+            self._report()
+            self._visited += 1
+            for walker in here if compares else ():
+                if walker.look is None:
+                    walker.look = describe(
+                        self._slices.embedding(walker.seed.index), walker.anchor.found
+                    )
+            self.decodes += take_step(
+                self._slices.model,
+                self._slices.embedding(index),
+                here,
+                self._options,
+                self._slice_distance,
+                self._pixel_size,
+            )
+
+    def _report(self) -> None:
+        """Say how far the work is."""
+        if self._progress is not None:
+            self._progress(min(self._visited, self._most), self._most)
+
+    def report_end(self) -> None:
+        """Say that the work is done."""
+        if self._progress is not None:
+            self._progress(self._most, self._most)
+
+
+def _checked_range(
+    slices: SliceEmbeddings, seeds: Sequence[Seed], index_range: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Return the slices to visit; refuse seeds that are not among them, or of one place."""
+    if not seeds:
+        raise ValueError("seeds must hold at least one, got none")
+    for seed in seeds:
+        require_type("seeds", seed, Seed, "make each with Seed(object_id, index, mask)")
+    length = len(slices)
+    first, stop = (0, length) if index_range is None else index_range
+    if not 0 <= first < stop <= length:
+        raise ValueError(f"index_range must lie within 0 and {length}, got {index_range}")
+    places = set()
+    for seed in seeds:
+        if not first <= seed.index < stop:
+            raise IndexError(
+                f"seed of object {seed.object_id} must be on a slice from {first} to {stop - 1}, "
+                f"got {seed.index}"
+            )
+        if (seed.object_id, seed.index) in places:
+            raise ValueError(
+                f"object {seed.object_id} must have one seed on slice {seed.index}, got two; "
+                "put all its prompts into one"
+            )
+        places.add((seed.object_id, seed.index))
+    return first, stop
+
+
+def _walkers(
+    anchors: Anchors,
+    direction: int,
+    first: int,
+    stop: int,
+    old: dict[tuple[int, int, int], Chain],
+) -> Iterator[Walker]:
+    """Yield who goes in one direction: one from each prompted slice with the object on it."""
+    for places in anchors.values():
+        order = sorted(places, reverse=direction == _DOWN)
+        for place, index in enumerate(order):
+            seed, anchor = places[index]
+            if anchor.area == 0:
+                continue
+            if place + 1 < len(order):
+                limit, reason = order[place + 1], StopReason.PROMPTED
+                goal = places[limit][1] if places[limit][1].area else None
+            else:
+                limit, reason = (stop if direction == _UP else first - 1), StopReason.EDGE
+                goal = None
+            walker = Walker(seed, anchor, direction, limit, reason, goal)
+            _remember(walker, old.get((seed.object_id, index, direction)))
+            walker.end_at_limit()
+            yield walker
+
+
+def _remember(walker: Walker, chain: Chain | None) -> None:
+    """Take the steps of an earlier way as far as they hold."""
+    if chain is None or chain.seed is not walker.seed:
+        return
+    held = [step for step in chain.steps if (walker.limit - step.index) * walker.direction > 0]
+    walker.steps.extend(held)
+    is_whole = len(held) == len(chain.steps)
+    is_doubt = chain.stop.reason not in (StopReason.EDGE, StopReason.PROMPTED)
+    goes_on = walker.goal is not None and chain.stop.reason is not StopReason.EMPTY
+    if is_whole and is_doubt and chain.stop.index != walker.limit and not goes_on:
+        walker.stop = chain.stop
+
+
+def _object(
+    number: int,
+    places: dict[int, tuple[Seed, SliceMask]],
+    chains: Sequence[Chain],
+    size_hw: tuple[int, int],
+) -> ObjectSlices:
+    """Put the ways of one object together."""
+    own = {chain.key[1:]: chain for chain in chains if chain.seed.object_id == number}
+    slices = {index: mask for index, (_, mask) in places.items() if mask.area}
+    order = sorted(places)
+    for low, high in itertools.pairwise(order):
+        slices |= _between(own.get((low, _UP)), own.get((high, _DOWN)), size_hw)
+    ends: list[Stop] = []
+    for index, direction in ((order[0], _DOWN), (order[-1], _UP)):
+        chain = own.get((index, direction))
+        if chain is None:
+            ends.append(Stop(index, StopReason.PROMPTED))
+        else:
+            slices |= {step.index: step for step in chain.steps}
+            ends.append(chain.stop)
+    return ObjectSlices(number, slices, tuple(ends))
+
+
+def _between(
+    up: Chain | None, down: Chain | None, size_hw: tuple[int, int]
+) -> dict[int, SliceMask]:
+    """Return the slices between two prompted ones: fused where both ways lead there."""
+    from_below = {} if up is None else {step.index: step for step in up.steps}
+    from_above = {} if down is None else {step.index: step for step in down.steps}
+    if up is None or down is None:
+        return from_below | from_above
+    fused = from_below | from_above
+    gap = down.seed.index - up.seed.index
+    for index in from_below.keys() & from_above.keys():
+        low, high = from_below[index], from_above[index]
+        nearness = (index - up.seed.index) / gap
+        weights = (
+            (1 - nearness) * _straightness(low, up, down),
+            nearness * _straightness(high, up, down),
+        )
+        weight = weights[1] / sum(weights)
+        found = blend(low.found, high.found, weight, size_hw)
+        nearer = high if weight > 0.5 else low
+        if not found.mask.any():  # Two shapes apart from each other.
+            found = nearer.found
+        fused[index] = replace(
+            nearer,
+            found=found,
+            predicted_iou=(1 - weight) * low.predicted_iou + weight * high.predicted_iou,
+            overlap=window_iou(low.found, high.found),
+        )
+    return fused
+
+
+def _straightness(found: SliceMask, up: Chain, down: Chain) -> float:
+    """Return how far a mask between two prompted slices is where a straight line between them is.
+
+    A way that lost the object has little to say. The fourth power of the IoU of the boxes.
+    """
+    done = (found.index - up.seed.index) / (down.seed.index - up.seed.index)
+    straight = (1 - done) * up.anchor.box_xyxy + done * down.anchor.box_xyxy
+    return max(box_iou(found.box_xyxy, straight), _LEAST_STRAIGHTNESS) ** 4

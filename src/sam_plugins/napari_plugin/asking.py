@@ -1,0 +1,197 @@
+"""Asking the model off the GUI thread; answers that come too late are dropped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.jobs import Job, start_job
+from sam_plugins.napari_plugin.session.session import Session
+from sam_plugins.napari_plugin.session.values import Answer, Draft, Sight, Turn
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
+
+    from sam_plugins.napari_plugin.answering import Answerer
+
+Show = Callable[[Sight], npt.NDArray[np.uint8]]
+LoadAnswerer = Callable[[Show], "Answerer"]
+
+_MANY = 8  # objects at once, of which people want to see how far they are
+
+
+def load_answerer(show: Show) -> Answerer:
+    """Load the model that all widgets share, with the cache that all front ends share."""
+    from sam_plugins.model.inference.cache import EmbeddingCache
+    from sam_plugins.model.weights.paths import embeddings_directory
+    from sam_plugins.napari_plugin.answering import Answerer
+
+    return Answerer(current_model().load(), EmbeddingCache(embeddings_directory()), show)
+
+
+class Asker:
+    """Asks about the drafts of a session that wait for an answer; used on the GUI thread.
+
+    Parameters
+    ----------
+    show : callable
+        Returns the picture of a sight.
+    on_change : callable
+        Told when it begins or ends to be busy.
+    owner : QObject, optional
+        Jobs end with it.
+    load : callable
+        Makes what answers; called in a thread.
+    """
+
+    def __init__(
+        self,
+        show: Show,
+        on_change: Callable[[], None],
+        owner: QObject | None,
+        load: LoadAnswerer,
+    ) -> None:
+        self._show = show
+        self._on_change = on_change
+        self._owner = owner
+        self._load = load
+        self._generation = 0
+        self._asked: set[tuple[int, tuple[Turn, ...]]] = set()
+        self._jobs: list[Job] = []
+        self._encoding: Job | None = None
+        self._answerer: Answerer | None = None
+        self._loading = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the model is at work for us."""
+        return any(job.is_running for job in self._jobs)
+
+    @property
+    def generation(self) -> int:
+        """Counts up when model or contrast become others; answers from before are stale."""
+        return self._generation
+
+    def is_ready(self, sight: Sight) -> bool:
+        """Return whether a prompt about this is answered at once, because it is encoded."""
+        return self._answerer is not None and self._answerer.is_ready(sight)
+
+    def use_other_model(self) -> None:
+        """Load the model again: another one was chosen."""
+        self._answerer = None
+        self.drop_answers()
+
+    def encode(self, sight: Sight) -> Job:
+        """Encode a sight, so that the first click about it is answered at once."""
+
+        def encode(*, progress: Any) -> None:  # noqa: ANN401
+            answerer = self.answerer()
+            progress.check()
+            answerer.encode(sight)
+
+        if self._encoding is not None:
+            self._encoding.cancel()  # of a slice that was left, where it has not begun
+        self._encoding = self._start(encode, "Encoding the image", lambda _: None, self._tidy)
+        return self._encoding
+
+    def ask(self, session: Session) -> None:
+        """Ask about all drafts that wait for an answer and were not asked about yet."""
+        fresh: dict[Sight, list[Draft]] = {}
+        for draft in session.state.drafts:
+            if draft.answer is not None or (draft.key, draft.turns) in self._asked:
+                continue
+            self._asked.add((draft.key, draft.turns))
+            if len(draft.prompts) == 1:
+                fresh.setdefault(draft.sight, []).append(draft)
+            else:
+                self._ask_about(session, draft.sight, [draft])
+        for sight, drafts in fresh.items():
+            self._ask_about(session, sight, drafts)
+
+    def answerer(self) -> Answerer:
+        """Return what answers, loading the model when it is first needed; from any thread.
+
+        Raises
+        ------
+        SamPluginsError
+            If the model cannot be had.
+        """
+        with self._loading:
+            known = self._answerer
+            while known is None:
+                generation = self._generation
+                made = self._load(self._show)
+                if generation == self._generation:  # else another model was chosen meanwhile
+                    known = self._answerer = made
+            return known
+
+    def drop_answers(self) -> None:
+        """Let no answer in that is on its way."""
+        self._generation += 1
+        for job in self._jobs:
+            job.cancel()
+        self._asked.clear()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._is_closed = True
+        self.drop_answers()
+
+    def _ask_about(self, session: Session, sight: Sight, drafts: list[Draft]) -> None:
+        """Start a job that answers drafts about the same picture."""
+        generation = self._generation
+
+        def ask(*, progress: Any) -> list[Answer]:  # noqa: ANN401
+            answerer = self.answerer()
+            progress.check()
+            if len(drafts) == 1:
+                return [answerer.answer(sight, drafts[0].turns)]
+            return answerer.answer_all(sight, [draft.prompts[0] for draft in drafts])
+
+        def take(answers: list[Answer]) -> None:
+            if generation == self._generation:
+                for draft, answer in zip(drafts, answers, strict=True):
+                    session.set_answer(draft.key, draft.turns, answer)
+
+        def finished() -> None:
+            for draft in drafts:
+                self._asked.discard((draft.key, draft.turns))
+            self._tidy()
+
+        is_ready = self.is_ready(sight)
+        title = "Segmenting" if is_ready else "Encoding the image"
+        self._start(ask, title, take, finished, is_shown=not is_ready or len(drafts) > _MANY)
+
+    def _start(
+        self,
+        work: Callable[..., object],
+        title: str,
+        on_result: Callable[[Any], None],
+        on_finished: Callable[[], None],
+        *,
+        is_shown: bool = True,
+    ) -> Job:
+        """Start a job of ours."""
+        job = start_job(
+            work,
+            title=title,
+            owner=self._owner,
+            on_result=on_result,
+            on_finished=on_finished,
+            is_shown=is_shown,
+        )
+        self._jobs.append(job)
+        self._on_change()
+        return job
+
+    def _tidy(self) -> None:
+        """Forget jobs that have ended."""
+        self._jobs = [job for job in self._jobs if job.is_running]
+        if not self._is_closed:
+            self._on_change()

@@ -1,0 +1,372 @@
+"""Segmenting in a window: follows the image that is meant, the mouse, the keys, the sliders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import Signal as QtSignal
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.napari_plugin.actions import ACTIONS
+from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.drag_view import DragView
+from sam_plugins.napari_plugin.layers import choose_image, role_of
+from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
+from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.params import SegmentParams, Tool
+from sam_plugins.napari_plugin.recovery import Recovery
+from sam_plugins.napari_plugin.segmenter import NothingThereError, Segmenter
+from sam_plugins.napari_plugin.session.values import Draft, PointPrompt
+from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+_SECTION = "segment"
+_MS_UNTIL_ENCODING = 250  # who scrolls through a stack does not want each slice encoded
+
+
+class SegmentController(QObject):
+    """What **Segment** does, without its buttons.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    params : SegmentParams, optional
+    parent : QObject, optional
+    load : callable
+        Makes what answers prompts.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Something that the widget shows is another.
+    """
+
+    changed = Signal()
+    _model_chosen = QtSignal()  # queued: whoever chose may be in another thread
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        params: SegmentParams | None = None,
+        parent: QObject | None = None,
+        *,
+        load: LoadAnswerer = load_answerer,
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.params = params or read_settings(_SECTION, SegmentParams())
+        self._load = load
+        self._segmenters: list[Segmenter] = []
+        self._segmenter: Segmenter | None = None
+        self._starts_new = False
+        self._bound: list[Any] = []
+        self._is_closed = self._is_taking = False
+        self._drag = DragView(viewer)
+        self.recovery = Recovery(self)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_MS_UNTIL_ENCODING)
+        self._timer.timeout.connect(self._prepare)
+        self._mouse = CanvasMouse(viewer, self)
+        self._links: list[tuple[Any, Callable[..., None]]] = [
+            (viewer.layers.selection.events.active, self._on_layers),
+            (viewer.layers.events.inserted, self._on_layers),
+            (viewer.layers.events.removed, self._on_removed),
+            (viewer.dims.events.point, self._on_view),
+            (viewer.dims.events.order, self._on_view),
+        ]
+        for event, callback in self._links:
+            event.connect(callback)
+        self._model_chosen.connect(self._use_other_model, Qt.ConnectionType.QueuedConnection)
+        current_model().changed.connect(self._on_model)
+        self._on_layers()
+
+    @property
+    def segmenter(self) -> Segmenter | None:
+        """The one for the image that is meant now, None without an image."""
+        return self._segmenter
+
+    @property
+    def segmenters(self) -> tuple[Segmenter, ...]:
+        """Those of all images that were segmented and are still there."""
+        return tuple(self._segmenters)
+
+    @property
+    def active_draft(self) -> Draft | None:
+        """The object that the next prompt is about."""
+        return None if self._segmenter is None else self._segmenter.session.state.active
+
+    # ----------------------------------------------------------------------------------- actions
+
+    def segment(self) -> None:
+        """Encode what is seen, so that the next click is answered at once."""
+        self._do(lambda segmenter: segmenter.prepare())
+
+    def commit(self) -> tuple[int, ...]:
+        """Write the current masks to the objects layer."""
+        labels = self._do(lambda segmenter: segmenter.commit()) or ()
+        self.recovery.save_soon()
+        return labels
+
+    def clear(self) -> None:
+        """Drop the current masks."""
+        self._starts_new = False
+        self._do(lambda segmenter: segmenter.clear())
+
+    def toggle_sign(self) -> None:
+        """Let clicks say where the object is not, or is again."""
+        self.set_params(replace(self.params, is_positive=not self.params.is_positive))
+
+    def next_object(self) -> None:
+        """Begin another object with the next click; the current masks stay."""
+        self._starts_new = True
+        if not self.params.is_positive:
+            self.toggle_sign()
+
+    def cycle_mask(self) -> None:
+        """Choose the next of the three masks."""
+        self._do(lambda segmenter: segmenter.cycle())
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        self._do(lambda segmenter: segmenter.undo())
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        self._do(lambda segmenter: segmenter.redo())
+
+    def edit_object(self) -> None:
+        """Go on with the object under the mouse."""
+        self._do(lambda segmenter: segmenter.edit_at(self._mouse_position()))
+
+    def delete_object(self) -> None:
+        """Remove the object under the mouse."""
+        self._do(lambda segmenter: segmenter.delete_at(self._mouse_position()))
+
+    def fill_object(self) -> None:
+        """Fill the holes of the object under the mouse."""
+        self._do(lambda segmenter: segmenter.fill_at(self._mouse_position()))
+
+    def split_object(self) -> None:
+        """Split the object under the draft's points, one in each part; or under the mouse."""
+        self._do(lambda segmenter: self._with_points(segmenter, segmenter.split_at))
+
+    def merge_objects(self) -> None:
+        """Join the objects under the draft's points."""
+        self._do(lambda segmenter: self._with_points(segmenter, segmenter.merge_at))
+
+    def replay(self) -> dict[str, Any]:
+        """Ask for all objects of the session again, and tell which masks are no longer the same."""
+        return self._do(lambda segmenter: segmenter.replay()) or {}
+
+    def set_params(self, params: SegmentParams) -> None:
+        """Take other parameters."""
+        before, self.params = self.params, params
+        if params.channel_axis != before.channel_axis:
+            self._forget_segmenters()
+            self._on_layers()
+        for segmenter in self._segmenters:
+            segmenter.set_params(params)
+        if params.lasting != before.lasting:
+            keep_settings(_SECTION, params.lasting)
+        self._timer.start()
+        self.changed.emit()
+
+    # ------------------------------------------------------------------------------------- mouse
+
+    @property
+    def tool(self) -> Tool:
+        """What dragging does."""
+        return self.params.tool
+
+    @property
+    def takes_mouse(self) -> bool:
+        """Whether the mouse is ours just now, and not a tool of napari's."""
+        active = self.viewer.layers.selection.active
+        is_free = active is None or str(active.mode).rpartition(".")[2].lower() == "pan_zoom"
+        return self._segmenter is not None and is_free and self.viewer.dims.ndisplay == 2
+
+    def take_click(self, position: Position, *, is_negative: bool) -> None:
+        """Take a click of the mouse."""
+        sign = False if is_negative else None
+        self._do(lambda segmenter: segmenter.click(position, is_positive=sign))
+
+    def take_drag(self, tool: Tool, path: list[Position], *, is_negative: bool) -> None:
+        """Take a box, a scribble or an outline."""
+        if tool == "box":
+            self._do(lambda segmenter: segmenter.add_box(path[0], path[-1]))
+        elif tool == "scribble":
+            sign = False if is_negative else None
+            self._do(lambda segmenter: segmenter.add_scribble(path, is_positive=sign))
+        else:
+            self._do(lambda segmenter: segmenter.add_polygon(path))
+
+    def show_drag(self, tool: Tool, path: list[Position]) -> None:
+        """Show what is being drawn."""
+        self._drag.show(tool, path)
+
+    def _mouse_position(self) -> Position:
+        """Return where the mouse is, in the world."""
+        viewer = self.viewer
+        cursor = viewer.canvas.cursor if hasattr(viewer, "canvas") else viewer.cursor
+        return tuple(cursor.position)
+
+    def _with_points(self, segmenter: Segmenter, work: Callable[[list[Position]], object]) -> None:
+        """Do something at the draft's points, which are used up; without any, at the mouse."""
+        draft = segmenter.session.state.active
+        points = () if draft is None else draft.prompts
+        positions = [
+            segmenter.viewpoint.position(draft.sight.plane, point.x, point.y)
+            for point in points
+            if draft is not None and isinstance(point, PointPrompt) and point.is_positive
+        ]
+        work(positions or [self._mouse_position()])
+        if positions:
+            segmenter.clear()
+
+    def _do(self, work: Callable[[Segmenter], Any]) -> Any:  # noqa: ANN401
+        """Do something with the image that is meant; what goes wrong becomes a notification."""
+        segmenter = self._segmenter
+        if self._is_closed:
+            return None
+        try:
+            if segmenter is None:
+                raise NothingThereError("there is no image to segment; open one first")
+            segmenter.starts_new = self._starts_new
+            done = work(segmenter)
+            self._starts_new = segmenter.starts_new
+        except (SamPluginsError, ValueError) as error:
+            from napari.utils.notifications import show_warning
+
+            if isinstance(error, NothingThereError) or not isinstance(error, SamPluginsError):
+                show_warning(str(error))
+            else:
+                show_problem(error)
+            return None
+        return done
+
+    # ------------------------------------------------------------------------------------ layers
+
+    def _on_layers(self, event: object = None) -> None:  # noqa: ARG002
+        """Take the image that is meant now."""
+        from napari.layers import Image
+
+        active = self.viewer.layers.selection.active
+        self._bind_keys(active)
+        if self._is_taking:  # the layers that we add ourselves
+            return
+        if isinstance(active, Image):
+            image = active
+        elif self._segmenter is None:
+            image = choose_image(self.viewer)
+        else:
+            return
+        if image is not None and (self._segmenter is None or self._segmenter.image is not image):
+            self._is_taking = True
+            try:
+                self._take_image(image)
+            finally:
+                self._is_taking = False
+
+    def _take_image(self, image: Image) -> None:
+        """Segment another image."""
+        known = next((entry for entry in self._segmenters if entry.image is image), None)
+        if known is None:
+            known = Segmenter(self.viewer, image, self.params, owner=self, load=self._load)
+            known.changed.connect(self.changed.emit)
+            self._segmenters.append(known)
+            self.recovery.watch(known)
+        self._segmenter = known
+        self._timer.start()
+        self.changed.emit()
+
+    def _on_removed(self, event: Any) -> None:  # noqa: ANN401
+        """Let go of an image that was removed; other layers of ours are made again when needed."""
+        gone = [entry for entry in self._segmenters if entry.image is event.value]
+        for segmenter in gone:
+            self._segmenters.remove(segmenter)
+            self.recovery.forget(segmenter)
+            segmenter.close()
+            if segmenter is self._segmenter:
+                self._segmenter = None
+        if gone:
+            self._on_layers()
+            self.changed.emit()
+
+    def _on_view(self, event: object = None) -> None:  # noqa: ARG002
+        """Encode another slice when the slider rests."""
+        self._timer.start()
+
+    def _prepare(self) -> None:
+        """Encode what is seen."""
+        if self._segmenter is not None and self.viewer.dims.ndisplay == 2:
+            self.segment()
+
+    def _on_model(self, choice: object) -> None:  # noqa: ARG002
+        """Hear that another model was chosen, in any thread."""
+        self._model_chosen.emit()
+
+    def _use_other_model(self) -> None:
+        """Ask the model that was chosen."""
+        for segmenter in self._segmenters:
+            segmenter.asker.use_other_model()
+        self._timer.start()
+
+    def _bind_keys(self, layer: Any) -> None:  # noqa: ANN401
+        """Bind our keys in the window and on a layer, whose own keys would come first."""
+        for target in (self.viewer, layer):
+            is_new = target is not None and not any(target is known for known in self._bound)
+            if is_new and (target is self.viewer or _is_for_us(target)):
+                self._bound.append(target)
+                for action in ACTIONS:
+                    if action.key is not None:
+                        target.bind_key(action.key, self._on_key(action.name), overwrite=True)
+
+    def _on_key(self, name: str) -> Callable[[Any], None]:
+        """Return what a key does."""
+
+        def act(target: Any) -> None:  # noqa: ANN401, ARG001
+            getattr(self, name)()
+
+        return act
+
+    def _forget_segmenters(self) -> None:
+        """Close all segmenters."""
+        for segmenter in self._segmenters:
+            self.recovery.forget(segmenter)
+            segmenter.close()
+        self._segmenters.clear()
+        self._segmenter = None
+
+    def close(self) -> None:
+        """Leave the viewer as it was, but for the objects."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._timer.stop()
+        current_model().changed.disconnect(self._on_model)
+        for event, callback in self._links:
+            event.disconnect(callback)
+        self._mouse.close()
+        self._drag.close()
+        for target in self._bound:
+            for action in ACTIONS:
+                if action.key is not None:
+                    target.bind_key(action.key, None)
+        self._bound.clear()
+        self._forget_segmenters()
+
+
+def _is_for_us(layer: Any) -> bool:  # noqa: ANN401
+    """Return whether keys on a layer are meant for us: on images, and on layers of ours."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) or role_of(layer) is not None

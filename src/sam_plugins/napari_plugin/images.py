@@ -1,0 +1,279 @@
+"""From an image layer to the picture that the model sees: read only what is needed of it.
+
+An image may be a NumPy array or one on a disk (Dask, Zarr), one level or a pyramid, colour
+(``rgb``), and may have an axis of channels among its others. A *plane* is always one of the labels.
+They have the axes of the image, but not a first one that holds channels; another one of channels
+has length 1. (napari aligns layers at their last axes, so that only the first can be left out.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.errors import UnusableImageError
+from sam_plugins.napari_plugin.coordinates import REGION_SIDE, WHOLE_SIDE
+from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.session.values import Sight
+
+Contrast = Literal["robust", "layer"]
+CONTRASTS: tuple[Contrast, ...] = ("robust", "layer")
+Channels = tuple[tuple[str, int], ...]
+Limits = tuple[tuple[float, float], ...]
+
+_SAMPLED_SIDE = 1024
+_FINGERPRINT_SIDE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """The data of an image layer, whatever they are kept in.
+
+    Parameters
+    ----------
+    levels : sequence of arrays
+        The largest first; one for an image without a pyramid.
+    is_rgb : bool
+        Whether the last axis holds colours.
+    channel_axis : int, optional
+        Axis of the channels.
+
+    Raises
+    ------
+    UnusableImageError
+        If there are not two axes besides.
+
+    Examples
+    --------
+    >>> ImageSource([np.zeros((3, 5, 64, 64))], channel_axis=0).shape
+    (5, 64, 64)
+    """
+
+    levels: Sequence[Any]
+    is_rgb: bool = False
+    channel_axis: int | None = None
+    known_limits: dict[tuple[Plane, Channels], Limits] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        """Check the axes."""
+        if len(self.shape) < 2:
+            raise UnusableImageError(
+                f"an image must have rows and columns besides its channels, got the shape "
+                f"{tuple(self.levels[0].shape)} with channel_axis {self.channel_axis}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis of the labels, of the largest level."""
+        return self._shape_of(0)
+
+    @property
+    def channel_count(self) -> int:
+        """Number of channels of the channel axis, 1 without one."""
+        if self.channel_axis is None:
+            return 1
+        return int(self.levels[0].shape[self.channel_axis])
+
+    def _shape_of(self, level: int) -> tuple[int, ...]:
+        """Return the length of each axis of the labels that a level would have."""
+        shape = tuple(int(length) for length in self.levels[level].shape)
+        shape = shape[:-1] if self.is_rgb else shape
+        if self.channel_axis == 0:
+            return shape[1:]
+        return tuple(1 if axis == self.channel_axis else n for axis, n in enumerate(shape))
+
+    def level_for(self, plane: Plane, region: Window) -> int:
+        """Return the smallest level that is still as fine as the model looks at a region."""
+        factor = max(region.shape) / _target_side(region)
+        full = plane.size_hw(self.shape)
+        fitting = [
+            level
+            for level in range(len(self.levels))
+            if max(full) / max(self._size_hw(plane, level)) <= factor * 1.01
+        ]
+        return max(fitting, default=0)
+
+    def _size_hw(self, plane: Plane, level: int) -> tuple[int, int]:
+        """Return rows and columns of a plane at a level."""
+        shape = self._shape_of(level)
+        return shape[plane.axes[0]], shape[plane.axes[1]]
+
+    def read(self, plane: Plane, region: Window, level: int = 0) -> npt.NDArray[Any]:
+        """Return a region of a plane, (H, W) or with channels last, as few pixels as are needed.
+
+        Parameters
+        ----------
+        plane : Plane
+        region : Window
+            In pixels of the largest level.
+        level : int
+            Which level to read; of it every n-th pixel where that is enough.
+        """
+        full, size = plane.size_hw(self.shape), self._size_hw(plane, level)
+        down, across = full[0] / size[0], full[1] / size[1]
+        window = Window(
+            math.floor(region.top / down),
+            math.floor(region.left / across),
+            math.ceil(region.bottom / down),
+            math.ceil(region.right / across),
+        ).within(size)
+        step = max(1, math.ceil(max(window.shape) / WHOLE_SIDE))
+        return self._take(plane, window, level, step)
+
+    def _take(self, plane: Plane, window: Window, level: int, step: int) -> npt.NDArray[Any]:
+        """Read a window of a level, and put rows, columns and channels in this order."""
+        shape = self._shape_of(level)
+        rows, columns = (slice(s.start, s.stop, step) for s in window.slices)
+        # A pyramid may be smaller along the other axes, too.
+        fixed = [n * s // f for n, s, f in zip(plane.at, *self._others(plane, shape), strict=True)]
+        index: list[int | slice] = list(Plane(plane.axes, tuple(fixed)).index())
+        index[plane.axes[0]], index[plane.axes[1]] = rows, columns
+        if self.channel_axis == 0:
+            index.insert(0, slice(None))
+        elif self.channel_axis is not None:
+            index[self.channel_axis] = slice(None)
+        part = np.asarray(self.levels[level][tuple(index)])
+        if self.channel_axis is not None:
+            kept = [i for i, entry in enumerate(index) if isinstance(entry, slice)]
+            part = np.moveaxis(part, kept.index(self.channel_axis), 2)
+        return part.swapaxes(0, 1) if plane.axes[0] > plane.axes[1] else part
+
+    def _others(self, plane: Plane, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+        """Return the lengths of the axes that a plane fixes, in a level and in the largest one."""
+        axes = [axis for axis in range(len(shape)) if axis not in plane.axes]
+        return [shape[axis] for axis in axes], [self.shape[axis] for axis in axes]
+
+    def sample(self, plane: Plane) -> npt.NDArray[Any]:
+        """Return pixels spread over a plane, for its contrast; the smallest level has enough."""
+        level = len(self.levels) - 1
+        height, width = self._size_hw(plane, level)
+        step = max(1, max(height, width) // _SAMPLED_SIDE)
+        return self._take(plane, Window(0, 0, height, width), level, step)
+
+    def fingerprint(self) -> str:
+        """Return a digest of pixels in the middle of the first plane."""
+        ndim = len(self.shape)
+        plane = Plane((ndim - 2, ndim - 1), (0,) * (ndim - 2))
+        level = len(self.levels) - 1
+        height, width = self._size_hw(plane, level)
+        top, left = (max(0, (side - _FINGERPRINT_SIDE) // 2) for side in (height, width))
+        window = Window(top, left, top + _FINGERPRINT_SIDE, left + _FINGERPRINT_SIDE)
+        pixels = self._take(plane, window.within((height, width)), level, 1)
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
+        digest.update(repr((self.shape, str(pixels.dtype), pixels.shape)).encode())
+        return digest.hexdigest()
+
+
+def _target_side(region: Window) -> int:
+    """Return how many pixels of a region's longer side the model makes use of."""
+    return min(max(region.shape), REGION_SIDE)
+
+
+def look_at(
+    source: ImageSource,
+    plane: Plane,
+    region: Window,
+    *,
+    contrast: Contrast = "robust",
+    layer_limits: Sequence[tuple[float, float]] | None = None,
+    channels: Channels = (),
+) -> Sight:
+    """Decide what the model is shown.
+
+    Parameters
+    ----------
+    source : ImageSource
+    plane : Plane
+    region : Window
+    contrast : {"robust", "layer"}
+        Percentiles of the whole plane, or the contrast limits of the layer.
+    layer_limits : sequence of (float, float), optional
+        Of the layer; one pair, or one for each channel.
+    channels : tuple of (str, int)
+        Colour and index of each channel to show; by default the first one to three.
+
+    Returns
+    -------
+    Sight
+    """
+    if source.channel_axis is not None and not channels:
+        colours = ("grey",) if source.channel_count == 1 else ("red", "green", "blue")
+        count = min(source.channel_count, 3)
+        channels = tuple((colours[index], index) for index in range(count))
+    limits: Limits | None = None
+    if contrast == "layer" and layer_limits:
+        pairs = [(float(low), float(high)) for low, high in layer_limits]
+        limits = tuple(pairs * max(1, len(channels)) if len(pairs) == 1 else pairs)
+    return Sight(plane, region, source.level_for(plane, region), channels, limits)
+
+
+def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limits:
+    """Return the percentiles of a whole plane, for pictures of its parts; sampled once.
+
+    8-bit values that need no stretching get 0 and 255, as :func:`~sam_plugins.to_rgb` has it.
+    """
+    from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES, MIN_SPAN_8BIT
+
+    known = source.known_limits.get((plane, channels))
+    if known is not None:
+        return known
+    pixels = source.sample(plane)
+    if source.is_rgb:
+        groups = [pixels[..., :3]]
+    elif channels:
+        groups = [pixels[..., index] for _, index in channels]
+    else:
+        groups = [pixels]
+    found: list[tuple[float, float]] = []
+    for group in groups:
+        values = group[np.isfinite(group)]
+        low, high = np.percentile(values, DEFAULT_PERCENTILES) if values.size else (0.0, 1.0)
+        if pixels.dtype == np.uint8 and high - low >= MIN_SPAN_8BIT:
+            low, high = 0.0, 255.0
+        found.append((float(low), float(high) if high > low else float(low) + 1))
+    source.known_limits[plane, channels] = tuple(found)
+    return tuple(found)
+
+
+def show_model(source: ImageSource, sight: Sight) -> npt.NDArray[np.uint8]:
+    """Return the picture that the model sees.
+
+    Parameters
+    ----------
+    source : ImageSource
+    sight : Sight
+        From :func:`look_at`.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+
+    Raises
+    ------
+    UnusableImageError
+        If there is no picture in it.
+    """
+    from sam_plugins.model.inference.rgb import to_rgb
+
+    pixels = source.read(sight.plane, sight.region, sight.level)
+    limits = None if sight.limits is None else list(sight.limits)
+    if limits is None and sight.region != Window(0, 0, *sight.plane.size_hw(source.shape)):
+        limits = list(robust_limits(source, sight.plane, sight.channels))
+    if source.is_rgb:
+        return to_rgb(pixels, limits=limits and limits[0], channel_axis=2)
+    if source.channel_axis is None:
+        return to_rgb(pixels, limits=limits and limits[0])
+    channels: Any = dict(sight.channels)
+    if len(channels) < len(sight.channels):
+        raise UnusableImageError(
+            f"each channel must have a colour of its own, got {sight.channels}"
+        )
+    return to_rgb(pixels, channels, limits, channel_axis=2)

@@ -1,0 +1,213 @@
+"""The layers that we make, found by what they are and never by what they are called."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.napari_plugin.coordinates import NotInPlaneError, displayed_axes, place_of
+from sam_plugins.napari_plugin.images import ImageSource
+from sam_plugins.napari_plugin.session.planes import LabelArray, Plane, Window
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+Role = Literal["objects", "automatic", "current", "points", "boxes"]
+
+KEY = "sam_plugins"
+_LARGEST_IN_MEMORY = 1 << 30  # bytes
+_CHUNK_SIDE = 512
+
+
+def role_of(layer: Layer) -> str | None:
+    """Return what a layer of ours is, None for others."""
+    note = layer.metadata.get(KEY)
+    return note.get("role") if isinstance(note, dict) else None
+
+
+def set_role(layer: Layer, role: Role) -> None:
+    """Note what a layer is; its name is free."""
+    layer.metadata[KEY] = {**layer.metadata.get(KEY, {}), "role": role}
+
+
+def find_layer(viewer: ViewerModel, role: Role, shape: Sequence[int] | None = None) -> Layer | None:
+    """Return the topmost layer of a role, of a shape where one is given."""
+    for layer in reversed(viewer.layers):
+        if role_of(layer) == role and (shape is None or tuple(layer.data.shape) == tuple(shape)):
+            return layer
+    return None
+
+
+def choose_image(viewer: ViewerModel) -> Image | None:
+    """Return the image that a person means: the selected one, or the topmost one that is seen."""
+    from napari.layers import Image
+
+    active = viewer.layers.selection.active
+    if isinstance(active, Image):
+        return active
+    images = [layer for layer in reversed(viewer.layers) if isinstance(layer, Image)]
+    return next((image for image in images if image.visible), images[0] if images else None)
+
+
+def source_of(image: Image, channel_axis: int | None = None) -> ImageSource:
+    """Return the data of an image layer."""
+    levels = list(image.data) if image.multiscale else [image.data]
+    return ImageSource(levels, bool(image.rgb), channel_axis)
+
+
+def placement(image: Image, channel_axis: int | None) -> dict[str, Any]:
+    """Return the keywords that put a labels layer where an image is.
+
+    A channel axis of length 1 is stretched over all channels, so that labels are seen with each.
+    """
+    kept = slice(1, None) if channel_axis == 0 else slice(None)
+    scale, translate = np.array(image.scale), np.array(image.translate)
+    if channel_axis is not None and channel_axis > 0:
+        count = int(image.data.shape[channel_axis])
+        translate[channel_axis] += scale[channel_axis] * (count - 1) / 2
+        scale[channel_axis] *= count
+    affine = np.asarray(image.affine.affine_matrix)
+    rotate, shear = np.asarray(image.rotate), np.asarray(image.shear)
+    if channel_axis == 0:
+        affine = affine[1:, 1:]
+        rotate = rotate[1:, 1:]
+        shear = _shear_without_first_axis(shear, image.ndim)
+    return {
+        "scale": scale[kept],
+        "translate": translate[kept],
+        "rotate": rotate,
+        "shear": shear,
+        "affine": affine,
+        "units": image.units[kept],
+    }
+
+
+def _shear_without_first_axis(shear: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
+    """Return the upper triangle of a shear matrix without its first row."""
+    if shear.ndim == 2:
+        return shear[1:, 1:]
+    return shear[ndim - 1 :]
+
+
+def empty_labels(shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint32) -> Any:  # noqa: ANN401
+    """Return labels without objects: in memory, or in a chunked file where they are too large."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= _LARGEST_IN_MEMORY:
+        return np.zeros(shape, dtype)
+    import zarr
+
+    folder = Path(tempfile.mkdtemp(prefix="sam-plugins-labels-"))
+    chunks = tuple(
+        min(length, _CHUNK_SIDE) if axis >= len(shape) - 2 else 1
+        for axis, length in enumerate(shape)
+    )
+    return zarr.create_array(folder / "labels.zarr", shape=shape, chunks=chunks, dtype=dtype)
+
+
+def add_labels(
+    viewer: ViewerModel,
+    image: Image,
+    role: Role,
+    *,
+    channel_axis: int | None = None,
+    dtype: npt.DTypeLike = np.uint32,
+    **keywords: Any,  # noqa: ANN401
+) -> Labels:
+    """Add a labels layer of a role over an image, and leave the selection as it is."""
+    from napari.layers import Labels
+
+    layer = Labels(
+        empty_labels(source_of(image, channel_axis).shape, dtype),
+        **placement(image, channel_axis),
+        **keywords,
+    )
+    set_role(layer, role)
+    chosen = viewer.layers.selection.active
+    viewer.layers.append(layer)
+    viewer.layers.selection.active = chosen
+    return layer
+
+
+class LayerCanvas:
+    """The labels of a layer as a session writes to them; the window shows what has changed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Labels
+        Of one level, in an array that can be written to.
+    """
+
+    def __init__(self, viewer: ViewerModel, layer: Labels) -> None:
+        self.layer = layer
+        self.is_writing = False
+        self._viewer = viewer
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(int(length) for length in self.layer.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Integer type of the labels."""
+        dtype: np.dtype[Any] = np.dtype(self.layer.data.dtype)
+        return dtype
+
+    def read(self, plane: Plane, window: Window | None = None) -> LabelArray:
+        """Return a copy of a plane, or of a window of it."""
+        return np.array(plane.take(self.layer.data, window), order="C")
+
+    def write(self, plane: Plane, window: Window, values: LabelArray) -> None:
+        """Replace a window of a plane; of what is seen only the window is drawn again."""
+        self.is_writing = True
+        try:
+            if not isinstance(self.layer.data, np.ndarray):
+                plane.put(self.layer.data, window, values)
+                self.layer.refresh()
+            elif self._is_seen(plane):
+                self._write_seen(plane, window, values)
+            else:
+                plane.put(self.layer.data, window, values)
+                if self._viewer.dims.ndisplay == 3:
+                    self.layer.refresh()
+        finally:
+            self.is_writing = False
+
+    def _write_seen(self, plane: Plane, window: Window, values: LabelArray) -> None:
+        """Write only pixels that change, the way that napari draws at once."""
+        changed = self.read(plane, window) != values
+        rows, columns = np.nonzero(changed)
+        if not rows.size:
+            return
+        others = iter(plane.at)
+        indices = []
+        for axis in range(plane.ndim):
+            if axis == plane.axes[0]:
+                indices.append(rows + window.top)
+            elif axis == plane.axes[1]:
+                indices.append(columns + window.left)
+            else:
+                indices.append(np.full(rows.shape, next(others)))
+        self.layer.data_setitem(tuple(indices), values[changed])
+
+    def _is_seen(self, plane: Plane) -> bool:
+        """Return whether the window shows this plane of the layer."""
+        return self.layer.visible and plane == seen_plane(self._viewer, self.layer)
+
+
+def seen_plane(viewer: ViewerModel, layer: Layer) -> Plane | None:
+    """Return the plane of a layer that the window shows, None where it shows none."""
+    dims = viewer.dims
+    try:
+        axes = displayed_axes(dims.displayed, dims.ndim, layer.ndim)
+        position = layer.world_to_data(dims.point[-layer.ndim :])
+        return place_of(position, axes, layer.data.shape[: layer.ndim]).plane
+    except NotInPlaneError:
+        return None

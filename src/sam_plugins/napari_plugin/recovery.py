@@ -1,0 +1,157 @@
+"""Sessions of a window: saved while people work, and offered again after a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QObject
+
+from sam_plugins.model.weights.paths import home_directory
+from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.jobs import start_job
+from sam_plugins.napari_plugin.session.autosave import (
+    Autosave,
+    forget_session,
+    unfinished_sessions,
+)
+from sam_plugins.napari_plugin.session.files import ImageNote, SavedSession, load_session
+from sam_plugins.napari_plugin.session.session import Session
+
+if TYPE_CHECKING:
+    from sam_plugins.napari_plugin.segmenter import Segmenter
+
+
+def sessions_directory() -> Path:
+    """Return the folder of saved sessions; it may not exist yet."""
+    return home_directory() / "sessions"
+
+
+class Recovery:
+    """Saves the sessions of segmenters, and finds what earlier ones left.
+
+    Parameters
+    ----------
+    owner : QObject
+        Jobs end with it.
+
+    Attributes
+    ----------
+    found : Signal(object, list)
+        A segmenter, and files of unfinished sessions about its image, the latest first.
+    """
+
+    found = Signal(object, list)
+
+    def __init__(self, owner: QObject) -> None:
+        self._owner = owner
+        self._saves: dict[int, tuple[Session, Autosave]] = {}
+        self._notes: dict[int, ImageNote] = {}
+
+    def watch(self, segmenter: Segmenter) -> None:
+        """Save a segmenter's session from now on, and look for earlier ones about its image."""
+        image, source = segmenter.image, segmenter.viewpoint.source
+        name, path = str(image.name), getattr(image.source, "path", None)
+        placed = segmenter.placement()
+        folder = sessions_directory()
+
+        def look(*, progress: Any) -> tuple[ImageNote, list[Path]]:  # noqa: ANN401
+            note = ImageNote(
+                name,
+                None if path is None else str(path),
+                source.shape,
+                source.fingerprint(),
+                placed,
+            )
+            progress.check()
+            return note, unfinished_sessions(folder, note)
+
+        def take(result: tuple[ImageNote, list[Path]]) -> None:
+            note, files = result
+            self._notes[id(segmenter)] = note
+            self._save(segmenter)
+            if files:
+                self.found.emit(segmenter, files)
+
+        segmenter.changed.connect(lambda: self._on_changed(segmenter))
+        start_job(
+            look,
+            title="Looking for earlier sessions",
+            owner=self._owner,
+            on_result=take,
+            is_shown=False,
+        )
+
+    def save_soon(self) -> None:
+        """Save all sessions as soon as their threads can."""
+        for _, autosave in self._saves.values():
+            autosave.save_soon()
+
+    def save_now(self) -> None:
+        """Save all sessions before this returns."""
+        for _, autosave in self._saves.values():
+            autosave.save_now()
+
+    def forget(self, segmenter: Segmenter) -> None:
+        """Save a segmenter's session for the last time."""
+        self._notes.pop(id(segmenter), None)
+        _, autosave = self._saves.pop(id(segmenter), (None, None))
+        if autosave is not None:
+            autosave.close()
+
+    def restore(self, segmenter: Segmenter, path: Path) -> SavedSession:
+        """Go on with a saved session: its objects, its open drafts, its parameters.
+
+        Raises
+        ------
+        SessionFileError
+            If it cannot be read, or is about another image.
+        """
+        saved = load_session(path)
+        segmenter.restore(saved)
+        self._save(segmenter)
+        _, autosave = self._saves.get(id(segmenter), (None, None))
+        if autosave is not None:
+            autosave.save_now()
+            forget_session(path)  # it lives on in the file of the new one
+        return saved
+
+    def saved(self, segmenter: Segmenter) -> SavedSession:
+        """Return a segmenter's session as it would be saved now."""
+        session = segmenter.session
+        planes = {plane: session.canvas.read(plane) for plane in session.touched_planes}
+        return SavedSession(
+            session.state,
+            tuple(session.canvas.shape),
+            str(session.canvas.dtype),
+            planes,
+            self._notes.get(id(segmenter)),
+            current_model().choice.name,
+            segmenter.params.document(),
+        )
+
+    def _on_changed(self, segmenter: Segmenter) -> None:
+        """Follow a segmenter that begins another session."""
+        known = self._saves.get(id(segmenter))
+        if known is not None and known[0] is not segmenter.session:
+            self._save(segmenter)
+
+    def _save(self, segmenter: Segmenter) -> None:
+        """Begin to save the session that a segmenter has now."""
+        note = self._notes.get(id(segmenter))
+        if note is None:
+            return
+        _, before = self._saves.pop(id(segmenter), (None, None))
+        if before is not None:
+            before.close()
+        session = segmenter.session
+        self._saves[id(segmenter)] = (
+            session,
+            Autosave(
+                session,
+                sessions_directory(),
+                note,
+                lambda: (current_model().choice.name, segmenter.params.document()),
+            ),
+        )

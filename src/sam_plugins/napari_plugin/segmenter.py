@@ -1,0 +1,447 @@
+"""Segmenting one image of a viewer: prompts and edits at positions in the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.coordinates import Place, box_between
+from sam_plugins.napari_plugin.drawing import DraftView, place
+from sam_plugins.napari_plugin.images import show_model
+from sam_plugins.napari_plugin.jobs import Job
+from sam_plugins.napari_plugin.layers import (
+    KEY,
+    LayerCanvas,
+    add_labels,
+    find_layer,
+    placement,
+    set_role,
+)
+from sam_plugins.napari_plugin.params import SegmentParams
+from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
+from sam_plugins.napari_plugin.session.files import SavedSession, load_session
+from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.session.replay import replay
+from sam_plugins.napari_plugin.session.session import Session
+from sam_plugins.napari_plugin.session.values import (
+    BoxPrompt,
+    Draft,
+    MaskPrompt,
+    PointPrompt,
+    Prompt,
+    Sight,
+    State,
+)
+from sam_plugins.napari_plugin.viewpoint import Position, Viewpoint
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+    from qtpy.QtCore import QObject
+
+_PLACED = ("scale", "translate", "rotate", "shear", "affine")
+
+
+class NothingThereError(SamPluginsError):
+    """A prompt or an edit is about something that is not there."""
+
+
+class Segmenter:
+    """An image, its session, its layers and the model that answers; used on the GUI thread.
+
+    Positions are those of the world, one number for each axis of the viewer, as napari's mouse
+    events and ``viewer.dims.point`` have them.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image
+    params : SegmentParams, optional
+    owner : QObject, optional
+        Jobs end with it.
+    load : callable
+        Makes what answers; called in a thread.
+
+    Attributes
+    ----------
+    changed : Signal()
+        The session, or what is being waited for, has changed.
+    starts_new : bool
+        Whether the next prompt begins another object.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        params: SegmentParams | None = None,
+        *,
+        owner: QObject | None = None,
+        load: LoadAnswerer = load_answerer,
+    ) -> None:
+        self.viewer = viewer
+        self.image = image
+        self.params = params or SegmentParams()
+        self.viewpoint = Viewpoint(viewer, image, self.params)
+        self.asker = Asker(self._show, self.changed.emit, owner, load)
+        self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
+        self.objects = self._objects_layer()
+        self.session = self._session_on(self.objects, self._state_read_with(self.objects))
+        self.starts_new = False
+        self._is_closed = False
+        for name in _PLACED:
+            getattr(image.events, name).connect(self._follow_image)
+
+    # -------------------------------------------------------------------------------- prompting
+
+    def click(self, position: Position, *, is_positive: bool | None = None) -> Draft | None:
+        """Say that the object is here, or that it is not.
+
+        Parameters
+        ----------
+        position : sequence of float
+            In the world.
+        is_positive : bool, optional
+            By default as the parameters have it.
+
+        Returns
+        -------
+        Draft or None
+            The active draft, now waiting for its answer; None beside the image.
+
+        Raises
+        ------
+        NothingThereError
+            If there is no object yet that this could be beside.
+        """
+        found = self.viewpoint.place_inside(position)
+        if found is None:
+            return None
+        return self._prompt([PointPrompt(found.x, found.y, self._sign(is_positive))], found)
+
+    def add_box(self, corner: Position, other: Position) -> Draft | None:
+        """Say that an object lies between two positions; a second box is a second object."""
+        boxed = self._box(corner, other)
+        return None if boxed is None else self._prompt([boxed[0]], boxed[1])
+
+    def add_scribble(
+        self, path: Sequence[Position], *, is_positive: bool | None = None
+    ) -> Draft | None:
+        """Say that the object is, or is not, all along a line."""
+        found = [self.viewpoint.place_inside(position) for position in path]
+        places = [place for place in found if place is not None]
+        if not places:
+            return None
+        points = sample_path([(place.x, place.y) for place in places])
+        sign = self._sign(is_positive)
+        return self._prompt([PointPrompt(x, y, sign) for x, y in points], places[0])
+
+    def add_polygon(self, corners: Sequence[Position]) -> Draft | None:
+        """Say that the object is what a lasso or a polygon holds; points make it better."""
+        places = [self.viewpoint.place(position) for position in corners]
+        plane = places[0].plane
+        mask = polygon_mask([(p.x, p.y) for p in places], self.viewpoint.size_hw(plane))
+        window = mask.window
+        middle = Place(plane, (window.left + window.right) / 2, (window.top + window.bottom) / 2)
+        return self._prompt([MaskPrompt(mask)], middle, new_object=True)
+
+    def add_objects(
+        self,
+        points: Sequence[Position] = (),
+        boxes: Sequence[tuple[Position, Position]] = (),
+    ) -> tuple[Draft, ...]:
+        """Begin a draft for each of many points and boxes, in one plane or in several.
+
+        Those of a plane are answered together, and undone together.
+        """
+        said: dict[Sight, list[Prompt]] = {}
+        for position in points:
+            found = self.viewpoint.place_inside(position)
+            if found is not None:
+                said.setdefault(self._sight(found), []).append(PointPrompt(found.x, found.y))
+        for corner, other in boxes:
+            boxed = self._box(corner, other)
+            if boxed is not None:
+                said.setdefault(self._sight(boxed[1]), []).append(boxed[0])
+        return tuple(
+            draft
+            for sight, prompts in said.items()
+            for draft in self.session.add_objects(prompts, sight)
+        )
+
+    def _sign(self, is_positive: bool | None) -> bool:
+        """Return what a point says that does not say it itself."""
+        return self.params.is_positive if is_positive is None else is_positive
+
+    def _box(self, corner: Position, other: Position) -> tuple[BoxPrompt, Place] | None:
+        """Return a box and its middle; None where it has no pixel."""
+        one, two = self.viewpoint.place(corner), self.viewpoint.place(other)
+        size_hw = self.viewpoint.size_hw(one.plane)
+        box = box_between((one.x, one.y), (two.x, two.y), size_hw)
+        if box is None:
+            return None
+        return BoxPrompt(*box), Place(one.plane, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+
+    def _sight(self, found: Place) -> Sight:
+        """Return what the model is shown for a place."""
+        active = self.session.state.active
+        return self.viewpoint.sight(found, None if active is None else active.sight)
+
+    def _prompt(
+        self, prompts: Sequence[Prompt], found: Place, *, new_object: bool = False
+    ) -> Draft:
+        """Add prompts of one turn to the session."""
+        sight = self._sight(found)
+        active = self.session.state.active
+        is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
+        if is_negative and (active is None or active.sight != sight):
+            raise NothingThereError(
+                "there is no object yet that this point could be beside; click on the object first"
+            )
+        is_new = new_object or ((self.params.each_is_new or self.starts_new) and not is_negative)
+        self.starts_new = False
+        return self.session.add_prompts(prompts, sight, new_object=is_new)
+
+    # ----------------------------------------------------------------------------------- objects
+
+    def cycle(self) -> int | None:
+        """Choose the next of the three masks of an ambiguous click."""
+        return self.session.cycle()
+
+    def commit(self) -> tuple[int, ...]:
+        """Write the drafts to the objects layer, and return their labels."""
+        if self.objects not in self.viewer.layers:  # somebody removed it
+            self._add_again()
+        params = self.params
+        return self.session.commit(
+            overlap=params.overlap,
+            class_name=params.class_name,
+            class_label=params.class_label if params.is_semantic else None,
+        )
+
+    def clear(self) -> None:
+        """Drop the drafts."""
+        self.session.clear()
+
+    def undo(self) -> str | None:
+        """Take the last step back, and return what it was."""
+        return self.session.undo()
+
+    def redo(self) -> str | None:
+        """Do again what was undone last, and return what it was."""
+        return self.session.redo()
+
+    def label_at(self, position: Position) -> int:
+        """Return the label of the objects layer at a position, 0 for none."""
+        found = self.viewpoint.place_inside(position)
+        if found is None:
+            return 0
+        row, column = int(found.y + 0.5), int(found.x + 0.5)
+        size_hw = self.viewpoint.size_hw(found.plane)
+        row, column = min(row, size_hw[0] - 1), min(column, size_hw[1] - 1)
+        window = Window(row, column, row + 1, column + 1)
+        return int(self.session.canvas.read(found.plane, window)[0, 0])
+
+    def edit_at(self, position: Position) -> Draft:
+        """Make the object at a position the draft, whichever labels layer it is in.
+
+        Raises
+        ------
+        NothingThereError
+            If there is none.
+        """
+        layer = self._labels_layer_at(position)
+        if layer is not self.objects:
+            self.use_labels(layer)
+        label, _ = self._object_at(position)
+        return self.session.edit(label, self._sight(self.viewpoint.place(position)))
+
+    def delete_at(self, position: Position) -> None:
+        """Remove the object at a position from its plane."""
+        self.session.delete(*self._object_at(position))
+
+    def fill_at(self, position: Position) -> None:
+        """Fill the holes of the object at a position."""
+        self.session.fill(*self._object_at(position))
+
+    def merge_at(self, positions: Sequence[Position]) -> int:
+        """Give the objects at some positions the number of the first one, and return it."""
+        found = [self._object_at(position) for position in positions]
+        return self.session.merge([label for label, _ in found], found[0][1])
+
+    def split_at(self, positions: Sequence[Position]) -> tuple[int, ...]:
+        """Split an object: into its pieces, or between two positions or more that lie in it."""
+        label, plane = self._object_at(positions[0])
+        seeds = [self.viewpoint.place(position) for position in positions]
+        seeds_xy = [(seed.x, seed.y) for seed in seeds] if len(seeds) > 1 else []
+        return self.session.split(label, plane, seeds_xy)
+
+    def use_labels(self, layer: Labels) -> None:
+        """Write objects to another labels layer from now on, with a history of its own.
+
+        Raises
+        ------
+        NothingThereError
+            If its labels do not lie on the pixels of the image.
+        """
+        shape = self.viewpoint.source.shape
+        if tuple(layer.data.shape) != shape:
+            raise NothingThereError(
+                f"labels for this image must have the shape {shape}, got "
+                f"{tuple(layer.data.shape)} in {layer.name!r}; choose another layer"
+            )
+        set_role(layer, "objects")
+        self.objects = layer
+        self.session = self._session_on(layer)
+        self._on_state()
+
+    def restore(self, saved: SavedSession) -> None:
+        """Go on with a saved session: objects, open drafts and parameters as they were.
+
+        Raises
+        ------
+        SessionFileError
+            If it is about an image of another shape.
+        """
+        saved.write_labels(self.session.canvas)
+        if saved.parameters:
+            self.set_params(SegmentParams.from_document(saved.parameters))
+        self.session = self._session_on(self.objects, saved.state)
+        for plane in saved.planes:
+            self.session.touch(plane)
+        self._on_state()
+
+    def replay(self) -> dict[str, list[int]]:
+        """Ask for all objects again, in this thread; return the keys of equal and other masks."""
+        asked = self.asker.answerer().answer
+        found = list(replay(self.session.state, asked))
+        return {
+            "same": [entry.key for entry in found if entry.is_same],
+            "other": [entry.key for entry in found if not entry.is_same],
+        }
+
+    def placement(self) -> dict[str, Any]:
+        """Return where in the world the objects lie, as what JSON can hold."""
+        placed = placement(self.image, self.viewpoint.channel_axis)
+        placed.pop("units")
+        return {name: np.asarray(value).tolist() for name, value in placed.items()}
+
+    def _object_at(self, position: Position) -> tuple[int, Plane]:
+        """Return label and plane of the object at a position."""
+        label = self.label_at(position)
+        if not label:
+            raise NothingThereError("there is no object here; click on one of the objects layer")
+        return label, self.viewpoint.place(position).plane
+
+    def _labels_layer_at(self, position: Position) -> Labels:
+        """Return the topmost labels layer that has an object at a position."""
+        from napari.layers import Labels
+
+        shape = self.viewpoint.source.shape
+        for layer in reversed(self.viewer.layers):
+            if not isinstance(layer, Labels) or not layer.visible or layer in self.view.layers:
+                continue
+            if tuple(layer.data.shape) == shape and layer.get_value(position, world=True):
+                return layer
+        raise NothingThereError("there is no object here; click on one of a labels layer")
+
+    # -------------------------------------------------------------------------------------- model
+
+    def set_params(self, params: SegmentParams) -> None:
+        """Take other parameters; another contrast makes answers that are on their way stale."""
+        before, self.params = self.params, params
+        self.viewpoint.params = params
+        if (params.contrast, params.channels) != (before.contrast, before.channels):
+            self.asker.drop_answers()
+        self._on_state()
+
+    def is_ready(self) -> bool:
+        """Return whether a click in the middle of what is seen is answered at once."""
+        found = self.viewpoint.centre()
+        return found is not None and self.asker.is_ready(self._sight(found))
+
+    def prepare(self) -> Job | None:
+        """Encode what is seen, so that the first click is answered at once."""
+        found = self.viewpoint.centre()
+        if found is None or self.asker.is_ready(self._sight(found)):
+            return None
+        return self.asker.encode(self._sight(found))
+
+    def preview(self) -> npt.NDArray[np.uint8]:
+        """Return the picture that the model sees of what is seen.
+
+        Raises
+        ------
+        NotInPlaneError
+            If the window shows no plane of the image.
+        """
+        found = self.viewpoint.centre() or self.viewpoint.place(self.viewer.dims.point)
+        return self._show(self._sight(found))
+
+    def _show(self, sight: Sight) -> npt.NDArray[np.uint8]:
+        """Return the picture of a sight; from any thread."""
+        return show_model(self.viewpoint.source, sight)
+
+    # -------------------------------------------------------------------------------------- layers
+
+    def close(self) -> None:
+        """End the jobs and remove the layers of drafts; the objects stay."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.asker.close()
+        for name in _PLACED:
+            getattr(self.image.events, name).disconnect(self._follow_image)
+        self.view.close()
+
+    def _on_state(self) -> None:
+        """Show what has changed, and ask what is to be asked."""
+        if not self._is_closed:
+            self.asker.ask(self.session)  # first: the model works while we draw
+            self.view.show(self.session.state)
+            self.changed.emit()
+
+    def _session_on(self, layer: Labels, state: State | None = None) -> Session:
+        """Return a session that writes to a layer."""
+        session = Session(LayerCanvas(self.viewer, layer), state)
+        if isinstance(layer.data, np.ndarray):
+            session.reserve_labels(int(layer.data.max(initial=0)))
+        session.state_changed.connect(self._on_state)
+        return session
+
+    def _objects_layer(self) -> Labels:
+        """Return the labels layer for this image, making one where there is none."""
+        known = find_layer(self.viewer, "objects", self.viewpoint.source.shape)
+        if known is not None:
+            return known
+        return add_labels(
+            self.viewer,
+            self.image,
+            "objects",
+            channel_axis=self.viewpoint.channel_axis,
+            name=f"{self.image.name} objects",
+        )
+
+    def _state_read_with(self, layer: Labels) -> State | None:
+        """Return the state of the session file that a layer was read from, once."""
+        path = layer.metadata.get(KEY, {}).pop("session", None)
+        return None if path is None else load_session(path).state
+
+    def _add_again(self) -> None:
+        """Put the objects layer back."""
+        chosen = self.viewer.layers.selection.active
+        self.viewer.layers.append(self.objects)
+        self.viewer.layers.selection.active = chosen
+
+    def _follow_image(self) -> None:
+        """Keep our layers where the image is."""
+        self.view.follow_image()
+        place(self.objects, self.image, self.viewpoint.channel_axis)

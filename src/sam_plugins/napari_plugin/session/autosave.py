@@ -1,0 +1,217 @@
+"""Sessions saved by themselves, beside the window's work, and found again after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from sam_plugins.errors import OutputError
+from sam_plugins.model.io.atomic import make_folder
+from sam_plugins.napari_plugin.session.files import (
+    SUFFIX,
+    ImageNote,
+    SavedSession,
+    SessionFileError,
+    SessionWriter,
+    load_session,
+)
+from sam_plugins.napari_plugin.session.session import Session
+from sam_plugins.napari_plugin.session.values import State
+
+_LOG = logging.getLogger(__name__)
+
+SECONDS = 3.0
+_KEPT_FILES = 20
+
+
+class Autosave:
+    """Writes a session to a file of its own whenever it has changed, in a thread.
+
+    Parameters
+    ----------
+    session : Session
+    folder : Path
+        Of all session files.
+    image : ImageNote, optional
+    describe : callable
+        Returns the model's name and the parameters.
+    seconds : float
+        How long a change that is no commit waits.
+    on_error : callable, optional
+        Told, in the thread, what went wrong; once for each kind of failure in a row.
+
+    Notes
+    -----
+    While the session is alive its file is locked, so that another process does not offer it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        image: ImageNote | None,
+        describe: Callable[[], tuple[str, Mapping[str, Any]]],
+        *,
+        seconds: float = SECONDS,
+        on_error: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self.image = image
+        self._session = session
+        self._describe = describe
+        self._seconds = seconds
+        self._on_error = on_error
+        make_folder(folder)
+        self.path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+        self._writer = SessionWriter(self.path)
+        self._lock = _lock_of(self.path)
+        self._lock.acquire(timeout=1)
+        self._saved: State | None = session.state
+        self._revisions: Mapping[Any, int] = session.touched_planes
+        self._complaint = ""
+        self._wanted, self._is_over = threading.Event(), threading.Event()
+        self._turn = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="sam-plugins autosave", daemon=True)
+        self._thread.start()
+        _forget_old_files(folder)
+
+    def save_soon(self) -> None:
+        """Save as soon as the thread can: something was committed."""
+        self._wanted.set()
+
+    def save_now(self) -> None:
+        """Save before this returns.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        with self._turn:
+            state, revisions = self._session.state, self._session.touched_planes
+            if state is self._saved and revisions == self._revisions:
+                return
+            planes = {
+                plane: self._session.canvas.read(plane)
+                for plane in self._writer.stale_planes(revisions)
+            }
+            model, parameters = self._describe()
+            canvas = self._session.canvas
+            saved = SavedSession(
+                state,
+                tuple(canvas.shape),
+                str(canvas.dtype),
+                planes,
+                self.image,
+                model,
+                parameters,
+            )
+            self._writer.write(saved, revisions)
+            self._saved, self._revisions = state, revisions
+
+    def close(self, *, discard: bool = False) -> None:
+        """Save what is not saved, and end; or remove the file."""
+        self._is_over.set()
+        self._wanted.set()
+        self._thread.join(timeout=10)
+        if not discard:
+            self._try()
+        self._lock.release()
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink()
+            if discard:
+                self.path.unlink()
+
+    def _work(self) -> None:
+        """Save every few seconds, or when asked, until it is over."""
+        while not self._is_over.is_set():
+            self._wanted.wait(self._seconds)
+            self._wanted.clear()
+            if not self._is_over.is_set():
+                self._try()
+
+    def _try(self) -> None:
+        """Save, and tell once what goes wrong; the next time may be better."""
+        try:
+            self.save_now()
+            self._complaint = ""
+        except OutputError as error:
+            if str(error) != self._complaint and self._on_error is not None:
+                self._on_error(error)
+            self._complaint = str(error)
+
+
+def unfinished_sessions(folder: Path, image: ImageNote | None = None) -> list[Path]:
+    """Return the session files that no living process has open, the latest first.
+
+    Parameters
+    ----------
+    folder : Path
+    image : ImageNote, optional
+        Only sessions about this image.
+    """
+    found = []
+    for path in sorted(folder.glob(f"*{SUFFIX}"), key=_age):
+        if _is_open(path):
+            continue
+        try:
+            saved = load_session(path)
+        except SessionFileError as error:
+            _LOG.warning("%s", error)
+            continue
+        is_empty = not (saved.state.drafts or saved.state.objects or saved.planes)
+        if not is_empty and (image is None or _is_same(saved.image, image)):
+            found.append(path)
+    return found
+
+
+def forget_session(path: Path) -> None:
+    """Remove a session file that is not wanted any more."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _is_same(one: ImageNote | None, other: ImageNote) -> bool:
+    """Return whether two notes are about the same image, whatever it is called."""
+    return one is not None and (one.shape, one.fingerprint) == (other.shape, other.fingerprint)
+
+
+def _lock_of(path: Path) -> filelock.BaseFileLock:
+    """Return the lock of a session file; the system lets go of it when a process dies."""
+    return filelock.FileLock(path.with_suffix(f"{SUFFIX}.lock"), thread_local=False)
+
+
+def _is_open(path: Path) -> bool:
+    """Return whether a living process works on a session file."""
+    lock = _lock_of(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except (NotImplementedError, OSError):  # a disk that knows no locks
+        return False
+    lock.release()
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).unlink()
+    return False
+
+
+def _age(path: Path) -> float:
+    """Return a key that sorts later files first."""
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _forget_old_files(folder: Path) -> None:
+    """Remove all but the latest session files."""
+    for path in sorted(folder.glob(f"*{SUFFIX}"), key=_age)[_KEPT_FILES:]:
+        if not _is_open(path):
+            forget_session(path)

@@ -1,0 +1,456 @@
+"""One person's work on one image: what can be done, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from psygnal import Signal
+
+from sam_plugins.napari_plugin.session.changes import LabelChange
+from sam_plugins.napari_plugin.session.editing import (
+    Overlap,
+    fill_object,
+    find_object,
+    require_label,
+    split_mask,
+    write_mask,
+)
+from sam_plugins.napari_plugin.session.history import History, Step
+from sam_plugins.napari_plugin.session.planes import LabelArray, LabelCanvas, Plane, Window
+from sam_plugins.napari_plugin.session.values import (
+    Answer,
+    BoxPrompt,
+    Draft,
+    MaskPrompt,
+    Prompt,
+    SegmentedObject,
+    Sight,
+    State,
+    Turn,
+)
+
+Changes = list[LabelChange]
+
+
+class Session:
+    """Drafts, committed objects and the labels that they are written to, with undo and redo.
+
+    It asks no model: it says through its signals what is to be asked, and is told the answer.
+
+    Parameters
+    ----------
+    canvas : LabelCanvas
+        The labels; written to when an object is committed or edited.
+    state : State, optional
+        To go on from.
+
+    Attributes
+    ----------
+    state_changed : Signal()
+        Drafts, objects or what can be undone have changed.
+    labels_changed : Signal(Plane, Window)
+        Pixels of the labels have changed there.
+    """
+
+    state_changed = Signal()
+    labels_changed = Signal(object, object)
+
+    def __init__(self, canvas: LabelCanvas, state: State | None = None) -> None:
+        self.canvas = canvas
+        self._state = State() if state is None else state
+        self._history = History()
+        self._touched: dict[Plane, int] = {}
+
+    @property
+    def state(self) -> State:
+        """All but the pixels, as it is now."""
+        return self._state
+
+    @property
+    def undo_title(self) -> str | None:
+        """What would be undone next, None for nothing."""
+        return self._history.undo_title
+
+    @property
+    def redo_title(self) -> str | None:
+        """What would be done again next, None for nothing."""
+        return self._history.redo_title
+
+    @property
+    def touched_planes(self) -> dict[Plane, int]:
+        """Planes whose pixels have changed, and how often."""
+        return dict(self._touched)
+
+    def touch(self, plane: Plane) -> None:
+        """Say that somebody else has painted on a plane."""
+        self._touched[plane] = self._touched.get(plane, 0) + 1
+
+    # ---------------------------------------------------------------------------------- drafts
+
+    def add_prompts(
+        self, prompts: Sequence[Prompt], sight: Sight, *, new_object: bool = False
+    ) -> Draft:
+        """Say something about the active draft, or begin one.
+
+        Parameters
+        ----------
+        prompts : sequence of Prompt
+            What is said at once.
+        sight : Sight
+            What the model is shown.
+        new_object : bool
+            Whether it is about another object even if there is an active draft. It is so in any
+            case where the active one lies in another plane, and for a second box.
+
+        Returns
+        -------
+        Draft
+            The active one, waiting for its answer.
+
+        Raises
+        ------
+        ValueError
+            If there are no prompts.
+        """
+        if not prompts:
+            raise ValueError("there must be at least one prompt, got none")
+        turn = Turn(tuple(prompts))
+        active = self._state.active
+        title = _title(turn)
+        if active is None or new_object or not _is_about(active, turn, sight):
+            state = self._state.with_new(Draft(0, sight, (turn,)))
+        else:
+            state = self._state.with_active(active.with_turn(turn))
+        self._do(title, state)
+        assert self._state.active is not None
+        return self._state.active
+
+    def add_objects(self, prompts: Iterable[Prompt], sight: Sight) -> tuple[Draft, ...]:
+        """Begin a draft for each of many points or boxes, as one step."""
+        state = self._state
+        before = len(state.drafts)
+        for prompt in prompts:
+            state = state.with_new(Draft(0, sight, (Turn((prompt,)),)))
+        added = state.drafts[before:]
+        if added:
+            self._do(f"{len(added)} objects", state)
+        return added
+
+    def set_answer(self, key: int, turns: tuple[Turn, ...], answer: Answer) -> bool:
+        """Take the model's answer to the turns of a draft; a stale one is dropped.
+
+        Returns
+        -------
+        bool
+            Whether the draft is still there, and still waits for this answer.
+        """
+        drafts = tuple(
+            replace(draft, answer=answer, shown=None)
+            if draft.key == key and draft.turns == turns and draft.answer is None
+            else draft
+            for draft in self._state.drafts
+        )
+        if drafts == self._state.drafts:
+            return False
+        self._state = replace(self._state, drafts=drafts)
+        self._history.amend(self._state)
+        self.state_changed.emit()
+        return True
+
+    def cycle(self) -> int | None:
+        """Choose the next of the active draft's masks, and return its index."""
+        active = self._state.active
+        if active is None or active.answer is None or active.choice is None:
+            return None
+        choice = (active.choice + 1) % len(active.answer.masks)
+        if len(active.answer.masks) > 1:
+            self._do("another mask", self._state.with_active(active.with_choice(choice)))
+        return choice
+
+    def clear(self) -> None:
+        """Drop all drafts."""
+        if self._state.drafts:
+            self._do("clear", replace(self._state, drafts=()))
+
+    def commit(
+        self,
+        *,
+        overlap: Overlap = "keep",
+        class_name: str = "object",
+        class_label: int | None = None,
+    ) -> tuple[int, ...]:
+        """Write all drafts that have a mask to the labels.
+
+        Parameters
+        ----------
+        overlap : {"keep", "replace"}
+            Whether pixels of other objects stay or are taken over.
+        class_name : str
+            What the objects are.
+        class_label : int, optional
+            Write the class instead of a number for each object (semantic labels).
+
+        Returns
+        -------
+        tuple of int
+            The labels that were written.
+
+        Raises
+        ------
+        ValueError
+            If a label does not fit the type of the labels.
+        """
+        ready = [draft for draft in self._state.drafts if draft.mask and not draft.mask.is_empty]
+        if not ready:
+            return ()
+        state = replace(self._state, drafts=tuple(d for d in self._state.drafts if d not in ready))
+        labels = []
+        for draft in ready:
+            label = draft.label or class_label or state.next_label
+            require_label(label, self.canvas.dtype)
+            labels.append(label)
+            state = replace(
+                state,
+                objects=(*_without(state, draft), _finished(draft, label, class_name)),
+                next_label=max(state.next_label, label + 1),
+            )
+        changes: Changes = []
+        for draft, label in zip(ready, labels, strict=True):
+            changes += self._write(draft, label, overlap)
+        self._do("commit", state, changes)
+        return tuple(labels)
+
+    def _write(self, draft: Draft, label: int, overlap: Overlap) -> Changes:
+        """Write the mask of a draft; an edited object loses what it had in this plane."""
+        mask, plane = draft.mask, draft.sight.plane
+        assert mask is not None
+        window = mask.window
+        old = None
+        if draft.label is not None:
+            labels = self.canvas.read(plane)
+            old = labels == draft.label
+            rows, columns = (np.flatnonzero(old.any(axis=axis)) for axis in (1, 0))
+            if rows.size:
+                window = window.union(
+                    Window(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+                )
+            old = old[window.slices]
+        before = self.canvas.read(plane, window)
+        cleared = before if old is None else np.where(old, 0, before).astype(before.dtype)
+        return self._put(
+            plane, window, before, write_mask(cleared, mask.on(window), label, overlap=overlap)
+        )
+
+    # --------------------------------------------------------------------------------- objects
+
+    def edit(self, label: int, sight: Sight) -> Draft:
+        """Make an object of the labels, from whichever tool, the active draft; its number stays.
+
+        Raises
+        ------
+        ValueError
+            If there is no such object in the plane.
+        """
+        mask = find_object(self.canvas.read(sight.plane), label)
+        known = self._object(label, sight.plane)
+        turns = (Turn((MaskPrompt(mask),)),)
+        score = 1.0 if known is None else known.score
+        draft = Draft(0, sight, turns, Answer((mask,), (score,)), label)
+        self._do("edit", replace(self._state, drafts=()).with_new(draft))
+        assert self._state.active is not None
+        return self._state.active
+
+    def delete(self, label: int, plane: Plane) -> None:
+        """Remove an object from a plane."""
+        mask = find_object(self.canvas.read(plane), label)
+        before = self.canvas.read(plane, mask.window)
+        after = np.where(mask.mask, 0, before).astype(before.dtype)
+        self._do("delete", self._forget(label, plane), self._put(plane, mask.window, before, after))
+
+    def merge(self, labels: Sequence[int], plane: Plane) -> int:
+        """Give objects of a plane the number of the first one, and return it.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two, or one of them is not in the plane.
+        """
+        wanted = list(dict.fromkeys(labels))
+        if len(wanted) < 2:
+            raise ValueError(f"merging needs two objects or more, got {len(wanted)}")
+        whole = self.canvas.read(plane)
+        masks = [find_object(whole, label) for label in wanted]
+        window = masks[0].window
+        for mask in masks[1:]:
+            window = window.union(mask.window)
+        before = whole[window.slices]
+        after = np.where(np.isin(before, wanted), wanted[0], before).astype(before.dtype)
+        state = self._state
+        for label in wanted[1:]:
+            state = self._forget(label, plane, state)
+        self._do("merge", state, self._put(plane, window, before, after))
+        return wanted[0]
+
+    def split(
+        self, label: int, plane: Plane, seeds_xy: Sequence[tuple[float, float]] = ()
+    ) -> tuple[int, ...]:
+        """Split an object of a plane; the largest part keeps its number.
+
+        Parameters
+        ----------
+        label : int
+        plane : Plane
+        seeds_xy : sequence of (float, float)
+            A point in each part, pixels of the plane; by default pieces that do not touch.
+
+        Returns
+        -------
+        tuple of int
+            The numbers of all parts.
+
+        Raises
+        ------
+        ValueError
+            If it would remain whole.
+        """
+        mask = find_object(self.canvas.read(plane), label)
+        top, left = mask.window.top, mask.window.left
+        parts = split_mask(mask.mask, [(x - left, y - top) for x, y in seeds_xy])
+        count = int(parts.max())
+        first = max(self._state.next_label, label + 1)
+        numbers = (label, *range(first, first + count - 1))
+        require_label(numbers[-1], self.canvas.dtype)
+        before = self.canvas.read(plane, mask.window)
+        values = np.array((0, *numbers), before.dtype)[parts]
+        after = np.where(parts > 0, values, before).astype(before.dtype)
+        state = replace(self._state, next_label=numbers[-1] + 1)
+        self._do("split", state, self._put(plane, mask.window, before, after))
+        return numbers
+
+    def fill(self, label: int, plane: Plane) -> None:
+        """Fill the holes of an object; other objects in them stay."""
+        mask = find_object(self.canvas.read(plane), label)
+        before = self.canvas.read(plane, mask.window)
+        after = write_mask(before, fill_object(mask.mask), label)
+        changes = self._put(plane, mask.window, before, after)
+        if changes:
+            self._do("fill", self._state, changes)
+
+    def replace_labels(self, plane: Plane, labels: LabelArray, *, title: str = "labels") -> None:
+        """Take the labels of a whole plane from elsewhere, such as automatic segmentation."""
+        before = self.canvas.read(plane)
+        if before.shape != labels.shape:
+            raise ValueError(f"labels must have the shape {before.shape}, got {labels.shape}")
+        window = Window(0, 0, *before.shape)
+        after = labels.astype(before.dtype)
+        state = replace(
+            self._state, next_label=max(self._state.next_label, int(after.max(initial=0)) + 1)
+        )
+        self._do(title, state, self._put(plane, window, before, after))
+
+    def reserve_labels(self, largest: int) -> None:
+        """Give new objects numbers above one that is in use already."""
+        if largest >= self._state.next_label:
+            self._state = replace(self._state, next_label=largest + 1)
+
+    # --------------------------------------------------------------------------------- history
+
+    def undo(self) -> str | None:
+        """Take the last step back, and return what it was."""
+        step = self._history.undo()
+        if step is None:
+            return None
+        for change in reversed(step.changes):
+            change.undo(self.canvas)
+        self._become(step.before, step.changes)
+        return step.title
+
+    def redo(self) -> str | None:
+        """Do again what was undone last, and return what it was."""
+        step = self._history.redo()
+        if step is None:
+            return None
+        for change in step.changes:
+            change.redo(self.canvas)
+        self._become(step.after, step.changes)
+        return step.title
+
+    def _do(self, title: str, state: State, changes: Changes | None = None) -> None:
+        """Remember a step whose pixels are written already, and tell of it."""
+        done = tuple(changes or ())
+        self._history.add(Step(title, self._state, state, done))
+        self._become(state, done)
+
+    def _become(self, state: State, changes: Sequence[LabelChange]) -> None:
+        """Take over a state, and say what is another."""
+        self._state = state
+        for change in changes:
+            self.touch(change.plane)
+            self.labels_changed.emit(change.plane, change.window)
+        self.state_changed.emit()
+
+    def _put(self, plane: Plane, window: Window, before: LabelArray, after: LabelArray) -> Changes:
+        """Write a window, and return what changed."""
+        change = LabelChange.between(plane, window, before, after)
+        if change is None:
+            return []
+        change.redo(self.canvas)
+        return [change]
+
+    def _object(self, label: int, plane: Plane) -> SegmentedObject | None:
+        """Return the last object of this session with a number in a plane."""
+        found = (o for o in reversed(self._state.objects) if _is_in(o, label, plane))
+        return next(found, None)
+
+    def _forget(self, label: int, plane: Plane, state: State | None = None) -> State:
+        """Return the state without what is known of an object of a plane."""
+        state = self._state if state is None else state
+        return replace(
+            state, objects=tuple(o for o in state.objects if not _is_in(o, label, plane))
+        )
+
+
+def _is_in(known: SegmentedObject, label: int, plane: Plane) -> bool:
+    """Return whether this is an object of some number in a plane."""
+    return known.label == label and known.sight.plane == plane
+
+
+def _without(state: State, draft: Draft) -> tuple[SegmentedObject, ...]:
+    """Return the objects without the one that a draft is an edited form of."""
+    if draft.label is None:
+        return state.objects
+    plane = draft.sight.plane
+    return tuple(o for o in state.objects if not _is_in(o, draft.label, plane))
+
+
+def _finished(draft: Draft, label: int, class_name: str) -> SegmentedObject:
+    """Return a draft as a committed object."""
+    assert draft.mask is not None
+    return SegmentedObject(
+        key=draft.key,
+        label=label,
+        sight=draft.sight,
+        turns=draft.turns,
+        mask=draft.mask,
+        score=draft.score or 0.0,
+        model_id="" if draft.answer is None else draft.answer.model_id,
+        class_name=class_name,
+    )
+
+
+def _is_about(active: Draft, turn: Turn, sight: Sight) -> bool:
+    """Return whether something is said about the active draft, and not about another object."""
+    if active.sight != sight:
+        return False
+    has_box = any(isinstance(prompt, BoxPrompt) for prompt in active.prompts)
+    return not (has_box and any(isinstance(prompt, BoxPrompt) for prompt in turn.prompts))
+
+
+def _title(turn: Turn) -> str:
+    """Return a word for a turn."""
+    first = turn.prompts[0]
+    if len(turn.prompts) > 1:
+        return "scribble"
+    return {"PointPrompt": "point", "BoxPrompt": "box"}.get(type(first).__name__, "mask")

@@ -1,0 +1,271 @@
+"""Labels of a viewer become pictures of a project, and a model learns from them; no Qt in it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.errors import ProjectError
+
+if TYPE_CHECKING:
+    from sam_plugins.model.engine.project.learning import Learned
+    from sam_plugins.model.engine.project.project import Project
+    from sam_plugins.napari_plugin.jobs import JobProgress
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """How a model learns; see :class:`~sam_plugins.model.engine.tuning_options.FineTuningOptions`.
+
+    Parameters
+    ----------
+    method : {"full", "decoder", "lora"}
+    steps, rounds : int
+    learning_rate : float
+    """
+
+    method: str = field(
+        default="full",
+        metadata={
+            "label": "What learns",
+            "choices": ["full", "decoder", "lora"],
+            "tooltip": "All of the model; the decoders alone, which is quicker; or small adapters "
+            "of a large encoder (needs the extra 'train')",
+        },
+    )
+    steps: int = field(
+        default=300,
+        metadata={
+            "label": "Steps",
+            "min": 2,
+            "max": 100_000,
+            "tooltip": "How long it learns; the best of what was measured on the way is kept",
+        },
+    )
+    rounds: int = field(
+        default=6,
+        metadata={
+            "label": "Measured",
+            "min": 1,
+            "max": 100,
+            "tooltip": "How often it is measured on the pictures that are held out",
+        },
+    )
+    learning_rate: float = field(
+        default=1e-4,
+        metadata={
+            "label": "Learning rate",
+            "widget_type": "FloatSpinBox",
+            "min": 1e-6,
+            "max": 1e-2,
+            "step": 1e-5,
+            "tooltip": "How much it changes at a step",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class ProjectSummary:
+    """What a project has.
+
+    Attributes
+    ----------
+    train, held_out, objects : int
+        Labelled pictures to learn from and to measure on, and objects in all.
+    """
+
+    train: int
+    held_out: int
+    objects: int
+
+    @property
+    def can_train(self) -> bool:
+        """Whether there is something to learn from and something to measure on."""
+        return self.train > 0 and self.held_out > 0
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        text = (
+            f"{self.objects} objects; {self.train} labelled pictures to learn from, "
+            f"{self.held_out} to measure on"
+        )
+        if not self.can_train:
+            text += ". Training needs both: label and add another picture"
+        return text
+
+
+def open_project(folder: Path, name: str) -> Project:
+    """Open a project, or make it where there is none.
+
+    Raises
+    ------
+    ProjectError
+        If it is damaged, or cannot be made.
+    StoreError
+        If no model can have the name.
+    """
+    from sam_plugins.model.engine.project.project import Project, ProjectSettings
+
+    if (folder / "project.sqlite").exists():
+        return Project.open(folder)
+    return Project.create(folder, ProjectSettings(name))
+
+
+def add_labels_to_project(
+    folder: Path,
+    name: str,
+    pixels: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    picture_name: str,
+    *,
+    is_complete: bool,
+    progress: JobProgress,
+) -> ProjectSummary:
+    """Copy a picture into a project, with its labels as they are now.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the project; made where there is none.
+    name : str
+        Of the project and its models.
+    pixels : ndarray of shape (H, W) or (H, W, 3)
+    labels : ndarray of shape (H, W), integer
+    picture_name : str
+        Of the file that is written.
+    is_complete : bool
+        Whether every visible object is labelled; otherwise what has no label is not background.
+    progress : JobProgress
+
+    Raises
+    ------
+    ProjectError
+        If the labels hold no object.
+    """
+    import tifffile
+
+    from sam_plugins.model.engine.project.labelling import Person, bring_label_image
+    from sam_plugins.model.engine.project.state import user_name
+    from sam_plugins.model.io.atomic import atomic_path, make_folder
+
+    if not is_complete and not np.any(labels):
+        raise ProjectError(
+            "there is no object to learn from: commit some in Segment first, or say that every "
+            "object is labelled"
+        )
+    with open_project(folder, name) as project:
+        progress.check()
+        path = make_folder(folder / "pictures") / f"{picture_name}.tif"
+        with atomic_path(path) as temporary:
+            tifffile.imwrite(
+                temporary, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack"
+            )
+        (record,) = project.labels.add_images([path])
+        bring_label_image(project, record, labels, Person(user_name()))
+        project.labels.set_complete(record.image_id, is_complete)
+        project.divide()
+        return summarise(project)
+
+
+def summarise(project: Project) -> ProjectSummary:
+    """Return what a project has."""
+    from sam_plugins.model.engine.label_store import Split
+
+    counts = {
+        split: sum(project.is_touched(one) for one in project.labels.images(split=split))
+        for split in Split
+    }
+    from sam_plugins.model.engine.label_store.types import TRUSTED
+
+    return ProjectSummary(
+        counts[Split.TRAIN], counts[Split.HELD_OUT], len(project.labels.objects(reviews=TRUSTED))
+    )
+
+
+@dataclass(frozen=True)
+class TrainingNews:
+    """What training tells on the way.
+
+    Attributes
+    ----------
+    step : int
+    loss : float or None
+    value : float or None
+        Mean of what was measured on the held-out pictures, after a round.
+    seconds_left : float or None
+    """
+
+    step: int
+    loss: float | None
+    value: float | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training came to.
+
+    Attributes
+    ----------
+    learned : Learned
+    before, after : Path or None
+        Pictures of what the model did and does on held-out pictures.
+    """
+
+    learned: Learned
+    before: Path | None
+    after: Path | None
+
+
+def train_project(
+    folder: Path, name: str, params: TrainParams, device: str, *, progress: JobProgress
+) -> TrainingResult:
+    """Let the model of a project learn from all labels, and store it where it is better.
+
+    Cancelled, it keeps the best of what was measured so far, if that was better at all.
+    """
+    from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProgress
+    from sam_plugins.model.engine.project.learning import labelled_files, learn
+    from sam_plugins.model.inference.loading import checked_device
+    from sam_plugins.napari_plugin.jobs import cancel_inside_networks
+
+    cancel_inside_networks()
+    progress(0, params.steps)
+    options = FineTuningOptions(
+        method=params.method,  # type: ignore[arg-type]
+        steps=params.steps,
+        rounds=min(params.rounds, params.steps),
+        learning_rate=params.learning_rate,
+    )
+
+    def tell(now: TrainingProgress) -> None:
+        value = None if now.figures is None else float(np.mean(list(now.figures.values())))
+        progress.hand_over(TrainingNews(now.step, now.loss, value, now.seconds_left))
+        progress(now.step, now.steps)
+
+    where = checked_device(None if device == "auto" else device)
+    with open_project(folder, name) as project, project.job("train"):
+        parent = project.model_name()
+        _, held_out = labelled_files(project)
+        learned = learn(project, options, device=where, on_progress=tell)
+        if learned.version is None or progress.is_cancelled:
+            return TrainingResult(learned, None, None)
+        before, after = (
+            _samples(model, held_out, str(where)) for model in (parent, str(learned.version))
+        )
+        return TrainingResult(learned, before, after)
+
+
+def _samples(model: str, files: Any, device: str) -> Path | None:  # noqa: ANN401
+    """Draw what a model does with a click on held-out pictures."""
+    from sam_plugins.model.engine.run_pictures import write_samples
+    from sam_plugins.model.inference.loading import load_model
+
+    path = Path(tempfile.mkdtemp(prefix="sam-plugins-samples-")) / "samples.png"
+    loaded = load_model(model, device=device, show_progress=False)
+    return path if write_samples(path, loaded, files) else None

@@ -1,0 +1,150 @@
+"""What of an image the window shows, which pixel lies where, and what the model is shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.napari_plugin.coordinates import (
+    NotInPlaneError,
+    Place,
+    choose_region,
+    displayed_axes,
+    is_inside,
+    place_of,
+)
+from sam_plugins.napari_plugin.images import look_at
+from sam_plugins.napari_plugin.layers import source_of
+from sam_plugins.napari_plugin.params import SegmentParams, parse_channels
+from sam_plugins.napari_plugin.session.planes import Plane
+from sam_plugins.napari_plugin.session.values import Sight
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+Position = Sequence[float]
+
+
+class Viewpoint:
+    """An image in a viewer: from positions in the world to planes, pixels and sights.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image
+    params : SegmentParams
+        Channels and contrast; may be replaced, but for the channel axis.
+    """
+
+    def __init__(self, viewer: ViewerModel, image: Image, params: SegmentParams) -> None:
+        axis = params.channel_axis
+        self.viewer = viewer
+        self.image = image
+        self.params = params
+        self.channel_axis = axis if 0 <= axis < image.ndim and not image.rgb else None
+        self.source = source_of(image, self.channel_axis)
+
+    def place(self, position: Position) -> Place:
+        """Return the pixel at a position, which may lie beside the picture.
+
+        Raises
+        ------
+        NotInPlaneError
+            If the plane lies beside the image, or the window shows no plane.
+        """
+        dims = self.viewer.dims
+        axes = displayed_axes(dims.displayed, dims.ndim, self.image.ndim)
+        data = list(self.image.world_to_data(position)[-self.image.ndim :])
+        axis = self.channel_axis
+        if axis is not None and axis in axes:
+            raise NotInPlaneError(
+                f"axis {axis} holds channels and cannot be seen as rows or columns; roll the axes"
+            )
+        if axis == 0:
+            axes, data = (axes[0] - 1, axes[1] - 1), data[1:]
+        elif axis is not None:
+            data[axis] = 0
+        return place_of(data, axes, self.source.shape)
+
+    def place_inside(self, position: Position) -> Place | None:
+        """Return which pixel of the image lies at a position; None beside the image."""
+        try:
+            found = self.place(position)
+        except NotInPlaneError:
+            return None
+        return found if is_inside(found.x, found.y, self.size_hw(found.plane)) else None
+
+    def position(self, plane: Plane, x: float, y: float) -> tuple[float, ...]:
+        """Return where in the world a pixel of a plane lies, for the viewer's axes."""
+        others = iter(plane.at)
+        chosen = {plane.axes[0]: y, plane.axes[1]: x}
+        data = [chosen[a] if a in chosen else next(others) for a in range(plane.ndim)]
+        if self.channel_axis is not None:
+            point = self.image.world_to_data(self.viewer.dims.point)[-self.image.ndim :]
+            data[self.channel_axis : self.channel_axis + (self.channel_axis > 0)] = [
+                float(point[self.channel_axis])
+            ]
+        world = tuple(float(value) for value in self.image.data_to_world(data))
+        before = tuple(float(value) for value in self.viewer.dims.point)
+        return before[: len(before) - len(world)] + world
+
+    def size_hw(self, plane: Plane) -> tuple[int, int]:
+        """Return rows and columns of a plane."""
+        return plane.size_hw(self.source.shape)
+
+    def sight(self, found: Place, known: Sight | None = None) -> Sight:
+        """Return what the model is shown for a place.
+
+        Parameters
+        ----------
+        found : Place
+        known : Sight, optional
+            What it is shown already; it stays where the place is in it.
+        """
+        if known is not None and known.plane == found.plane:
+            region = known.region
+            is_in_rows = region.top <= found.y + 0.5 <= region.bottom
+            if is_in_rows and region.left <= found.x + 0.5 <= region.right:
+                return known
+        region = choose_region(
+            self.size_hw(found.plane), found.x, found.y, seen_side=self._seen_side()
+        )
+        limits = self.image.contrast_limits
+        return look_at(
+            self.source,
+            found.plane,
+            region,
+            contrast=self.params.contrast,
+            layer_limits=None if limits is None else [(limits[0], limits[1])],
+            channels=parse_channels(self.params.channels),
+        )
+
+    def centre(self) -> Place | None:
+        """Return the pixel in the middle of what is seen of the image."""
+        try:
+            plane = self.place(self.viewer.dims.point).plane
+        except NotInPlaneError:
+            return None
+        low, high = self._seen_corners()
+        axes = [axis + (1 if self.channel_axis == 0 else 0) for axis in plane.axes]
+        y, x = ((low + high)[axes] / 2).tolist()
+        height, width = self.size_hw(plane)
+        return Place(plane, min(max(x, 0), width - 1), min(max(y, 0), height - 1))
+
+    def _seen_corners(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the first and the last pixel that are seen of the image, on each axis."""
+        corners = np.asarray(self.image.corner_pixels, float)
+        if self.image.multiscale:
+            corners *= np.asarray(self.image.downsample_factors)[self.image.data_level]
+        return corners[0], corners[1]
+
+    def _seen_side(self) -> float:
+        """Return how many pixels of the image the longer side of the window shows."""
+        low, high = self._seen_corners()
+        dims = self.viewer.dims
+        axes = [axis - (dims.ndim - self.image.ndim) for axis in dims.displayed]
+        return float((high - low)[[axis for axis in axes if axis >= 0]].max(initial=0))

@@ -1,0 +1,484 @@
+"""Automatic: every object of a picture, a region or a stack, with thresholds that act at once."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from sam_plugins.errors import SamPluginsError, UnusableImageError
+from sam_plugins.napari_plugin.automatic import (
+    WHERE,
+    FindParams,
+    Found,
+    KeepParams,
+    find_all,
+    paint,
+    paint_into,
+    tiles,
+    usual_quality,
+)
+from sam_plugins.napari_plugin.controls import Controls
+from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
+from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model
+from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
+from sam_plugins.napari_plugin.layers import (
+    LayerCanvas,
+    add_labels,
+    choose_image,
+    find_layer,
+    role_of,
+    seen_plane,
+    source_of,
+)
+from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from sam_plugins.napari_plugin.session.values import Sight
+
+Labelled = tuple[Found, npt.NDArray[np.int32]]
+_MILLISECONDS_OF_A_SLIDER = 60
+
+
+class NothingToSegmentError(SamPluginsError):
+    """There is no image, or no region in it."""
+
+
+@dataclass
+class _Run:
+    """What was found in an image, to choose from again and again."""
+
+    image: Image
+    source: ImageSource
+    preview: Labels
+    found: list[Found]
+    next_label: int = 1
+
+
+class AutomaticWidget(QWidget):
+    """Finds objects in the background, and shows those that pass the thresholds.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    model : CurrentModel, optional
+        By default the one that all widgets share.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.model = model or current_model()
+        self.finding = Controls(read_settings("automatic", FindParams()))
+        self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))
+        self.job: Job | None = None
+        self._run: _Run | None = None
+        self._painting: Job | None = None
+        self._seconds_per_tile: float | None = None
+        self._status = QLabel()
+        self._status.setWordWrap(True)
+        self.run_button = self._button(
+            "Find objects", "Find them in the background; the window stays free", self.run
+        )
+        self.cancel_button = self._button(
+            "Cancel", "Stop; what was found so far stays", self.cancel
+        )
+        self.add_button = self._button(
+            "Add to objects",
+            "Write what is shown into the objects, where nothing is yet; Ctrl-Z takes it back",
+            self.add_to_objects,
+        )
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_MILLISECONDS_OF_A_SLIDER)
+        self._later.timeout.connect(self._repaint)
+        self._lay_out()
+        self.finding.changed.connect(self._on_find)
+        self.keeping.changed.connect(self._on_keep)
+        self.viewer.layers.events.removed.connect(self._on_removed)
+        self.viewer.layers.selection.events.active.connect(self._show_estimate)
+        self.destroyed.connect(_leaving(self.viewer, self._on_removed, self._show_estimate))
+        self._show_state()
+        self._show_estimate()
+
+    def _button(self, text: str, tooltip: str, action: Callable[[], object]) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(tooltip)
+        button.clicked.connect(lambda _: action())
+        return button
+
+    def _lay_out(self) -> None:
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button)
+        buttons.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.finding.form.native)
+        layout.addLayout(buttons)
+        layout.addWidget(self._status)
+        layout.addWidget(self.keeping.form.native)
+        layout.addWidget(self.add_button)
+        layout.addStretch(1)
+
+    # ------------------------------------------------------------------------------- finding
+
+    def run(self) -> None:
+        """Find objects where the controls say; what was found before is forgotten."""
+        if self.job is not None and self.job.is_running:
+            return
+        try:
+            image = self._image()
+            source = source_of(image)
+            sights = self._sights(image, source)
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        from sam_plugins.model.inference.cache import EmbeddingCache
+        from sam_plugins.model.weights.paths import embeddings_directory
+
+        run = self._run = _Run(image, source, self._preview(image, source), [])
+        started = time.monotonic()
+
+        def on_partial(labelled: Labelled) -> None:
+            run.found.append(labelled[0])
+            self._seconds_per_tile = (time.monotonic() - started) / len(run.found)
+            self._show(run, labelled)
+
+        self.job = start_job(
+            _find,
+            self.model.load,
+            source,
+            sights,
+            self.finding.params,
+            lambda: self.keeping.params,
+            title=f"Finding objects in {image.name}",
+            owner=self,
+            cache=EmbeddingCache(embeddings_directory()),
+            on_partial=on_partial,
+            on_finished=self._on_finished,
+        )
+        self._show_state()
+
+    def cancel(self) -> None:
+        """Stop; what was found so far stays."""
+        if self.job is not None:
+            self.job.cancel()
+
+    def _image(self) -> Image:
+        """Return the image that people mean."""
+        image = choose_image(self.viewer)
+        if image is None:
+            raise NothingToSegmentError(
+                "there is no image in the viewer: open one, or take one from File > Open Sample"
+            )
+        return image
+
+    def _sights(self, image: Image, source: ImageSource) -> list[tuple[Sight, Window]]:
+        """Return what the model will be shown, what people look at first."""
+        where = self.finding.params.where
+        plane = self._plane(image, source)
+        planes = [plane] if where != WHERE[2] else _nearest_first(plane, source.shape)
+        regions = [Window(0, 0, *plane.size_hw(source.shape))]
+        if where == WHERE[1]:
+            regions = self._selected_regions(image, plane, source)
+        return [
+            (look_at(source, one, shown), core)
+            for one, region in itertools.product(planes, regions)
+            for shown, core in tiles(region)
+        ]
+
+    def _plane(self, image: Image, source: ImageSource) -> Plane:
+        """Return the plane that people see."""
+        ndim = len(source.shape)
+        if self.viewer.dims.ndisplay == 2:
+            found = seen_plane(self.viewer, image)
+            if found is not None:
+                return found
+        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
+        at = tuple(
+            int(np.clip(round(float(value)), 0, length - 1))
+            for value, length in zip(point[: ndim - 2], source.shape[: ndim - 2], strict=True)
+        )
+        return Plane((ndim - 2, ndim - 1), at)
+
+    def _selected_regions(self, image: Image, plane: Plane, source: ImageSource) -> list[Window]:
+        """Return the boxes around the selected shapes, around all where none is selected."""
+        from napari.layers import Shapes
+
+        active = self.viewer.layers.selection.active
+        layers = [
+            one
+            for one in reversed(self.viewer.layers)
+            if isinstance(one, Shapes) and role_of(one) is None and one.visible and one.nshapes
+        ]
+        if isinstance(active, Shapes) and active in layers:
+            layers = [active]
+        if not layers:
+            raise NothingToSegmentError(
+                "no shape says where to look: add a Shapes layer, draw a rectangle around a part "
+                "of the image, and try again"
+            )
+        shapes = layers[0]
+        windows = []
+        for index in sorted(shapes.selected_data) or range(shapes.nshapes):
+            world = np.array([shapes.data_to_world(vertex) for vertex in shapes.data[index]])
+            data = np.array([image.world_to_data(one)[-image.ndim :] for one in world])
+            rows, columns = data[:, plane.axes[0]], data[:, plane.axes[1]]
+            window = Window(
+                int(np.floor(rows.min() + 0.5)),
+                int(np.floor(columns.min() + 0.5)),
+                int(np.ceil(rows.max() + 0.5)),
+                int(np.ceil(columns.max() + 0.5)),
+            ).within(plane.size_hw(source.shape))
+            if min(window.shape) > 0:
+                windows.append(window)
+        if not windows:
+            raise UnusableImageError("the shapes lie beside the image: move them onto it")
+        return windows
+
+    def _preview(self, image: Image, source: ImageSource) -> Labels:
+        """Return the layer that shows what was found, empty."""
+        layer = find_layer(self.viewer, "automatic", source.shape)
+        if layer is not None:
+            layer.data[...] = 0
+            layer.refresh()
+            return layer
+        return add_labels(
+            self.viewer, image, "automatic", name=f"{image.name} (automatic)", opacity=0.6
+        )
+
+    # ------------------------------------------------------------------------------- showing
+
+    def _show(self, run: _Run, labelled: Labelled) -> None:
+        """Write the objects of a tile into the preview."""
+        if run is not self._run or run.preview not in self.viewer.layers:
+            return
+        found, labels = labelled
+        run.next_label = paint_into(
+            run.preview.data, found.sight.plane, found.sight.region, labels, run.next_label
+        )
+        run.preview.refresh()
+        self._show_state()
+
+    def _repaint(self) -> None:
+        """Choose again among what was found; an older choice that is still made is dropped."""
+        run = self._run
+        if run is None or not run.found:
+            return
+        if self._painting is not None:
+            self._painting.cancel()
+        self._painting = start_job(
+            _paint_all,
+            list(run.found),
+            self.keeping.params,
+            title="Choosing objects",
+            owner=self,
+            on_result=lambda labelled: self._on_repainted(run, labelled),
+            is_shown=False,
+        )
+
+    def _on_repainted(self, run: _Run, labelled: Sequence[Labelled]) -> None:
+        """Show another choice, all at once."""
+        if run is not self._run or run.preview not in self.viewer.layers:
+            return
+        for found, _ in labelled:
+            region = found.sight.region
+            found.sight.plane.put(run.preview.data, region, np.zeros(region.shape, np.uint32))
+        run.next_label = 1
+        for found, labels in labelled:
+            run.next_label = paint_into(
+                run.preview.data, found.sight.plane, found.sight.region, labels, run.next_label
+            )
+        run.preview.refresh()
+        self._show_state()
+
+    def add_to_objects(self) -> int:
+        """Write what is shown into the objects, where nothing is yet; return how many came in."""
+        run = self._run
+        if run is None or run.preview not in self.viewer.layers:
+            return 0
+        target = find_layer(self.viewer, "objects", run.source.shape)
+        if target is None:
+            target = add_labels(self.viewer, run.image, "objects", name=f"{run.image.name} objects")
+        canvas = LayerCanvas(self.viewer, target)
+        first = number = int(np.max(target.data)) + 1
+        for found in run.found:
+            plane, region = found.sight.plane, found.sight.region
+            shown = np.asarray(plane.take(run.preview.data, region)).astype(np.int32)
+            there = canvas.read(plane, region)
+            merged = there.copy()
+            number = paint_into(
+                merged, Plane(), Window(0, 0, *region.shape), _compact(shown), number
+            )
+            canvas.write(plane, region, merged)
+            plane.put(run.preview.data, region, np.zeros(region.shape, np.uint32))
+        run.preview.refresh()
+        run.found.clear()
+        self._show_state()
+        return number - first
+
+    # ----------------------------------------------------------------------------- listening
+
+    def _on_finished(self) -> None:
+        self._show_state()
+        self._show_estimate()
+        self._repaint()  # thresholds may have moved since the first tile
+
+    def _on_find(self, params: FindParams) -> None:
+        keep_settings("automatic", params)
+        quality = usual_quality(params.prompts)
+        if (quality > 0.5) != (self.keeping.params.min_quality > 0.5):
+            self.keeping.set(min_quality=quality)  # what suits one kind does not suit the other
+        self._show_estimate()
+
+    def _on_keep(self, params: KeepParams) -> None:
+        keep_settings("automatic thresholds", params)
+        self._later.start()
+
+    def _on_removed(self, event: Any) -> None:  # noqa: ANN401
+        """End with the image, or with the layer that shows what is found."""
+        run = self._run
+        if run is not None and event.value in {run.image, run.preview}:
+            self.cancel()
+            self._run = None
+            self._show_state()
+
+    def _show_state(self) -> None:
+        """Say what is going on and what can be done."""
+        is_running = self.job is not None and self.job.is_running
+        self.run_button.setEnabled(not is_running)
+        self.cancel_button.setEnabled(is_running)
+        count = 0 if self._run is None else self._run.next_label - 1
+        self.add_button.setEnabled(count > 0)
+        self.add_button.setText(f"Add {count} to objects" if count else "Add to objects")
+
+    def _show_estimate(self, _: object = None) -> None:
+        """Say how long it will take, and what it needs."""
+        from sam_plugins.model.inference.memory import available_bytes, in_units
+
+        image = choose_image(self.viewer)
+        if image is None:
+            self._status.setText("Open an image first.")
+            return
+        source = source_of(image)
+        ndim = len(source.shape)
+        planes = int(np.prod(source.shape[:-2])) if self.finding.params.where == WHERE[2] else 1
+        window = Window(0, 0, *source.shape[ndim - 2 :])
+        count = planes * len(list(tiles(window)))
+        free = available_bytes()
+        text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
+        if self._seconds_per_tile is None:
+            text += "how long, the first one will tell"
+        else:
+            text += f"about {_duration(count * self._seconds_per_tile)}"
+        labels = int(np.prod(source.shape)) * 4
+        text += f"; {in_units(labels)} for the labels"
+        if free is not None:
+            text += f" ({in_units(free)} of memory are free)"
+        self._status.setText(text + ".")
+
+    def _device(self) -> str:
+        from sam_plugins.model.inference.loading import checked_device
+
+        device = self.model.choice.device
+        return str(checked_device(None)) if device == "auto" else device
+
+
+def _find(
+    load: Any,  # noqa: ANN401
+    source: ImageSource,
+    sights: Sequence[tuple[Sight, Window]],
+    params: FindParams,
+    keep: Callable[[], KeepParams],
+    *,
+    cache: Any,  # noqa: ANN401
+    progress: JobProgress,
+) -> None:
+    """Find masks, and paint those of each tile that count."""
+    painting = _PaintingProgress(progress, keep)
+    find_all(
+        load,
+        lambda sight: show_model(source, sight),
+        sights,
+        params,
+        cache=cache,
+        progress=painting,  # type: ignore[arg-type]
+    )
+
+
+class _PaintingProgress:
+    """A progress that hands over painted tiles."""
+
+    def __init__(self, progress: JobProgress, keep: Callable[[], KeepParams]) -> None:
+        self._progress = progress
+        self._keep = keep
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress(done, total)
+
+    def hand_over(self, found: Found) -> None:
+        """Paint, and pass on."""
+        self._progress.hand_over((found, paint(found, self._keep())))
+
+
+def _paint_all(
+    found: Sequence[Found], params: KeepParams, *, progress: JobProgress
+) -> list[Labelled]:
+    """Choose again in every tile."""
+    labelled = []
+    for index, one in enumerate(found):
+        progress(index, len(found))
+        labelled.append((one, paint(one, params)))
+    return labelled
+
+
+def _nearest_first(plane: Plane, shape: Sequence[int]) -> list[Plane]:
+    """Return all planes of a stack, from the one that people look at outwards."""
+    lengths = [length for axis, length in enumerate(shape) if axis not in plane.axes]
+    every = itertools.product(*(range(length) for length in lengths))
+    return [
+        Plane(plane.axes, at)
+        for at in sorted(
+            every, key=lambda at: sum(abs(a - b) for a, b in zip(at, plane.at, strict=True))
+        )
+    ]
+
+
+def _compact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return labels numbered from 1."""
+    values, compact = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
+    del values
+    numbered: npt.NDArray[np.int32] = compact[:-1].reshape(labels.shape).astype(np.int32)
+    return numbered
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min"
+
+
+def _leaving(
+    viewer: ViewerModel,
+    on_removed: Callable[[Any], None],
+    on_active: Callable[[Any], None],
+) -> Callable[[], None]:
+    """Return what takes a widget that is gone off the lists of those who listen."""
+
+    def leave() -> None:
+        viewer.layers.events.removed.disconnect(on_removed)
+        viewer.layers.selection.events.active.disconnect(on_active)
+
+    return leave

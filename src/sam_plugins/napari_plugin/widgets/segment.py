@@ -1,0 +1,268 @@
+"""**Segment**: the buttons and choices beside the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from sam_plugins.errors import SamPluginsError
+from sam_plugins.napari_plugin.actions import ACTIONS
+from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.controller import SegmentController
+from sam_plugins.napari_plugin.controls import Controls
+from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.params import SegmentParams
+from sam_plugins.napari_plugin.recovery import Recovery
+from sam_plugins.napari_plugin.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_COLUMNS = 3
+_HINT = (
+    "Click on an object: the mask follows.\n"
+    "Ctrl-click: not here. Shift-drag: box. M: next mask. C: commit."
+)
+_OPEN: WeakSet[SegmentWidget] = WeakSet()
+
+
+def open_widget(viewer: object) -> SegmentWidget | None:
+    """Return the **Segment** that is open in a viewer, for commands."""
+    return next((widget for widget in _OPEN if widget.controller.viewer is viewer), None)
+
+
+def open_segmenters() -> list[tuple[Recovery, Segmenter]]:
+    """Return all segmenters that are at work, and what saves them."""
+    return [
+        (widget.controller.recovery, segmenter)
+        for widget in _OPEN
+        for segmenter in widget.controller.segmenters
+    ]
+
+
+class SegmentWidget(QWidget):
+    """Segment objects of an image by clicking on them.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    params : SegmentParams, optional
+        What is chosen at first.
+    load : callable
+        Makes what answers prompts.
+
+    Attributes
+    ----------
+    controller : SegmentController
+        Everything that the buttons do, for scripts.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        params: SegmentParams | None = None,
+        *,
+        load: LoadAnswerer = load_answerer,
+    ) -> None:
+        super().__init__()
+        # Without a parent: it must still be there when napari destroys this widget.
+        self.controller = SegmentController(viewer, params, load=load)
+        self._status = QLabel(_HINT)
+        self._status.setWordWrap(True)
+        self._controls = Controls(self.controller.params)
+        self._is_showing = False
+        layout = QVBoxLayout(self)
+        layout.addWidget(self._status)
+        layout.addWidget(self._recovery_box())
+        layout.addLayout(self._buttons())
+        layout.addWidget(self._choices())
+        layout.addWidget(self._preview_box())
+        layout.addStretch()
+        self.controller.changed.connect(self._show)
+        self.controller.recovery.found.connect(self._offer)
+        self.destroyed.connect(_leaving(self.controller))  # napari closes no widget, it destroys it
+        _OPEN.add(self)
+        self._show()
+
+    @property
+    def segmenter(self) -> Segmenter | None:
+        """The one for the image that is meant now."""
+        return self.controller.segmenter
+
+    def closeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
+        """End the jobs, and leave the viewer as it was."""
+        self.controller.close()
+        super().closeEvent(event)
+
+    # ------------------------------------------------------------------------------------ layout
+
+    def _buttons(self) -> QGridLayout:
+        """Return a button for each action."""
+        grid = QGridLayout()
+        for number, action in enumerate(ACTIONS):
+            key = f" ({action.key.replace('Control', 'Ctrl')})" if action.key else ""
+            button = QPushButton(action.title)
+            button.setToolTip(action.tooltip + key)
+            button.setObjectName(action.name)
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys stay with the canvas
+            button.clicked.connect(lambda _=False, name=action.name: self._act(name))
+            grid.addWidget(button, number // _COLUMNS, number % _COLUMNS)
+        return grid
+
+    def _act(self, name: str) -> None:
+        """Do what a button says."""
+        getattr(self.controller, name)()
+
+    def _choices(self) -> QGroupBox:
+        """Return a control for each parameter."""
+        box = QGroupBox("Options")
+        column = QVBoxLayout(box)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._controls.form.native)
+        self._controls.changed.connect(self._on_choice)
+        return box
+
+    def _on_choice(self, params: SegmentParams) -> None:
+        """Take what was chosen."""
+        if not self._is_showing and params != self.controller.params:
+            self.controller.set_params(params)
+
+    def _preview_box(self) -> QWidget:
+        """Return a button that shows what the model sees."""
+        box = QWidget()
+        row = QHBoxLayout(box)
+        row.setContentsMargins(0, 0, 0, 0)
+        button = QPushButton("What the model sees")
+        button.setToolTip("Add the picture that the model is shown, with its contrast, as a layer")
+        button.setObjectName("preview")
+        button.clicked.connect(self.show_preview)
+        row.addWidget(button)
+        return box
+
+    def show_preview(self) -> None:
+        """Add the picture that the model is shown as a layer."""
+        if self.segmenter is None:
+            return
+        try:
+            rgb = self.segmenter.preview()
+        except (SamPluginsError, ValueError) as error:
+            show_problem(error)
+            return
+        viewer = self.controller.viewer
+        chosen = viewer.layers.selection.active
+        viewer.add_image(rgb, rgb=True, name="what the model sees")
+        viewer.layers.selection.active = chosen
+
+    # ---------------------------------------------------------------------------------- recovery
+
+    def _recovery_box(self) -> QWidget:
+        """Return the offer of an earlier session, hidden until there is one."""
+        self._offered: tuple[Segmenter, Path] | None = None
+        self._offer_box = QGroupBox("Unfinished session")
+        column = QVBoxLayout(self._offer_box)
+        self._offer_label = QLabel()
+        self._offer_label.setWordWrap(True)
+        column.addWidget(self._offer_label)
+        row = QHBoxLayout()
+        for name, title, work in (
+            ("restore", "Restore", self.restore),
+            ("discard", "Discard", self.discard),
+        ):
+            button = QPushButton(title)
+            button.setObjectName(name)
+            button.clicked.connect(work)
+            row.addWidget(button)
+        column.addLayout(row)
+        self._offer_box.hide()
+        return self._offer_box
+
+    def _offer(self, segmenter: Segmenter, files: list[Path]) -> None:
+        """Offer the latest session about an image."""
+        from sam_plugins.napari_plugin.session.files import load_session
+
+        self._offered = (segmenter, files[0])
+        state = load_session(files[0]).state
+        self._offer_label.setText(
+            f"{len(state.objects)} objects and {len(state.drafts)} open ones of "
+            f"{segmenter.image.name!r} were not lost."
+        )
+        self._offer_box.show()
+
+    def restore(self) -> None:
+        """Go on with the session that was offered."""
+        offered, self._offered = self._offered, None
+        self._offer_box.hide()
+        if offered is None:
+            return
+        try:
+            self.controller.recovery.restore(*offered)
+        except (SamPluginsError, ValueError) as error:
+            show_problem(error)
+            return
+        self.controller.set_params(offered[0].params)
+
+    def discard(self) -> None:
+        """Remove the session that was offered."""
+        from sam_plugins.napari_plugin.session.autosave import forget_session
+
+        offered, self._offered = self._offered, None
+        self._offer_box.hide()
+        if offered is not None:
+            forget_session(offered[1])
+
+    # ------------------------------------------------------------------------------------ status
+
+    def _show(self) -> None:
+        """Show how things are."""
+        params = self.controller.params
+        if params != self._controls.params:
+            self._is_showing = True  # one control after the other: not yet what is meant
+            self._controls.set(**asdict(params))
+            self._is_showing = False
+        self._status.setText(self.status())
+
+    def status(self) -> str:
+        """Return in words how things are."""
+        segmenter, draft = self.segmenter, self.controller.active_draft
+        if segmenter is None:
+            return "Open an image to segment."
+        lines = [f"Image: {segmenter.image.name}; model: {current_model().choice.name}"]
+        if draft is not None and draft.answer is not None and draft.choice is not None:
+            count, score = len(draft.answer.masks), draft.score or 0.0
+            which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
+            others = len(segmenter.session.state.drafts) - 1
+            also = f"; {others} more to commit" if others else ""
+            lines.append(f"{which}score {score:.2f}{also}")
+        elif segmenter.asker.is_busy:
+            lines.append("The model is at work…")
+        else:
+            lines.append(_HINT)
+        if not self.controller.params.is_positive:
+            lines.append("Clicks say what does NOT belong to the object (T).")
+        return "\n".join(lines)
+
+
+def _leaving(controller: SegmentController) -> Callable[[], None]:
+    """Return what ends a controller without the widget, which is gone by then."""
+
+    def leave() -> None:
+        controller.changed.disconnect()
+        controller.recovery.found.disconnect()
+        controller.close()
+
+    return leave

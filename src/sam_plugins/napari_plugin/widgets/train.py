@@ -1,0 +1,359 @@
+"""Train: the model learns from what people committed, is compared, and comes into use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
+from sam_plugins.napari_plugin.controls import Controls
+from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
+from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
+from sam_plugins.napari_plugin.layers import choose_image, find_layer, source_of
+from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+from sam_plugins.napari_plugin.training import (
+    ProjectSummary,
+    TrainingNews,
+    TrainingResult,
+    TrainParams,
+    add_labels_to_project,
+    open_project,
+    summarise,
+    train_project,
+)
+from sam_plugins.napari_plugin.widgets.curve import CurveWidget
+from sam_plugins.napari_plugin.worker import in_process
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+_SAMPLE_WIDTH = 280
+
+
+@dataclass(frozen=True)
+class ProjectChoice:
+    """The project that was used last."""
+
+    folder: str = ""
+    name: str = "my-model"
+
+
+class TrainWidget(QWidget):
+    """A project, its labels, and the versions that it trains.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    model : CurrentModel, optional
+        By default the one that all widgets share.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.model = model or current_model()
+        self.controls = Controls(read_settings("train", TrainParams()))
+        self.controls.changed.connect(lambda params: keep_settings("train", params))
+        self.job: Job | None = None
+        chosen = read_settings("project", ProjectChoice())
+        self.folder = QLineEdit(chosen.folder)
+        self.folder.setPlaceholderText("Folder of the project; it is made where there is none")
+        self.folder.setToolTip("Where labels, pictures and what was tried are kept")
+        self.name = QLineEdit(chosen.name)
+        self.name.setToolTip("Name of the project and of its models, such as my-cells")
+        self.is_complete = QCheckBox("Every visible object is labelled")
+        self.is_complete.setToolTip(
+            "Off: what has no label may be an object, and is not learned as background"
+        )
+        self.curve = CurveWidget()
+        self.summary, self.outcome, self.before, self.after = (QLabel() for _ in range(4))
+        for label in (self.summary, self.outcome):
+            label.setWordWrap(True)
+        self.before.setToolTip("What the model before does with one click on held-out pictures")
+        self.after.setToolTip("What the new one does")
+        self.buttons = {
+            "choose": self._button("Choose...", "Choose the folder", self.choose_folder),
+            "add": self._button(
+                "Add this picture", "Copy the picture and its committed objects into the project",
+                self.add_picture,
+            ),
+            "train": self._button("Train", "Learn from all labels, in the background", self.train),
+            "cancel": self._button(
+                "Stop", "End at this step; the best so far is kept, if it is better", self.cancel
+            ),
+            "promote": self._button(
+                "Promote", "Put the newest version into use, in all widgets", self.promote
+            ),
+            "rollback": self._button(
+                "Roll back", "Put the version into use that was before", self.roll_back
+            ),
+        }  # fmt: skip
+        self._lay_out()
+        self.folder.editingFinished.connect(self.reload)
+        self._show_state()
+        self.reload()
+
+    def _button(self, text: str, tooltip: str, action: Callable[[], object]) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(tooltip)
+        button.clicked.connect(lambda _: action())
+        return button
+
+    def _lay_out(self) -> None:
+        place = QHBoxLayout()
+        place.addWidget(self.folder)
+        place.addWidget(self.buttons["choose"])
+        form = QFormLayout()
+        form.addRow("Project", place)
+        form.addRow("Model", self.name)
+        work, versions = QHBoxLayout(), QHBoxLayout()
+        work.addWidget(self.buttons["train"])
+        work.addWidget(self.buttons["cancel"])
+        versions.addWidget(self.buttons["promote"])
+        versions.addWidget(self.buttons["rollback"])
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
+        layout.addLayout(form)
+        layout.addWidget(self.is_complete)
+        layout.addWidget(self.buttons["add"])
+        layout.addWidget(self.summary)
+        layout.addWidget(self.controls.form.native)
+        layout.addLayout(work)
+        layout.addWidget(self.curve)
+        layout.addWidget(self.outcome)
+        layout.addLayout(versions)
+        layout.addWidget(self.before)
+        layout.addWidget(self.after)
+        layout.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setMinimumWidth(inside.minimumSizeHint().width() + 20)
+        scroll.setWidget(inside)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(scroll)
+
+    # ------------------------------------------------------------------------------- project
+
+    def choose_folder(self) -> None:
+        """Ask for the folder of the project."""
+        folder = QFileDialog.getExistingDirectory(self, "Project", self.folder.text())
+        if folder:
+            self.folder.setText(folder)
+            self.reload()
+
+    def project(self) -> tuple[Path, str]:
+        """Return the folder and the name that were chosen.
+
+        Raises
+        ------
+        ProjectError
+            If no folder was chosen.
+        """
+        folder, name = self.folder.text().strip(), self.name.text().strip()
+        if not folder:
+            raise ProjectError("choose a folder for the project first: new or existing")
+        keep_settings("project", ProjectChoice(folder, name))
+        return Path(folder).expanduser(), name
+
+    def reload(self) -> None:
+        """Look again what the project has."""
+        folder = Path(self.folder.text().strip() or "?")
+        if (folder / "project.sqlite").exists():
+            start_job(
+                _summary, folder, self.name.text().strip(), title="Reading the project", owner=self,
+                on_result=self._on_summary, is_shown=False,
+            )  # fmt: skip
+        else:
+            self.summary.setText("No labels yet: commit objects in Segment, then add the picture.")
+
+    def _on_summary(self, found: tuple[str, ProjectSummary]) -> None:
+        self.name.setText(found[0])
+        self.summary.setText(str(found[1]))
+        self._show_state()
+
+    def add_picture(self) -> None:
+        """Copy the picture that is seen, and its committed objects, into the project."""
+        try:
+            folder, name = self.project()
+            image, pixels, labels, place = self._seen()
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        stem = re.sub(r"[^\w.-]+", "-", f"{image.name}{place}").strip("-") or "picture"
+        start_job(
+            add_labels_to_project, folder, name, pixels, labels, stem,
+            is_complete=self.is_complete.isChecked(), title=f"Adding {image.name} to the project",
+            owner=self, on_result=lambda summary: self._on_summary((name, summary)),
+        )  # fmt: skip
+
+    def _seen(self) -> tuple[Image, Any, Any, str]:
+        """Return the plane that is seen: the image, its pixels, its labels, and which it is."""
+        image = choose_image(self.viewer)
+        if image is None:
+            raise ProjectError("there is no image in the viewer: open one and label it first")
+        source = source_of(image)
+        objects = find_layer(self.viewer, "objects", source.shape)
+        if objects is None:
+            raise ProjectError(
+                f"{image.name} has no committed objects: label it with Segment or Automatic first"
+            )
+        ndim = len(source.shape)
+        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
+        at = tuple(
+            int(np.clip(round(float(value)), 0, length - 1))
+            for value, length in zip(point[: ndim - 2], source.shape[: ndim - 2], strict=True)
+        )
+        plane = Plane((ndim - 2, ndim - 1), at)
+        window = Window(0, 0, *plane.size_hw(source.shape))
+        index = plane.index(window)
+        pixels = np.asarray(source.levels[0][index])[..., :3] if source.is_rgb else None
+        if pixels is None:
+            pixels = np.asarray(source.levels[0][index])
+        labels = np.array(plane.take(objects.data))
+        return image, pixels, labels, "".join(f"-{value}" for value in at)
+
+    # ------------------------------------------------------------------------------ training
+
+    def train(self) -> None:
+        """Learn from all labels of the project."""
+        if self.job is not None and self.job.state is JobState.RUNNING:
+            return
+        try:
+            folder, name = self.project()
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        params = self.controls.params
+        self.curve.clear(params.steps)
+        self.outcome.setText("Measuring the model as it is...")
+        for label in (self.before, self.after):
+            label.clear()
+        self.job = start_job(
+            in_process,
+            train_project,
+            folder,
+            name,
+            params,
+            self.model.choice.device,
+            title=f"Training {name}",
+            owner=self,
+            on_partial=self._on_news,
+            on_result=self._on_trained,
+            on_cancelled=lambda: self.outcome.setText(
+                "Stopped before anything was better; the model is as it was."
+            ),
+            on_error=self._on_error,
+            on_finished=self._show_state,
+        )
+        self._show_state()
+
+    def cancel(self) -> None:
+        """End at this step; what is better so far is kept."""
+        if self.job is not None and self.job.state is JobState.RUNNING:
+            self.job.stop()
+            self.outcome.setText("Stopping...")
+
+    def _on_news(self, news: TrainingNews) -> None:
+        self.curve.add(news.step, news.loss, news.value)
+        left = "" if news.seconds_left is None else f", {news.seconds_left / 60:.0f} min left"
+        if self.job is not None and self.job.is_running:
+            self.outcome.setText(f"Step {news.step} of {self.curve.steps}{left}")
+
+    def _on_error(self, error: Exception) -> None:
+        self.outcome.setText("Training failed.")
+        show_problem(error)
+
+    def _on_trained(self, result: TrainingResult) -> None:
+        """Say what it came to, and show it."""
+        learned = result.learned
+        comparison = learned.result.comparison
+        if learned.version is None:
+            text = "Nothing was better than the model in use, so nothing is stored."
+        elif comparison.is_better:
+            text = f"<b>{learned.version}</b> is better. Promote it to work with it."
+        else:
+            text = (
+                f"<b>{learned.version}</b> did better, but that is no proof: other pictures might "
+                "say otherwise. Label more, or promote it all the same."
+            )
+        self.outcome.setText(f"{text}<br>{comparison}")
+        for label, path in ((self.before, result.before), (self.after, result.after)):
+            if path is not None:
+                label.setPixmap(
+                    QPixmap(str(path)).scaledToWidth(
+                        _SAMPLE_WIDTH, Qt.TransformationMode.SmoothTransformation
+                    )
+                )
+        self._show_state()
+
+    # ------------------------------------------------------------------------------ versions
+
+    def promote(self, *, force: bool = False) -> None:
+        """Put the newest version into use; where it is not shown to be better, ask."""
+        from sam_plugins.model.weights.store import ModelStore
+
+        name = self.name.text().strip()
+        try:
+            version = ModelStore().promote(name, force=force)
+        except PromotionError as error:
+            answer = QMessageBox.question(
+                self, "Not shown to be better", f"{error}.\n\nPut it into use all the same?"
+            )
+            if answer == QMessageBox.StandardButton.Yes:
+                self.promote(force=True)
+            return
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        self.model.choose(ModelChoice(name, self.model.choice.device))
+        self.model.refresh()
+        self.outcome.setText(f"<b>{version}</b> is in use.")
+
+    def roll_back(self) -> None:
+        """Put the version into use that was before."""
+        from sam_plugins.model.weights.store import ModelStore
+
+        try:
+            version = ModelStore().rollback(self.name.text().strip())
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        self.model.refresh()
+        self.outcome.setText(f"<b>{version}</b> is in use again.")
+
+    def _show_state(self) -> None:
+        is_running = self.job is not None and self.job.state is JobState.RUNNING
+        self.buttons["train"].setEnabled(not is_running)
+        self.buttons["cancel"].setEnabled(is_running)
+
+
+def _summary(folder: Path, name: str, *, progress: JobProgress) -> tuple[str, ProjectSummary]:
+    """Return the name of a project, and what it has."""
+    progress.check()
+    with open_project(folder, name) as project:
+        return project.settings.name, summarise(project)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from tests.model.inference.volume.seeing import network_of, seeing_model
+from tests.model.inference.volume.shapes3d import balls, iou, picture
+
+from sam_plugins.errors import UnsuitableModelError
+from sam_plugins.model.inference.automatic import GRID
+from sam_plugins.model.inference.cache import EmbeddingCache
+from sam_plugins.model.inference.volume import (
+    LinkOptions,
+    SliceEmbeddings,
+    Volume,
+    VolumeSegmentation,
+    segment_volume,
+)
+
+COARSE = replace(GRID, points_per_side=10)
+
+THREE = balls((20, 40, 48), [(8, 12, 12), (11, 26, 34), (15, 8, 38)], [6, 7, 4])
+
+
+def found_in(values: Any, axis: int = 0, **options: Any) -> VolumeSegmentation:
+    volume = Volume(values, limits=(0.0, 255.0))
+    slices = SliceEmbeddings(seeing_model(), volume, axis=axis, cache=EmbeddingCache())
+    return segment_volume(slices, mode="grid", options=COARSE, **options)
+
+
+def assert_finds(labels: Any, truth: Any, least: float = 0.9) -> None:
+    for number in range(1, int(truth.max()) + 1):
+        inside = labels[truth == number]
+        best = np.bincount(inside[inside > 0]).argmax()
+        assert iou(labels == best, truth == number) > least
+
+
+def test_all_balls_are_found_and_counted() -> None:
+    found = found_in(picture(THREE))
+    assert len(found) == 3
+    assert_finds(found.labels, THREE)
+    counts = np.bincount(found.labels.ravel(), minlength=4)[1:]
+    assert found.voxels.tolist() == counts.tolist()
+    for number, (first, last) in enumerate(found.extents, 1):
+        there = np.flatnonzero((found.labels == number).any(axis=(1, 2)))
+        assert (there[0], there[-1]) == (first, last)
+    assert ((found.scores > 0.5) & (found.scores <= 1)).all()
+
+
+def test_a_transposed_volume_gives_the_transposed_objects() -> None:
+    along_z = found_in(picture(THREE)).labels
+    for axis in (1, 2):
+        values = np.ascontiguousarray(np.moveaxis(picture(THREE), 0, axis))
+        moved = np.moveaxis(found_in(values, axis).labels, axis, 0)
+        assert (moved == along_z).all()
+
+
+def test_a_missing_slice_is_filled_in() -> None:
+    values = picture(THREE)
+    values[11] = 20
+    closed = found_in(values, link=LinkOptions(max_gap=1))
+    assert_finds(closed.labels, THREE)
+    assert (closed.labels[11] > 0).sum() > 0.8 * (THREE[11] > 0).sum()
+    assert closed.voxels.sum() == (closed.labels > 0).sum()
+    open_ = found_in(values, link=LinkOptions(max_gap=0))
+    assert not open_.labels[11].any()
+    assert len(open_) > 3
+
+
+def test_objects_go_to_a_chunked_array_on_disk(tmp_path: Any) -> None:
+    out = zarr.create_array(
+        str(tmp_path / "labels.zarr"), shape=THREE.shape, chunks=(1, 32, 32), dtype="uint16"
+    )
+    found = found_in(picture(THREE), out=out)
+    assert found.labels is out
+    assert (np.asarray(out[:]) == found_in(picture(THREE)).labels).all()
+
+
+def test_filters_leave_consecutive_labels() -> None:
+    found = found_in(picture(THREE), link=LinkOptions(min_voxels=400))
+    assert len(found) == 2
+    assert set(np.unique(found.labels).tolist()) == {0, 1, 2}
+
+
+def test_cancelling_stops_before_the_next_slice() -> None:
+    volume = Volume(picture(THREE))
+    slices = SliceEmbeddings(seeing_model(), volume, cache=EmbeddingCache())
+
+    def distinct(count: int) -> int:
+        return len(np.unique(THREE[:count] > 0, axis=0))
+
+    def cancel(done: int, total: int) -> None:
+        assert total == 40
+        if done == 4:
+            raise TimeoutError("cancelled")
+
+    with pytest.raises(TimeoutError, match="cancelled"):
+        segment_volume(slices, mode="grid", options=COARSE, progress=cancel)
+    assert slices.encodes == network_of(slices.model).encodes == distinct(4)
+    segment_volume(slices, mode="grid", options=COARSE)
+    assert slices.encodes == distinct(20)
+
+
+def test_an_empty_volume_has_no_objects() -> None:
+    found = found_in(np.zeros((4, 20, 20), np.uint8))
+    assert len(found) == 0
+    assert found.extents.shape == (0, 2)
+    assert not found.labels.any()
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"out must have shape \(20, 40, 48\)"):
+        found_in(picture(THREE), out=np.zeros((2, 2, 2), np.uint16))
+    slices = SliceEmbeddings(seeing_model(), Volume(picture(THREE)), cache=EmbeddingCache())
+    with pytest.raises(UnsuitableModelError, match="needs a model with an instance decoder"):
+        segment_volume(slices)
+    with pytest.raises(TypeError, match="link must be of type LinkOptions"):
+        segment_volume(slices, mode="grid", link=3)  # type: ignore[arg-type]

@@ -1,0 +1,30 @@
+"""What several tests of widgets do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sam_plugins.napari_plugin.layers import Role, find_layer
+
+
+def open_widget(viewer: Any, name: str) -> Any:
+    """Open one of our widgets as people do from the menu, and return it."""
+    _, widget = viewer.window.add_plugin_dock_widget("sam-plugins", name)
+    return widget
+
+
+def keep_screenshot(viewer: Any, qtbot: Any, name: str) -> None:
+    """Save a picture of the whole window where ``SAM_PLUGINS_SCREENSHOTS`` names a folder."""
+    folder = os.environ.get("SAM_PLUGINS_SCREENSHOTS")
+    if folder:
+        qtbot.wait(300)
+        viewer.window._qt_window.grab().save(str(Path(folder) / f"{name}.png"))
+
+
+def layer_of(viewer: Any, role: Role) -> Any:
+    """Return the layer of a role, which must be there."""
+    layer = find_layer(viewer, role)
+    assert layer is not None
+    return layer

@@ -1,0 +1,96 @@
+"""Commands, reader and writer of the manifest, in a real window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gui
+pytest.importorskip("napari")
+
+from npe2 import PluginManager  # noqa: E402
+from qtpy.QtWidgets import QPushButton  # noqa: E402
+from tests.napari_plugin.segmenting import Nuclei, answered, drafts, load  # noqa: E402
+
+from sam_plugins.napari_plugin import commands  # noqa: E402
+from sam_plugins.napari_plugin.actions import ACTIONS  # noqa: E402
+from sam_plugins.napari_plugin.session.files import load_session  # noqa: E402
+from sam_plugins.napari_plugin.session_io import session_reader, write_session  # noqa: E402
+from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
+
+
+def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
+    known = {
+        command.python_name.rpartition(":")[2]: command.id
+        for command in (
+            PluginManager.instance().get_manifest("sam-plugins").contributions.commands or ()
+        )
+        if command.python_name and ".commands:" in command.python_name
+    }
+    assert set(known) == {action.name for action in ACTIONS} | {"replay_session"}
+    viewer.add_image(np.zeros((32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    for action in ACTIONS:
+        assert callable(getattr(widget.controller, action.name))
+        button = widget.findChild(QPushButton, action.name)
+        assert button.toolTip().startswith(action.tooltip)
+    PluginManager.instance().commands.execute(known["toggle_sign"], (viewer,))
+    assert not widget.controller.params.is_positive
+    assert "does NOT belong" in widget.status()
+    widget.controller.close()
+
+
+def test_a_command_opens_the_widget(viewer: Any) -> None:
+    viewer.add_image(np.zeros((32, 32), np.uint8))
+    controller = commands.controller_of(viewer)
+    assert controller is commands.controller_of(viewer)
+    controller.close()
+
+
+def test_a_session_is_written_and_read_by_napari(
+    viewer: Any, test_data: Path, tmp_path: Path
+) -> None:
+    nuclei = Nuclei.read(test_data)
+    viewer.add_image(nuclei.image, name="nuclei", scale=(0.5, 0.5))
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    _, (y, x) = nuclei.nucleus()
+    widget.segmenter.click((y / 2, x / 2))
+    answered(widget)
+    widget.controller.commit()
+    objects = widget.segmenter.objects
+    path = tmp_path / "work.samsession"
+    viewer.layers.selection.active = objects
+    assert viewer.layers.save(str(path), selected=True, plugin="sam-plugins") == [str(path)]
+    state = widget.segmenter.session.state
+    assert load_session(path).state == state
+    before = objects.data.copy()
+    widget.controller.close()
+    viewer.layers.remove(objects)
+    (read,) = viewer.open(str(path), plugin="sam-plugins")
+    np.testing.assert_array_equal(read.data, before)
+    assert read.scale.tolist() == [0.5, 0.5]
+    assert read.name == "nuclei objects"
+    viewer.layers.selection.active = viewer.layers["nuclei"]
+    again = SegmentWidget(viewer, load=load)
+    assert again.segmenter is not None
+    assert again.segmenter.objects is read
+    assert again.segmenter.session.state == state
+    assert again.segmenter.replay() == {"same": [1], "other": []}
+    assert drafts(again) == ()
+    again.controller.close()
+
+
+def test_labels_of_others_are_written_too(tmp_path: Path) -> None:
+    labels = np.zeros((3, 8, 9), np.uint16)
+    labels[1, 2:4, 3:5] = 7
+    (path,) = write_session(str(tmp_path / "others"), labels, {})
+    reader = session_reader(path)
+    assert reader is not None
+    ((data, keywords, kind),) = reader(path)
+    np.testing.assert_array_equal(data, labels)
+    assert (kind, keywords["metadata"]["sam_plugins"]["role"]) == ("labels", "objects")
+    assert session_reader("picture.tif") is None

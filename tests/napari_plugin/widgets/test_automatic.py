@@ -1,0 +1,154 @@
+"""Automatic segmentation in a real window, with the shipped model and real pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
+
+from sam_plugins.model.inference.automatic import segment
+from sam_plugins.model.io.images import read_image
+from sam_plugins.model.io.labelled import list_manifest_files
+from sam_plugins.napari_plugin.current_model import current_model
+
+Picture = npt.NDArray[Any]
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def nuclei(test_data: Path) -> Picture:
+    """A fluorescence picture with nuclei."""
+    return read_image(list_manifest_files(test_data, ["dsb2018"], split="val")[0].image_path)
+
+
+def finish(widget: Any, qtbot: Any, timeout: int = 120_000) -> None:
+    qtbot.waitUntil(lambda: widget.job is not None and not widget.job.is_running, timeout=timeout)
+    qtbot.waitUntil(
+        lambda: widget._painting is None or not widget._painting.is_running, timeout=20_000
+    )
+
+
+def count(layer: Any) -> int:
+    return len(np.unique(layer.data)) - 1
+
+
+def test_objects_equal_those_of_the_library_and_thresholds_act_without_the_model(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    image = viewer.add_image(nuclei, rgb=nuclei.ndim == 3)
+    widget = open_widget(viewer, "Automatic")
+    widget.run()
+    finish(widget, qtbot)
+    preview = layer_of(viewer, "automatic")
+    expected = segment(nuclei, current_model().load()).labels
+    assert expected.max() > 3
+    assert np.array_equal(preview.data > 0, expected > 0)
+    assert count(preview) == expected.max()
+
+    scores = segment(nuclei, current_model().load()).scores
+    limit = float(np.sort(scores)[len(scores) // 2])
+    started = time.monotonic()
+    widget.keeping.set(min_quality=limit)
+    qtbot.waitUntil(lambda: count(preview) < expected.max(), timeout=5000)
+    assert time.monotonic() - started < 2
+    assert 0 < count(preview) <= np.count_nonzero(scores >= limit - 0.01)
+    widget.keeping.set(min_quality=0.2)
+    qtbot.waitUntil(lambda: count(preview) == expected.max(), timeout=5000)
+    viewer.window._qt_window.resize(1400, 900)
+    keep_screenshot(viewer, qtbot, "automatic")
+    del image
+
+
+def test_committed_objects_are_not_touched_and_the_layer_can_undo(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    viewer.add_image(nuclei, rgb=nuclei.ndim == 3)
+    widget = open_widget(viewer, "Automatic")
+    widget.run()
+    finish(widget, qtbot)
+    found = layer_of(viewer, "automatic").data.copy()
+    assert widget.add_to_objects() == len(np.unique(found)) - 1
+    objects = layer_of(viewer, "objects")
+    assert np.array_equal(objects.data > 0, found > 0)
+    before = objects.data.copy()
+    mine = np.argwhere(before == 0)[:40]
+    objects.data[tuple(mine.T)] = 999
+    before = objects.data.copy()
+    widget.run()
+    finish(widget, qtbot)
+    widget.add_to_objects()
+    assert np.array_equal(objects.data[before > 0], before[before > 0])
+
+
+def test_a_selected_region_alone_is_segmented_on_a_scaled_image(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    viewer.add_image(nuclei, rgb=nuclei.ndim == 3, scale=(0.5, 0.5), translate=(10, 20))
+    height, width = nuclei.shape[:2]
+    corners = np.array([[0, 0], [0, width / 2], [height / 2, width / 2], [height / 2, 0]])
+    viewer.add_shapes([corners * 0.5 + [10, 20]], shape_type="rectangle")
+    widget = open_widget(viewer, "Automatic")
+    widget.finding.set(where="selected shapes")
+    widget.run()
+    finish(widget, qtbot)
+    preview = layer_of(viewer, "automatic")
+    assert count(preview) > 0
+    rows, columns = np.nonzero(preview.data)
+    assert rows.max() <= height // 2 + 1
+    assert columns.max() <= width // 2 + 1
+
+
+def test_a_stack_is_segmented_from_where_one_looks_and_cancel_keeps_the_slices(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    grey = nuclei[..., 0] if nuclei.ndim == 3 else nuclei
+    stack = np.stack([np.roll(grey, shift, axis=1) for shift in range(0, 240, 10)])
+    viewer.add_image(stack)
+    viewer.dims.set_point(0, 12)
+    widget = open_widget(viewer, "Automatic")
+    widget.finding.set(where="all slices")
+    widget.run()
+    preview = layer_of(viewer, "automatic")
+    qtbot.waitUntil(lambda: len(widget._run.found) >= 2, timeout=120_000)
+    started = time.monotonic()
+    widget.cancel()
+    assert not widget.job.is_running
+    assert widget.job.wait(30)
+    ended = time.monotonic() - started
+    finish(widget, qtbot)
+    filled = [index for index in range(len(stack)) if preview.data[index].any()]
+    assert 12 in filled
+    assert 2 <= len(filled) < len(stack)
+    assert ended < 10, ended  # the thread: at most one picture being encoded
+
+
+def test_without_an_image_one_is_told_what_to_do(viewer: Any) -> None:
+    from napari.utils.notifications import notification_manager
+
+    widget = open_widget(viewer, "Automatic")
+    widget.run()
+    assert "open one" in notification_manager.records[-1].message
+
+
+def test_removing_the_image_or_closing_the_widget_ends_the_work(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    image = viewer.add_image(nuclei, rgb=nuclei.ndim == 3)
+    widget = open_widget(viewer, "Automatic")
+    widget.run()
+    viewer.layers.remove(image)
+    assert not widget.job.is_running
+    viewer.add_image(nuclei, rgb=nuclei.ndim == 3)
+    widget.run()
+    job = widget.job
+    assert job.is_running
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    qtbot.waitUntil(lambda: not job.is_running, timeout=2000)
+    assert job.wait(30)

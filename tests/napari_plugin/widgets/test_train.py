@@ -1,0 +1,89 @@
+"""Training in a real window: from committed labels to a version that all widgets use."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.napari_plugin.helpers import keep_screenshot, open_widget
+
+from sam_plugins.model.io.labelled import list_manifest_files
+from sam_plugins.model.weights.store import ModelStore
+from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.jobs import JobState
+from sam_plugins.napari_plugin.layers import add_labels
+
+pytestmark = pytest.mark.gui
+
+
+def add_pictures(viewer: Any, qtbot: Any, widget: Any, test_data: Path, count: int) -> None:
+    """Label pictures as the truth has them, and add each to the project."""
+    for number, file in enumerate(list_manifest_files(test_data, ["dsb2018"], split="val")[:count]):
+        viewer.layers.clear()
+        known = file.read()
+        pixels = known.image[:256, :256]
+        image = viewer.add_image(pixels, rgb=pixels.ndim == 3, name=f"cells {number}")
+        objects = add_labels(viewer, image, "objects")
+        objects.data[...] = known.labels[:256, :256]
+        widget.summary.setText("")
+        widget.add_picture()
+        qtbot.waitUntil(lambda: "objects" in widget.summary.text(), timeout=180_000)
+
+
+def test_labels_become_a_version_that_all_widgets_use(
+    viewer: Any, qtbot: Any, test_data: Path, tmp_path: Path
+) -> None:
+    widget = open_widget(viewer, "Train")
+    widget.folder.setText(str(tmp_path / "project"))
+    widget.name.setText("my-cells")
+    widget.is_complete.setChecked(True)
+    add_pictures(viewer, qtbot, widget, test_data, 3)
+    assert "Training needs both" not in widget.summary.text()
+    widget.controls.set(method="decoder", steps=2, rounds=1)
+    widget.train()
+    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=280_000)
+    assert widget.job.state is JobState.DONE
+    assert len(widget.curve.losses) == 2
+    assert len(widget.curve.measured) == 1
+    assert "held-out pictures" in widget.outcome.text()
+    viewer.window._qt_window.resize(1400, 950)
+    keep_screenshot(viewer, qtbot, "train")
+    if not ModelStore().versions("my-cells"):
+        assert "Nothing was better" in widget.outcome.text()
+        return
+    widget.promote(force=True)
+    assert ModelStore().find("my-cells").number == 1
+    assert current_model().choice.name == "my-cells"
+
+
+def test_stop_ends_training_at_once(
+    viewer: Any, qtbot: Any, test_data: Path, tmp_path: Path
+) -> None:
+    widget = open_widget(viewer, "Train")
+    widget.folder.setText(str(tmp_path / "project"))
+    widget.is_complete.setChecked(True)
+    add_pictures(viewer, qtbot, widget, test_data, 2)
+    widget.controls.set(steps=1000, rounds=1)
+    widget.train()
+    qtbot.wait(1500)
+    started = time.monotonic()
+    widget.cancel()
+    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=60_000)
+    assert widget.job.state is JobState.CANCELLED
+    assert time.monotonic() - started < 20
+    assert "as it was" in widget.outcome.text()
+    assert not ModelStore().names()
+
+
+def test_what_is_missing_is_said(viewer: Any, tmp_path: Path) -> None:
+    from napari.utils.notifications import notification_manager
+
+    widget = open_widget(viewer, "Train")
+    widget.folder.setText("")
+    widget.train()
+    assert "choose a folder" in notification_manager.records[-1].message
+    widget.folder.setText(str(tmp_path))
+    widget.add_picture()
+    assert "no image in the viewer" in notification_manager.records[-1].message

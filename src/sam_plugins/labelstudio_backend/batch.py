@@ -35,18 +35,22 @@ from sam_plugins.model.inference.automatic import segment_embedding
 Prediction = dict[str, Any]
 
 _WORKERS = 2
+_STORING_SECONDS = 0.7
 _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
 
 
 @dataclass
 class _Work:
-    """One task: first somebody waits for it, later it has to be posted."""
+    """One task: first somebody waits for it, later it has to be posted.
+
+    ``is_joined`` where an earlier request asked for it: that one answers or posts it, once.
+    """
 
     project: Project
     task: Task
     future: Future[Prediction | None]
-    is_posting: bool = False
+    is_joined: bool = False
 
 
 @dataclass
@@ -84,7 +88,7 @@ class Batches:
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
         self._progress: list[Progress] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a task that fails at once is counted while it starts
 
     def predict(self, project: Project, request: PredictRequest) -> list[Any]:
         """Return a prediction for each task, an empty list for each that is not ready.
@@ -152,13 +156,14 @@ class Batches:
         key = (project.key, task.id or str(id(task)), project.model)
         with self._lock:
             future = self._under_way.get(key)
+            is_joined = future is not None
             if future is None:
                 pool = self._opened if is_single else self._workers
                 priority = Priority.OPEN if is_single else Priority.BATCH
                 future = pool.submit(self._made, project, task, config, priority)
                 self._under_way[key] = future
                 future.add_done_callback(lambda done: self._finished(key, done, progress))
-        return _Work(project, task, future)
+        return _Work(project, task, future, is_joined)
 
     def _finished(
         self, key: tuple[str, str, str], future: Future[Prediction | None], progress: Progress
@@ -173,6 +178,12 @@ class Batches:
 
     def _answer(self, work: _Work, progress: Progress) -> Any:  # noqa: ANN401
         """Return what is ready, or let it be posted when it is."""
+        if work.is_joined:
+            # The first one to ask has it stored; a page of the editor asks twice, and shows what is
+            # stored when the later answer is there.
+            if work.future.done():
+                time.sleep(_STORING_SECONDS)
+            return []
         if work.future.done():
             prediction = None if work.future.cancelled() else work.future.result()
             return [] if prediction is None else prediction

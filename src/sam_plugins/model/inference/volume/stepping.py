@@ -103,9 +103,11 @@ class Walker:
             self.stop = Stop(self.limit, self.at_limit)
 
     def done(self) -> Chain:
-        """Return the way that was gone."""
-        assert self.stop is not None
-        return Chain(self.seed, self.anchor, self.direction, tuple(self.steps), self.stop)
+        """Return the way that was gone so far."""
+        stop, steps = self.stop, tuple(self.steps)
+        if stop is None:
+            stop = Stop(self.seed.index + self.direction * (len(steps) + 1), StopReason.INTERRUPTED)
+        return Chain(self.seed, self.anchor, self.direction, steps, stop)
 
 
 def answer_seed(model: Model, embedding: ImageEmbedding, seed: Seed) -> tuple[SliceMask, int]:

@@ -29,6 +29,7 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -90,10 +91,13 @@ class SegmentWidget(QWidget):
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
         layout.addLayout(self._buttons())
+        self.through_stack = ThroughStackBox(self.controller)
+        layout.addWidget(self.through_stack)
         layout.addWidget(self._choices())
         layout.addWidget(self._preview_box())
         layout.addStretch()
         self.controller.changed.connect(self._show)
+        self.controller.viewed.connect(self.through_stack.show_slice)
         self.controller.recovery.found.connect(self._offer)
         self.destroyed.connect(_leaving(self.controller))  # napari closes no widget, it destroys it
         _OPEN.add(self)
@@ -235,6 +239,7 @@ class SegmentWidget(QWidget):
             self._controls.set(**asdict(params))
             self._is_showing = False
         self._status.setText(self.status())
+        self.through_stack.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""
@@ -252,6 +257,8 @@ class SegmentWidget(QWidget):
             lines.append("The model is at work…")
         else:
             lines.append(_HINT)
+        if self.controller.viewer.dims.ndisplay == 3:
+            lines.append("In 3D display the mouse turns the view; switch to 2D to click.")
         if not self.controller.params.is_positive:
             lines.append("Clicks say what does NOT belong to the object (T).")
         return "\n".join(lines)
@@ -262,6 +269,7 @@ def _leaving(controller: SegmentController) -> Callable[[], None]:
 
     def leave() -> None:
         controller.changed.disconnect()
+        controller.viewed.disconnect()
         controller.recovery.found.disconnect()
         controller.close()
 

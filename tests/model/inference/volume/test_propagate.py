@@ -284,7 +284,7 @@ def test_a_run_tells_the_nearest_slices_first_and_goes_on_after_it_was_left() ->
     assert all("ended" not in doubt.reason for doubt in part.doubtful())
     rest = propagate(slices, seeds, options=TRUSTING, known=part)
     whole = propagate(slices, seeds, options=TRUSTING)
-    assert rest.decodes < whole.decodes - 8
+    assert rest.decodes <= whole.decodes - 7  # the click, and five of the slices
     np.testing.assert_array_equal(rest.mask(1), whole.mask(1))
 
 

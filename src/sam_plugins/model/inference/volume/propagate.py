@@ -182,9 +182,7 @@ class PropagationRun:
             "slices", slices, SliceEmbeddings, "make them with SliceEmbeddings(model, volume)"
         )
         self._options = options or PropagationOptions()
-        require_type(
-            "options", self._options, PropagationOptions, "leave it out for the defaults"
-        )
+        require_type("options", self._options, PropagationOptions, "leave it out for the defaults")
         self._slices = slices
         self._seeds = tuple(seeds)
         self._range = _checked_range(slices, self._seeds, index_range)
@@ -236,9 +234,7 @@ class PropagationRun:
             for number in sorted(anchors)
         )
         shape = slices.volume.shape_zyx
-        return Propagation(
-            slices.axis, shape, objects, self._seeds, tuple(chains), self._decodes
-        )
+        return Propagation(slices.axis, shape, objects, self._seeds, tuple(chains), self._decodes)
 
     def _answered(self) -> Anchors:
         """Return the masks of the prompted slices, answering prompts that are new."""

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.asking import Asker
 from sam_plugins.napari_plugin.follow_params import FollowParams
-from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
+from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.session.followed import Followed, drafts_of, object_keys
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
 
 Shown = list[tuple[int, Plane, MaskCrop]]
-_MS_BETWEEN_PAINTINGS = 50
+_MS_BETWEEN_PAINTINGS, _MS_BETWEEN_PAINTINGS_3D = 50, 1000  # in 3D all of a layer is drawn again
 
 
 @dataclass(eq=False)
@@ -78,6 +78,8 @@ class Follower:
         Told when it begins, gets on or ends.
     owner : QObject, optional
         Jobs end with it.
+    is_3d : callable
+        Whether the window shows a volume, which takes long to draw.
     """
 
     asker: Asker
@@ -85,6 +87,7 @@ class Follower:
     take: Callable[[list[Followed]], None]
     on_change: Callable[[], None]
     owner: QObject | None = None
+    is_3d: Callable[[], bool] = lambda: False
     job: Job | None = None
     _last: _Run | None = None
     _seeds: dict[tuple[int, int], tuple[object, Seed]] = field(default_factory=dict)
@@ -94,13 +97,12 @@ class Follower:
     def __post_init__(self) -> None:
         """Paint now and then, not with each slice."""
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_MS_BETWEEN_PAINTINGS)
         self._timer.timeout.connect(self._paint)
 
     @property
     def is_running(self) -> bool:
-        """Whether objects are being followed."""
-        return self.job is not None and self.job.is_running
+        """Whether objects are being followed; until what was found is taken, also if cancelled."""
+        return self.job is not None and self.job.state is JobState.RUNNING
 
     def start(self, state: State, stack: Stack, params: FollowParams) -> Job:
         """Follow all objects that were prompted in a stack; what is known of them is kept.
@@ -144,6 +146,7 @@ class Follower:
         self._timer.stop()
         if self.job is not None:
             self.job.abandon()
+            self.job = None
 
     def _prepared(self, state: State, stack: Stack, params: FollowParams) -> _Run:
         """Return what is to be done."""
@@ -183,7 +186,7 @@ class Follower:
         """Note slices that were found."""
         self._waiting += shown
         if not self._timer.isActive():
-            self._timer.start()
+            self._timer.start(_MS_BETWEEN_PAINTINGS_3D if self.is_3d() else _MS_BETWEEN_PAINTINGS)
 
     def _paint(self) -> None:
         """Show what was found since the last time."""

@@ -89,6 +89,14 @@ def placement(image: Image, channel_axis: int | None) -> dict[str, Any]:
     }
 
 
+def voxel_lengths(image: Image, channel_axis: int | None = None) -> list[float]:
+    """Return how long a voxel is along each axis of the labels, in the world."""
+    origin = np.asarray(image.data_to_world([0.0] * image.ndim))
+    ends = [np.asarray(image.data_to_world(unit)) for unit in np.eye(image.ndim)]
+    lengths = [float(np.linalg.norm(end - origin)) for end in ends]
+    return lengths[1:] if channel_axis == 0 else lengths
+
+
 def _shear_without_first_axis(shear: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
     """Return the upper triangle of a shear matrix without its first row."""
     if shear.ndim == 2:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sam_plugins.napari_plugin.coordinates import NotInPlaneError, Place
 from sam_plugins.napari_plugin.filling import Filler
 from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.following import Follower, Shown
 from sam_plugins.napari_plugin.jobs import Job
+from sam_plugins.napari_plugin.layers import voxel_lengths
 from sam_plugins.napari_plugin.session.followed import (
     Followed,
     drafts_of,
@@ -47,7 +46,14 @@ class ThroughStack:
         self.params = FollowParams()
         self._segmenter = segmenter
         asker = segmenter.asker
-        self.follower = Follower(asker, self._show, self._take, segmenter.changed.emit, owner)
+        self.follower = Follower(
+            asker,
+            self._show,
+            self._take,
+            segmenter.changed.emit,
+            owner,
+            lambda: segmenter.viewer.dims.ndisplay == 3,
+        )
         self.filler = Filler(asker, lambda: asker.is_busy or self.follower.is_running, owner)
 
     @property
@@ -175,15 +181,8 @@ class ThroughStack:
         assert state.active is not None
         sight, source = state.active.sight, self._segmenter.viewpoint.source
         axis = follow_axis(source, sight.plane, self.params.axis)
-        return Stack(source, sight, axis, voxel_size(self._lengths(), sight.plane, axis))
-
-    def _lengths(self) -> list[float]:
-        """Return how long a voxel is along each axis of the labels, in the world."""
-        image, channel_axis = self._segmenter.image, self._segmenter.viewpoint.channel_axis
-        origin = np.asarray(image.data_to_world([0.0] * image.ndim))
-        ends = [np.asarray(image.data_to_world(unit)) for unit in np.eye(image.ndim)]
-        lengths = [float(np.linalg.norm(end - origin)) for end in ends]
-        return lengths[1:] if channel_axis == 0 else lengths
+        lengths = voxel_lengths(self._segmenter.image, source.channel_axis)
+        return Stack(source, sight, axis, voxel_size(lengths, sight.plane, axis))
 
     def _seen(self) -> Plane | None:
         """Return the plane that is seen, None where none is."""

@@ -140,7 +140,7 @@ class ThroughStackBox(QGroupBox):
         if segmenter is not None and segmenter.through.shown is not None:
             self._controller.go_to(segmenter.through.shown.key, index)
 
-    def _unfold(self, is_open: bool) -> None:  # noqa: FBT001 - Qt calls it
+    def _unfold(self, is_open: bool) -> None:
         """Show the options, or hide them."""
         self.controls.form.native.setVisible(is_open)
         self._more.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)

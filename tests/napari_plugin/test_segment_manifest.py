@@ -77,6 +77,41 @@ def test_a_session_is_written_and_read_by_napari(
     widget.controller.close()
 
 
+def test_a_session_file_is_opened_and_gone_on_with(
+    viewer: Any, test_data: Path, tmp_path: Path
+) -> None:
+    nuclei = Nuclei.read(test_data)
+    image = viewer.add_image(nuclei.image, name="nuclei", scale=(0.5, 0.5))
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    for rank in (0, 1):
+        _, (y, x) = nuclei.nucleus(rank)
+        widget.segmenter.click((y / 2, x / 2))
+        answered(widget)
+        if rank == 0:
+            widget.controller.commit()
+    path = tmp_path / "work.samsession"
+    viewer.layers.selection.active = widget.segmenter.objects
+    viewer.layers.save(str(path), selected=True, plugin="sam-plugins")
+    state, written = widget.segmenter.session.state, widget.segmenter.objects
+    before = written.data.copy()
+    widget.controller.close()
+    viewer.layers.remove(written)
+
+    (objects,) = viewer.open(str(path), plugin="sam-plugins")
+    viewer.layers.selection.active = image
+    again = SegmentWidget(viewer, load=load)
+    assert again.segmenter is not None
+    assert again.segmenter.objects is objects
+    assert again.segmenter.session.state == state
+    np.testing.assert_array_equal(objects.data, before)
+    assert again.segmenter.replay() == {"same": [1, 2], "other": []}
+    again.controller.commit()
+    assert not again.segmenter.session.state.drafts
+    assert objects.data.max() == 2
+    again.controller.close()
+
+
 def test_labels_of_others_are_written_too(tmp_path: Path) -> None:
     labels = np.zeros((3, 8, 9), np.uint16)
     labels[1, 2:4, 3:5] = 7

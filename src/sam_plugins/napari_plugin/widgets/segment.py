@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
@@ -80,6 +81,7 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
         self._status = QLabel(_HINT)

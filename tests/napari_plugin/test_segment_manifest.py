@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
     for action in ACTIONS:
         assert callable(getattr(widget.controller, action.name))
         button = widget.findChild(QPushButton, action.name)
+        assert button is not None
         assert button.toolTip().startswith(action.tooltip)
     PluginManager.instance().commands.execute(known["toggle_sign"], (viewer,))
     assert not widget.controller.params.is_positive
@@ -68,7 +69,8 @@ def test_a_session_is_written_and_read_by_napari(
     state = widget.segmenter.session.state
     assert load_session(path).state == state
     before = objects.data.copy()
-    ((data, keywords, kind),) = read([str(path)], stack=False, plugin_name="sam-plugins")
+    (layer,) = read([str(path)], stack=False, plugin_name="sam-plugins")
+    data, keywords, kind = cast("tuple[Any, dict[str, Any], str]", layer)
     assert kind == "labels"
     np.testing.assert_array_equal(data, before)
     assert keywords["scale"] == [0.5, 0.5]

@@ -77,7 +77,7 @@ class _OpenPicture:
         objects = self.objects() if self.image in self._viewer.layers else None
         if objects is None:
             return False
-        if self._saved is not None and np.array_equal(objects.data, self._saved):
+        if np.array_equal(objects.data, self._saved):
             return False
         labels = np.array(objects.data)
         self._pictures.write_labels(self._index, labels)

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from sam_plugins.errors import SamPluginsError, UnreadableImageError
+from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
 from sam_plugins.napari_plugin.folder import PictureFolder, PictureState, best_next, prefetch
 from sam_plugins.napari_plugin.jobs import Job, start_job
@@ -110,6 +111,7 @@ class FolderWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
         self.viewer = napari_viewer
+        guard_canvas(napari_viewer, self)
         self.model = model or current_model()
         self.pictures: PictureFolder | None = None
         self.index = -1

@@ -218,8 +218,8 @@ def _region(
     logits = None if earlier is None else earlier.logits.astype(np.float32)
     mask, score, low_res = _asked(engine, here, pixels, logits)
     if wanted.region_id is not None and logits is not None and is_disobeyed(mask, pixels):
-        # a box says more to the model than a point beside it: correct without, from the inside. Of 23
-        # boxes around two nuclei of dsb2018 that touch, 19 need this, and none of them the cut.
+        # A box says more to the model than a point beside it: correct without, from the inside. Of
+        # 23 boxes around two nuclei of dsb2018 that touch, 19 need this, and none of them the cut.
         pixels = from_inside(pixels, logits, here.embedding)
         mask, score, low_res = _asked(engine, here, pixels, logits)
         if is_disobeyed(mask, pixels):

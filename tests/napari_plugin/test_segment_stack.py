@@ -262,8 +262,8 @@ def test_a_doubtful_slice_is_visited_corrected_and_followed_from_there_only(
     until(lambda: not is_following(widget))
     (after,) = followed(widget)
     assert after.anchors != before.anchors
-    is_beyond = (lambda i: i > start_index) if index < start_index else (lambda i: i < start_index)
-    untouched = [found for found in before.slices if is_beyond(found.plane.at[0])]
+    side = np.sign(start_index - index)
+    untouched = [one for one in before.slices if (one.plane.at[0] - start_index) * side > 0]
     assert len(untouched) > 3
     assert all(after.on(found.plane) == found for found in untouched)
     (label,) = widget.controller.commit()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from sam_plugins.napari_plugin.jobs import JobProgress
 
 
+_SPLIT_WAIST = 0.5
+"""Objects that lie upon each other are taken apart where they are so much narrower between."""
+
+
 def whole_stack(source: ImageSource, plane: Plane, lengths: Sequence[float]) -> Stack:
     """Return all slices of an image that are parallel to a plane.
 
@@ -104,6 +108,7 @@ def link_all(
             max_gap=link.max_gap,
             min_slices=link.min_slices,
             min_voxels=link.min_voxels,
+            split_waist=_SPLIT_WAIST,
         ),
         out=_Turned(out, stack) if not _is_in_order(stack) else out,
         progress=progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from sam_plugins.napari_plugin.session.editing import (
 from sam_plugins.napari_plugin.session.followed import (
     Followed,
     drafts_of,
+    followed_of,
     masks_of,
     object_keys,
 )
@@ -76,12 +77,12 @@ class Session:
         return self._state
 
     @property
-    def undotitle_of(self) -> str | None:
+    def undo_title(self) -> str | None:
         """What would be undone next, None for nothing."""
         return self._history.undo_title
 
     @property
-    def redotitle_of(self) -> str | None:
+    def redo_title(self) -> str | None:
         """What would be done again next, None for nothing."""
         return self._history.redo_title
 
@@ -145,6 +146,46 @@ class Session:
         if added:
             self._do(f"{len(added)} objects", state)
         return added
+
+    def add_found(
+        self, answers: Sequence[Answer], sight: Sight, *, title: str = "find"
+    ) -> tuple[Draft, ...]:
+        """Begin a draft for each mask that was found, as one step: people accept or drop them.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+            Of one mask each. The mask is the draft's first prompt, so that it replays, and can be
+            made better with points.
+        sight : Sight
+            What it was found in.
+        title : str
+            Of the step.
+        """
+        state = self._state
+        before = len(state.drafts)
+        for answer in answers:
+            turns = (Turn((MaskPrompt(answer.masks[0]),)),)
+            state = state.with_new(Draft(0, sight, turns, answer))
+        added = state.drafts[before:]
+        if added:
+            self._do(title, state)
+        return added
+
+    def drop(self, key: int) -> None:
+        """Drop one draft, and with it all slices of an object that was followed."""
+        state = self._state
+        gone = next((draft.object_key for draft in state.drafts if draft.key == key), None)
+        if gone is None:
+            return
+        is_followed = followed_of(state, gone) is not None
+        drafts = tuple(
+            draft
+            for draft in state.drafts
+            if not (draft.key == key or (is_followed and draft.object_key == gone))
+        )
+        followed = tuple(one for one in state.followed if one.key != gone)
+        self._do("drop", replace(state, drafts=drafts, followed=followed))
 
     def set_answer(self, key: int, turns: tuple[Turn, ...], answer: Answer) -> bool:
         """Take the model's answer to the turns of a draft; a stale one is dropped.
@@ -216,6 +257,7 @@ class Session:
         overlap: Overlap = "keep",
         class_name: str = "object",
         class_label: int | None = None,
+        keys: Collection[int] | None = None,
     ) -> tuple[int, ...]:
         """Write all drafts that have a mask to the labels.
 
@@ -227,6 +269,8 @@ class Session:
             What the objects are.
         class_label : int, optional
             Write the class instead of a number for each object (semantic labels).
+        keys : collection of int, optional
+            Of the drafts to write; by default all.
 
         Returns
         -------
@@ -239,15 +283,23 @@ class Session:
             If a label does not fit the type of the labels.
         """
         before = self._state
-        through = {one.key: one for one in before.followed if one.slices}
-        ready = [draft for draft in before.drafts if draft.mask and not draft.mask.is_empty]
+        ready = [
+            draft
+            for draft in before.drafts
+            if draft.mask and not draft.mask.is_empty and (keys is None or draft.key in keys)
+        ]
+        through = {
+            one.key: one
+            for one in before.followed
+            if one.slices and (keys is None or any(d.object_key == one.key for d in ready))
+        }
         ready += [d for d in before.drafts if d.object_key in through and d not in ready]
         if not ready:
             return ()
         state = replace(
             before,
             drafts=tuple(draft for draft in before.drafts if draft not in ready),
-            followed=(),
+            followed=tuple(one for one in before.followed if one.key not in through),
         )
         labels: dict[int, int] = {}
         for draft in ready:

@@ -437,13 +437,15 @@ def test_the_other_slices_are_encoded_from_where_one_is(
         until(lambda: len(seen) >= 3)
         viewer.dims.set_point(0, 12)
         assert filler._focus == 12
-        until(lambda: len(seen) >= 7)
+        until(lambda: filler._slices is not None)
         slices = filler._slices
         assert slices is not None
+        until(lambda: slices.is_ready(11))
         assert slices.is_ready(12)
-        assert slices.is_ready(11)
+        assert not slices.is_ready(7)  # it was nearer to where one began
         until(lambda: not filler.is_running)
-        assert len(seen) == len(image)
+        encoded = len(seen)
+        assert len(image) <= encoded <= len(image) + 1  # that of 12 may be asked for twice at once
         widget.controller.close()
         # Another program, after a crash: everything is there.
         again, hand = open_segment(loader, ahead=True)
@@ -452,7 +454,7 @@ def test_the_other_slices_are_encoded_from_where_one_is(
         filler = again.segmenter.through.filler  # type: ignore[union-attr]
         assert filler.job is not None
         until(lambda: not filler.is_running)
-        assert len(seen) == len(image)
+        assert len(seen) == encoded
     finally:
         hook.remove()
 

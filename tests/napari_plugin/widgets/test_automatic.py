@@ -169,7 +169,7 @@ def test_objects_of_a_stack_are_linked_across_its_slices(
     viewer.add_image(stack, name="embryo")
     widget = open_widget(viewer, "Automatic")
     widget.finding.set(where="all slices, linked")
-    assert widget.linking.form.native.isVisible()
+    assert not widget.linking.form.native.isHidden()
     assert "28 pictures" in widget._status.text()
     widget.run()
     qtbot.waitUntil(lambda: widget.job.steps[0] > 4, timeout=120_000)

@@ -10,11 +10,13 @@ from weakref import WeakSet
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
+    QFrame,
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 _COLUMNS = 3
+_WIDTH = 330
 _MS_UNTIL_WAITING = 150
 _HINT = (
     "Click on an object: the mask follows.\n"
@@ -95,7 +98,7 @@ class SegmentWidget(QWidget):
         self._waiting.setSingleShot(True)
         self._waiting.setInterval(_MS_UNTIL_WAITING)
         self._waiting.timeout.connect(lambda: self._status.setText(self.status()))
-        layout = QVBoxLayout(self)
+        layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
         layout.addLayout(self._buttons())
@@ -122,6 +125,19 @@ class SegmentWidget(QWidget):
         super().closeEvent(event)
 
     # ------------------------------------------------------------------------------------ layout
+
+    def _scrolled(self) -> QVBoxLayout:
+        """Return a column that scrolls where the window is too low for it."""
+        area, column = QScrollArea(), QWidget()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setMinimumWidth(_WIDTH)
+        area.setWidget(column)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        return QVBoxLayout(column)
 
     def _buttons(self) -> QGridLayout:
         """Return a button for each action."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QProgressBar,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
 )
@@ -41,6 +42,7 @@ class ThroughStackBox(QGroupBox):
     def __init__(self, controller: SegmentController) -> None:
         super().__init__("Through the stack")
         self._controller = controller
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._shown: tuple[Followed, ...] | None = None
         self.summary = QLabel(_HINT)
         self.summary.setWordWrap(True)

@@ -375,7 +375,8 @@ def _go_or_stop(
     if walker.goal is None:
         for reason, value, least in doubts:
             if value < least:
-                walker.stop = Stop(step.index, reason, abs(value))
+                shown = -value if reason is StopReason.AREA else value
+                walker.stop = Stop(step.index, reason, shown)
                 return
     walker.steps.append(step)
     last = walker.steps[-options.patience :]

@@ -140,7 +140,7 @@ class FollowParams:
                 raise ValueError(f"{name} must lie in [{least}, 1], got {getattr(self, name)}")
         if self.max_area_ratio < 1:
             raise ValueError(f"max_area_ratio must be 1 or more, got {self.max_area_ratio}")
-        if self.last not in (-1, *range(self.first, self.last + 1)):
+        if -1 < self.last < self.first:
             raise ValueError(f"last must be -1 or {self.first} or more, got {self.last}")
 
     @property

@@ -50,7 +50,8 @@ def test_a_plane_of_a_stack_has_the_contrast_of_the_stack(stack: npt.NDArray[np.
     seen = see(ImageSource([stack]), Plane((1, 2), (3,)))
     np.testing.assert_array_equal(seen, to_rgb(stack[3], limits=contrast_of(stack)))
     assert (seen != to_rgb(stack[3])).any()
-    lazy = see(ImageSource([da.from_array(stack)]), Plane((1, 2), (3,)))
+    read_later = da.from_array(stack)  # type: ignore[no-untyped-call]
+    lazy = see(ImageSource([read_later]), Plane((1, 2), (3,)))
     np.testing.assert_array_equal(lazy, to_rgb(stack[3]))  # nothing else is read
 
 

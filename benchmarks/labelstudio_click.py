@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import resource
 import statistics
 import tempfile
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--soak", type=int, default=0, help="requests of a soak, 0 for none")
     args = parser.parse_args()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as name, served(pictures()) as host:
         service = Service(
             Settings(folder=Path(name), allowed_hosts=("127.0.0.1",), fresh_seconds=3600)

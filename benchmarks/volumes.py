@@ -27,6 +27,7 @@ from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.types import MaskPrediction, Prompts
 from sam_plugins.model.inference.volume import (
+    FILM,
     LinkOptions,
     Propagation,
     PropagationOptions,
@@ -37,6 +38,7 @@ from sam_plugins.model.inference.volume import (
     segment_volume,
 )
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of
+from sam_plugins.model.inference.volume.values import DOUBTFUL
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -234,7 +236,7 @@ def calibration(stack: Stack, ours: Propagation) -> dict[str, float]:
     if len(pairs) < 3:
         return {}
     confidence, truth = np.array(pairs).T
-    doubted = confidence < 0.75
+    doubted = confidence < DOUBTFUL
     figures = {
         "slices": float(len(pairs)),
         "rank correlation": float(stats.spearmanr(confidence, truth).statistic),
@@ -289,7 +291,7 @@ def main() -> None:
             for number, start in chosen
         ]
         begin = time.perf_counter()
-        ours = propagate(slices, seeds, options=PropagationOptions())
+        ours = propagate(slices, seeds, options=FILM if stack.from_first else PropagationOptions())
         seconds = time.perf_counter() - begin
         rows = [measure_object(slices, stack, number, start, ours) for number, start in chosen]
         means = {

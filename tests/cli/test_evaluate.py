@@ -410,7 +410,7 @@ def test_clicks(
 ) -> None:
     out = tmp_path / "out"
     options = ["--sets", "photos", "--max-objects", 1, "-o", out]
-    assert evaluate("clicks", *options, *(["--from-box"] if from_box else [])) == 0
+    assert evaluate("clicks", *options, *(["--from-box", "--unsteady"] if from_box else [])) == 0
     printed = capsys.readouterr().out
     assert "| NoC@85 | NoC@90 |" in printed
     assert ("| box |" in printed) is from_box
@@ -423,6 +423,7 @@ def test_clicks(
     mean = written["methods"][written["model"]]["over_sets"]["iou_20"]["mean"]
     assert mean == pytest.approx(np.mean([score["ious"][-1] for score in written["objects"]]))
     assert written["settings"]["from_box"] is from_box
+    assert written["settings"]["steady"] is not from_box
     drawn = {plot["name"]: plot["lines"][0] for plot in written["plots"]}["curve"]
     assert drawn["x"] == list(range(0 if from_box else 1, 21))
     assert drawn["y"][-1] == pytest.approx(mean)

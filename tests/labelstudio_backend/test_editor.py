@@ -23,6 +23,8 @@ from sam_plugins.model.io.label_studio import mask_of, regions_of
 pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.slow]
 
 CHROMIUM = Path(os.environ.get("SAM_PLUGINS_TEST_CHROMIUM", "/usr/bin/chromium"))
+_ACCEPT = "bottombar-accept-suggestions-button"
+_SMART_TOOL = ".lsf-tool_smart:visible"
 _SWITCH_ON = (
     "localStorage.setItem('autoAnnotation', 'true');"
     "localStorage.setItem('autoAcceptSuggestions', 'false')"
@@ -41,20 +43,22 @@ def page(label_studio: LabelStudio) -> Iterator[Any]:
         )
         context = browser.new_context(viewport={"width": 1400, "height": 900})
         context.add_init_script(_SWITCH_ON)
+        # nothing outside this machine is asked, nor waited for
+        context.route(lambda url: not url.startswith(label_studio.url), lambda route: route.abort())
         page = context.new_page()
         page.set_default_timeout(120_000)
-        page.goto(f"{label_studio.url}/user/login")
+        page.goto(f"{label_studio.url}/user/login", wait_until="domcontentloaded")
         page.fill("input[name=email]", EMAIL)
         page.fill("input[name=password]", PASSWORD)
         page.click("button[type=submit]")
-        page.wait_for_url("**/projects**")
+        page.wait_for_function("!location.pathname.startsWith('/user/login')")
         yield page
         browser.close()
 
 
 def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[str, float]:
     """Open a task in the editor; return where its picture is in the window."""
-    page.goto(f"{server.url}/projects/{project}/data?task={task}")
+    page.goto(f"{server.url}/projects/{project}/data?task={task}", wait_until="domcontentloaded")
     page.wait_for_selector(".konvajs-content canvas")
     page.wait_for_timeout(3000)  # the picture is laid out once more when it has its size
     found: dict[str, float] = page.locator(".konvajs-content").bounding_box()
@@ -63,8 +67,8 @@ def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[s
 
 def accept_and_submit(page: Any) -> None:
     """Accept what is suggested, and submit."""
-    page.get_by_role("button", name="Accept").first.click()
-    page.get_by_role("button", name="Submit").click()
+    page.get_by_test_id(_ACCEPT).click()
+    page.get_by_role("button", name="Submit current annotation").click()
 
 
 @pytest.mark.parametrize("tool", ["point", "box"])
@@ -89,9 +93,10 @@ def test_a_suggestion_is_seen_accepted_submitted_and_stored(
     with served(create_app(service.settings, service=service)) as url:
         label_studio.connect(project, url)
         where = open_task(page, label_studio, project, task)
+        page.locator(_SMART_TOOL).first.click()
         page.keyboard.press("1")
         draw(page, where, truth, tool)
-        page.get_by_role("button", name="Accept").first.wait_for()
+        page.get_by_test_id(_ACCEPT).wait_for()
         page.screenshot(path=str(tmp_path / "suggestion.png"))
         accept_and_submit(page)
         (annotation,) = until(lambda: label_studio.tasks(project)[0]["annotations"])
@@ -103,7 +108,7 @@ def test_a_suggestion_is_seen_accepted_submitted_and_stored(
 
 def draw(page: Any, where: dict[str, float], truth: npt.NDArray[np.bool_], tool: str) -> None:
     """Click into an object, or draw a box around it."""
-    scale = where["width"] / truth.shape[1]
+    scale = min(where["width"] / truth.shape[1], where["height"] / truth.shape[0])
 
     def window(x: float, y: float) -> tuple[float, float]:
         return where["x"] + x * scale, where["y"] + y * scale

@@ -63,4 +63,4 @@ def test_memory_is_bounded() -> None:
             str(number), Made(KEY, points((1, 1)), np.zeros((1, 1), np.float16), "m")
         )
     assert len(sessions._recent) <= 5000
-    assert len(sessions._made) <= 2000
+    assert len(sessions._made) <= 400

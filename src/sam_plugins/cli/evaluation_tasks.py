@@ -60,6 +60,10 @@ def _add_from_box(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-box", action="store_true", help="clicks correct the answer to the object's box"
     )
+    parser.add_argument(
+        "--unsteady", action="store_true",
+        help="the decoder's own answers, not held against the mask that they correct",
+    )  # fmt: skip
 
 
 def _add_edges(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +157,8 @@ def _clicks(model: Model, args: argparse.Namespace, files: Sequence[LabelledSour
     from sam_plugins.model.evaluation.tasks.clicks import Clicks
 
     del files
-    return Clicks(LoadedModel(model), from_box=args.from_box, max_objects=args.max_objects)
+    asked = LoadedModel(model, steady=not args.unsteady)
+    return Clicks(asked, args.from_box, args.max_objects, is_steady=asked.steady)
 
 
 def _edges(model: Model, args: argparse.Namespace, files: Sequence[LabelledSource]) -> Task:

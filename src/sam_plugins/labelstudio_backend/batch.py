@@ -28,25 +28,29 @@ from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
 from sam_plugins.labelstudio_backend.results import Drawing, finite_score, region_items
-from sam_plugins.labelstudio_backend.scores import task_score
+from sam_plugins.labelstudio_backend.scores import evidence_of, picture_score
 from sam_plugins.labelstudio_backend.target import choose_target
-from sam_plugins.model.inference.automatic import segment_embedding
+from sam_plugins.model.inference.automatic import instance_maps, segment_embedding
 
 Prediction = dict[str, Any]
 
 _WORKERS = 2
+_STORING_SECONDS = 0.7
 _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
 
 
 @dataclass
 class _Work:
-    """One task: first somebody waits for it, later it has to be posted."""
+    """One task: first somebody waits for it, later it has to be posted.
+
+    ``is_joined`` where an earlier request asked for it: that one answers or posts it, once.
+    """
 
     project: Project
     task: Task
     future: Future[Prediction | None]
-    is_posting: bool = False
+    is_joined: bool = False
 
 
 @dataclass
@@ -84,7 +88,7 @@ class Batches:
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
         self._progress: list[Progress] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a task that fails at once is counted while it starts
 
     def predict(self, project: Project, request: PredictRequest) -> list[Any]:
         """Return a prediction for each task, an empty list for each that is not ready.
@@ -152,13 +156,14 @@ class Batches:
         key = (project.key, task.id or str(id(task)), project.model)
         with self._lock:
             future = self._under_way.get(key)
+            is_joined = future is not None
             if future is None:
                 pool = self._opened if is_single else self._workers
                 priority = Priority.OPEN if is_single else Priority.BATCH
                 future = pool.submit(self._made, project, task, config, priority)
                 self._under_way[key] = future
                 future.add_done_callback(lambda done: self._finished(key, done, progress))
-        return _Work(project, task, future)
+        return _Work(project, task, future, is_joined)
 
     def _finished(
         self, key: tuple[str, str, str], future: Future[Prediction | None], progress: Progress
@@ -173,6 +178,12 @@ class Batches:
 
     def _answer(self, work: _Work, progress: Progress) -> Any:  # noqa: ANN401
         """Return what is ready, or let it be posted when it is."""
+        if work.is_joined:
+            # The first one to ask has it stored; a page of the editor asks twice, and shows what is
+            # stored when the later answer is there.
+            if work.future.done():
+                time.sleep(_STORING_SECONDS)
+            return []
         if work.future.done():
             prediction = None if work.future.cancelled() else work.future.result()
             return [] if prediction is None else prediction
@@ -241,10 +252,10 @@ class Batches:
                 number = page if image.is_list else None
                 found, sure = self._objects(project, task, config, image, number, url, priority)
                 items += found
-                scores += sure
+                scores.append(sure)
         if not project.settings.automatic:
             return None
-        return self._prediction(project, items, task_score(np.array(scores)))
+        return self._prediction(project, items, float(np.mean(scores)) if scores else 0.0)
 
     def _objects(
         self,
@@ -255,12 +266,12 @@ class Batches:
         page: int | None,
         url: str,
         priority: Priority,
-    ) -> tuple[Sequence[Mapping[str, Any]], list[float]]:
-        """Return the objects of one picture."""
+    ) -> tuple[Sequence[Mapping[str, Any]], float]:
+        """Return the objects of one picture, and how good they are expected to be."""
         engine, settings = self._engine, project.settings
         model, embedding = engine.embedding(project, task, url, priority)
         if not settings.automatic:
-            return [], []
+            return [], 0.0
         target = choose_target(
             config, image.name, label=settings.auto_label, output=settings.output
         )
@@ -280,7 +291,11 @@ class Batches:
         for index, score in enumerate(segmentation.scores):
             mask = segmentation.labels == index + 1
             items += region_items(mask, target, score=float(score), drawing=drawing)
-        return items, [float(score) for score in segmentation.scores]
+        if not model.has_instance_decoder:
+            return items, float(np.mean(segmentation.scores)) if len(segmentation) else 0.0
+        maps = engine.lane.run(lambda: instance_maps(model, embedding), priority)
+        evidence = evidence_of(segmentation.scores, segmentation.labels, maps.foreground)
+        return items, picture_score(evidence)
 
     def _prediction(
         self, project: Project, items: Sequence[Mapping[str, Any]], score: float

@@ -110,6 +110,10 @@ class PixelAsk:
     point_labels: npt.NDArray[np.int64]
     box_xyxy: npt.NDArray[np.float64] | None = None
 
+    def without_first(self, count: int) -> PixelAsk:
+        """Return the points from one on, without the box."""
+        return PixelAsk(self.points_xy[count:], self.point_labels[count:])
+
 
 def read_prompts(items: Sequence[Item], config: LabelConfig) -> list[PageAsk]:
     """Return what is asked for, page by page.
@@ -137,7 +141,7 @@ def read_prompts(items: Sequence[Item], config: LabelConfig) -> list[PageAsk]:
     return [_page(to_name, page, drawn) for (to_name, page), drawn in pages.items()]
 
 
-def in_pixels(ask: Ask, size_hw: Size, rotation: int = 0) -> PixelAsk:
+def in_pixels(ask: Ask, size_hw: Size) -> PixelAsk:
     """Return an ask in pixels; what lies outside is moved to the border.
 
     Parameters
@@ -145,8 +149,6 @@ def in_pixels(ask: Ask, size_hw: Size, rotation: int = 0) -> PixelAsk:
     ask : Ask
     size_hw : (int, int)
         Of the picture, upright.
-    rotation : int
-        Degrees by which it is turned in the editor, clockwise: 0, 90, 180 or 270.
 
     Raises
     ------
@@ -155,14 +157,14 @@ def in_pixels(ask: Ask, size_hw: Size, rotation: int = 0) -> PixelAsk:
     """
     height, width = size_hw
     places = np.array([(click.x, click.y) for click in ask.clicks], np.float64).reshape(-1, 2)
-    points = turned_back(places, rotation) / 100 * [width, height] - 0.5
+    points = places / 100 * [width, height] - 0.5
     points = np.clip(points, 0, [width - 1, height - 1])
     labels = np.array([click.is_positive for click in ask.clicks], np.int64)
     box = None
     if ask.box is not None:
-        box = _box(ask.box, size_hw, rotation)
+        box = _box(ask.box, size_hw)
     elif ask.shape is not None:
-        mask = drawn_mask(ask.shape, size_hw, rotation)
+        mask = drawn_mask(ask.shape, size_hw)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = np.array(
             [columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5], np.float64
@@ -170,21 +172,8 @@ def in_pixels(ask: Ask, size_hw: Size, rotation: int = 0) -> PixelAsk:
     return PixelAsk(points, labels, box)
 
 
-def turned_back(places: npt.NDArray[np.float64], rotation: int) -> npt.NDArray[np.float64]:
-    """Return places in percent of a turned picture in percent of the upright one.
-
-    Examples
-    --------
-    >>> turned_back(np.array([[10.0, 20.0]]), 90)
-    array([[20., 90.]])
-    """
-    x, y = places[:, 0], places[:, 1]
-    turned = {0: (x, y), 90: (y, 100 - x), 180: (100 - x, 100 - y), 270: (100 - y, x)}
-    return np.stack(turned.get(rotation % 360, (x, y)), axis=1)
-
-
-def drawn_mask(item: Item, size_hw: Size, rotation: int = 0) -> BoolArray:
-    """Return the mask that an item draws, on the upright picture.
+def drawn_mask(item: Item, size_hw: Size) -> BoolArray:
+    """Return the mask that an item draws.
 
     Raises
     ------
@@ -192,16 +181,12 @@ def drawn_mask(item: Item, size_hw: Size, rotation: int = 0) -> BoolArray:
         If it draws none.
     """
     shape = _shape_of(item)
-    turned_hw = size_hw[::-1] if rotation % 180 == 90 else size_hw
-    is_upright = shape in {"brush", "bitmask"}  # their pixels are the picture's own
-    plain = {**item, "image_rotation": 0}
-    for key in ("original_width", "original_height"):
-        plain.pop(key, None)
+    sizes = ("original_width", "original_height")
+    plain = {key: value for key, value in item.items() if key not in sizes}
     try:
-        mask = mask_of(Region("", shape, plain, ""), size_hw if is_upright else turned_hw)
+        return mask_of(Region("", shape, plain, ""), size_hw)
     except (ValueError, KeyError, TypeError, OverflowError, IndexError) as error:
         raise PayloadError(f"a {shape or 'region'} cannot be drawn: {error}") from error
-    return mask if is_upright else np.rot90(mask, rotation // 90 % 4)
 
 
 @dataclass(frozen=True)
@@ -345,16 +330,14 @@ def _phrases(drawn: _Drawn) -> list[str]:
     return [phrase.strip() for phrase in texts if isinstance(phrase, str) and phrase.strip()]
 
 
-def _box(
-    box: tuple[float, float, float, float, float], size_hw: Size, rotation: int
-) -> npt.NDArray[np.float64]:
+def _box(box: tuple[float, float, float, float, float], size_hw: Size) -> npt.NDArray[np.float64]:
     """Return the upright box around a rectangle, clipped to the picture."""
     x, y, width, height, degrees = box
-    sides = np.array(size_hw[::-1] if rotation % 180 == 0 else size_hw, np.float64) / 100
+    sides = np.array(size_hw[::-1], np.float64) / 100
     corners = turned_rectangle(
         x * sides[0], y * sides[1], width * sides[0], height * sides[1], degrees
     )
-    corners = turned_back(corners / sides, rotation) / 100 * size_hw[::-1] - 0.5
+    corners = corners - 0.5
     low = np.clip(corners.min(axis=0), -0.5, np.array(size_hw[::-1]) - 0.5)
     high = np.clip(corners.max(axis=0), -0.5, np.array(size_hw[::-1]) - 0.5)
     if (high - low < 0.5).any():

@@ -33,7 +33,8 @@ class Drawing:
     tolerance, min_area
         As :func:`~sam_plugins.labelstudio_backend.outline.polygons_of` takes them.
     rotation : int
-        Degrees by which the picture is turned in the editor.
+        Degrees by which the picture is turned in the editor. Places are told on the picture as it
+        is, whatever this says.
     page : int or None
         Which of several pages.
     """
@@ -144,26 +145,23 @@ def _bitmask(mask: BoolArray, _: Drawing) -> list[Value]:
 
 def _polygon(mask: BoolArray, drawing: Drawing) -> list[Value]:
     """Return the outline of each part."""
-    turned = _turned(mask, drawing)
-    found = polygons_of(turned, tolerance=drawing.tolerance, min_area=drawing.min_area)
-    scale = 100 / np.array(turned.shape[::-1], np.float64)
+    found = polygons_of(mask, tolerance=drawing.tolerance, min_area=drawing.min_area)
+    scale = 100 / np.array(mask.shape[::-1], np.float64)
     return [{"points": (points * scale).round(4).tolist(), "closed": True} for points in found]
 
 
-def _rectangle(mask: BoolArray, drawing: Drawing) -> list[Value]:
+def _rectangle(mask: BoolArray, _: Drawing) -> list[Value]:
     """Return the upright box around a mask."""
-    turned = _turned(mask, drawing)
-    height, width = turned.shape
-    x0, y0, x1, y1 = box_of(turned)
+    height, width = mask.shape
+    x0, y0, x1, y1 = box_of(mask)
     x, y, w, h = x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height
     return [{"x": 100 * x, "y": 100 * y, "width": 100 * w, "height": 100 * h, "rotation": 0}]
 
 
-def _ellipse(mask: BoolArray, drawing: Drawing) -> list[Value]:
+def _ellipse(mask: BoolArray, _: Drawing) -> list[Value]:
     """Return the ellipse with a mask's moments."""
-    turned = _turned(mask, drawing)
-    height, width = turned.shape
-    found = ellipse_of(turned)
+    height, width = mask.shape
+    found = ellipse_of(mask)
     return [
         {
             "x": 100 * found.centre_xy[0] / width,
@@ -182,8 +180,3 @@ _VALUES: dict[str, Callable[[BoolArray, Drawing], list[Value]]] = {
     "rectangle": _rectangle,
     "ellipse": _ellipse,
 }
-
-
-def _turned(mask: BoolArray, drawing: Drawing) -> BoolArray:
-    """Return a mask as the editor shows it: turned clockwise."""
-    return np.rot90(mask, -(drawing.rotation // 90) % 4)

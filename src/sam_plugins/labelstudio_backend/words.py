@@ -63,7 +63,7 @@ def find(
     masks = [
         (region.class_name, mask)
         for region in regions
-        if (mask := _mask(region, embedding.original_size_hw, page.rotation)) is not None
+        if (mask := _mask(region, embedding.original_size_hw)) is not None
     ]
 
     def let_pass(_done: int, _total: int) -> None:
@@ -109,10 +109,10 @@ def accepted_regions(task: Task, page: PageAsk) -> list[Region]:
     return [region for region in found if region.shape not in {"", "rectangle"}]
 
 
-def _mask(region: Region, size_hw: tuple[int, int], rotation: int) -> BoolArray | None:
+def _mask(region: Region, size_hw: tuple[int, int]) -> BoolArray | None:
     """Return the mask of a region, None where it cannot be drawn."""
     try:
-        return drawn_mask(region.item, size_hw, rotation)
+        return drawn_mask(region.item, size_hw)
     except PayloadError:
         return None
 

@@ -464,3 +464,15 @@ def test_keys_are_digests(key: str) -> None:
 def test_sizes_are_not_negative() -> None:
     with pytest.raises(ValueError, match="sizes must be 0 or more bytes, got -1 and 5"):
         EmbeddingCache(max_memory_bytes=-1, max_disk_bytes=5)
+
+
+def test_what_is_held_is_known_without_reading_it(tmp_path: Path) -> None:
+    key = "0123456789abcdef"
+    cache = EmbeddingCache(tmp_path)
+    assert not cache.holds(key)
+    cache.get_or_compute(key, embedding)
+    assert cache.holds(key)
+    assert EmbeddingCache(tmp_path).holds(key)
+    assert not EmbeddingCache().holds(key)
+    with pytest.raises(ValueError, match="hexadecimal digits"):
+        cache.holds("../key")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -49,6 +50,8 @@ def main(folder: Path) -> int:
     with lock:
         request = json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8"))
         _lower_priority(int(request["niceness"]), int(request["threads"]))
+        # A backend that a shell started with "&" ignores it, and so would what it starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=_watch, args=(folder / CANCEL_NAME,), daemon=True).start()
         outcome = _outcome(folder, request)
         write_bytes(folder / OUTCOME_NAME, json.dumps(outcome, indent=1).encode())
@@ -91,7 +94,9 @@ def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
             report = _Reporter(folder / PROGRESS_NAME)
             # The first figures, of the model in use, take a while.
             report(TrainingProgress(0, run.config.training.steps, figures={}))
-            train_run(run, on_progress=report)
+            result = train_run(run, on_progress=report)
+            if result.stopped_by is not None:
+                raise result.stopped_by  # Cancelled after a better round: nothing is promoted.
         outcome = finish(project, run)
         _note_round(project, run, outcome)
         return outcome

@@ -75,9 +75,7 @@ class _OpenPicture:
             If the file cannot be written.
         """
         objects = self.objects() if self.image in self._viewer.layers else None
-        if objects is None:
-            return False
-        if np.array_equal(objects.data, self._saved):
+        if objects is None or np.array_equal(objects.data, self._saved):
             return False
         labels = np.array(objects.data)
         self._pictures.write_labels(self._index, labels)

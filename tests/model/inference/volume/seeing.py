@@ -39,6 +39,7 @@ class SeeingNetwork(nn.Module):
         self.instance_decoder = None
         self.encodes = 0
         self.decodes = 0
+        self.masks_given = 0
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
         self.encodes += 1
@@ -54,8 +55,10 @@ class SeeingNetwork(nn.Module):
         *,
         points_xy: Tensor | None,
         boxes_xyxy: Tensor | None,
+        mask_logits: Tensor | None,
         **_: Any,
     ) -> MaskOutput:
+        self.masks_given += 0 if mask_logits is None else len(mask_logits)
         bright = image.features.skips[0][0, 0].numpy() > 0
         prompts = points_xy if boxes_xyxy is None else boxes_xyxy
         assert prompts is not None

@@ -12,6 +12,7 @@ from tests.model.inference.volume.shapes3d import balls, iou, picture
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.types import Prompts
 from sam_plugins.model.inference.volume import (
+    FILM,
     Propagation,
     PropagationOptions,
     Seed,
@@ -23,7 +24,9 @@ from sam_plugins.model.inference.volume import (
 )
 
 # The network of these tests sees every cap of a ball, whose last slices overlap little.
-TRUSTING = PropagationOptions(min_overlap=0.4, min_similarity=-1, second_opinion=False)
+TRUSTING = PropagationOptions(
+    min_overlap=0.4, min_similarity=-1, min_confidence=0, second_opinion=False
+)
 
 TWO = balls((24, 40, 48), [(12, 14, 14), (9, 26, 34)], [8, 7])
 
@@ -82,6 +85,16 @@ def test_a_second_opinion_asks_twice() -> None:
     assert (two.labels() == one.labels()).all()  # this network is always of one opinion
 
 
+def test_a_film_is_followed_with_the_mask_itself() -> None:
+    frames = np.zeros((6, 40, 60), np.uint16)
+    for index in range(6):
+        frames[index, 10:30, 5 + 5 * index : 30 + 5 * index] = 1
+    slices = slices_of(picture(frames))
+    found = propagate(slices, [click(1, 0, 15, 20)], options=FILM)
+    assert found[1].indices.tolist() == [0, 1, 2, 3, 4, 5]
+    assert network_of(slices.model).masks_given == found.decodes - 2
+
+
 def test_the_edge_of_the_range_stops() -> None:
     slices = slices_of(picture(TWO))
     found = propagate(slices, [click(1, 12, 14, 14)], index_range=(10, 15))
@@ -101,6 +114,7 @@ def test_the_edge_of_the_range_stops() -> None:
         (PropagationOptions(min_overlap=0, max_area_ratio=1.01), StopReason.AREA),
         (PropagationOptions(min_overlap=0, max_growth=1.0, max_area_ratio=9), StopReason.AREA),
         (PropagationOptions(min_overlap=0, min_similarity=1.0), StopReason.APPEARANCE),
+        (PropagationOptions(min_overlap=0, min_confidence=0.99, patience=2), StopReason.CONFIDENCE),
     ],
 )
 def test_each_doubt_stops_with_its_figure(options: PropagationOptions, reason: StopReason) -> None:
@@ -134,6 +148,7 @@ def test_a_transposed_volume_is_the_same_to_a_network(tmp_path: Any) -> None:
         max_area_ratio=1e9,
         max_growth=1e9,
         min_similarity=-1,
+        min_confidence=0,
     )
     results = []
     for axis in (0, 1, 2):
@@ -171,8 +186,8 @@ def test_a_correction_goes_on_from_there_only(both: tuple[SliceEmbeddings, Propa
     after = [i for i in known[1].indices if i > 15]
     between = [13, 14]
     asked = network.decodes - decodes
-    # Up to the stop, back to the prompted slice, and nothing of the other object or below.
-    assert asked == len(after) + 1 + len(between)
+    # Up to the stop, back to the prompted slice; nothing of the other object, or below.
+    assert asked == 1 + len(after) + 1 + len(between)  # once on the corrected slice itself
     assert corrected.decodes == asked
     assert network.encodes == encodes
     assert corrected[2].slices == known[2].slices

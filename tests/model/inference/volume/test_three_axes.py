@@ -15,7 +15,7 @@ from sam_plugins.model.inference.volume import (
 )
 
 BALL = balls((24, 40, 36), [(12, 20, 16)], [8])
-TRUSTING = PropagationOptions(min_overlap=0.4, min_similarity=-1)
+TRUSTING = PropagationOptions(min_overlap=0.4, min_similarity=-1, min_confidence=0)
 
 
 def test_two_of_three_ways_outvote_a_slice_on_which_an_object_leaks() -> None:

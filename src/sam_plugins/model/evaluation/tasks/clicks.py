@@ -48,12 +48,15 @@ class Clicks:
         At most so many objects of a picture.
     seed : int
         Of their draw.
+    is_steady : bool
+        Whether corrections are held against the mask before, for the report.
     """
 
     model: CorrectableModel[Any]
     from_box: bool = False
     max_objects: int | None = None
     seed: int = 0
+    is_steady: bool = True
     name: str = "clicks"
     title: str = "Clicks until the object is found, and IoU after some"
     chosen_by: str = f"mean IoU after {_FEW} clicks"
@@ -62,7 +65,12 @@ class Clicks:
     @property
     def settings(self) -> Mapping[str, Any]:
         """How a session starts, and the draw of the objects."""
-        return {"from_box": self.from_box, "max_objects": self.max_objects, "seed": self.seed}
+        return {
+            "from_box": self.from_box,
+            "steady": self.is_steady,
+            "max_objects": self.max_objects,
+            "seed": self.seed,
+        }
 
     def measure(self, image: LabelledImage) -> Measured:
         """Correct the objects of one picture."""

@@ -2,7 +2,7 @@
 
 from sam_plugins.model.inference.volume.automatic import VolumeSegmentation, segment_volume
 from sam_plugins.model.inference.volume.linking import LinkOptions
-from sam_plugins.model.inference.volume.options import PropagationOptions
+from sam_plugins.model.inference.volume.options import FILM, PropagationOptions
 from sam_plugins.model.inference.volume.propagate import correct, propagate
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
 from sam_plugins.model.inference.volume.stack import AXES, Volume
@@ -20,6 +20,7 @@ from sam_plugins.model.inference.volume.values import (
 
 __all__ = [
     "AXES",
+    "FILM",
     "Chain",
     "Doubt",
     "LinkOptions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam_plugins.model.inference.checks import count
+from sam_plugins.model.inference.volume.values import DOUBTFUL
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class PropagationOptions:
     second_opinion : bool
         Whether the model is asked twice: with the box alone, and with the box and the point deepest
         inside the last mask, to which it gives three answers. The mean counts. Twice the work.
+    margin : float
+        0 to 1: how much larger the box is on each side, as a share of that side.
+    with_mask : bool
+        Whether the last mask itself is asked with, beside the box: it holds the object in films,
+        and where it is not compact, and holds on to mistakes, too.
     min_overlap : float
         0 to 1: the least IoU with the mask of the slice before.
     allow_steps : bool
@@ -38,6 +44,11 @@ class PropagationOptions:
     min_similarity : float
         -1 to 1: the least likeness to the object on the prompted slice; -1 does not compare, which
         is faster.
+    min_confidence : float
+        0 to 1: slices of less confidence (the geometric mean of overlap and predicted IoU) are
+        doubtful.
+    patience : int
+        So many doubtful slices in a row end an object after the first of them.
     chunk_size : int, optional
         Objects that are decoded at once; 4 on a CPU, 64 on a GPU.
     """
@@ -46,17 +57,28 @@ class PropagationOptions:
     growth: float = 1.0
     max_motion: float = 0.15
     second_opinion: bool = True
+    margin: float = 0.0
+    with_mask: bool = False
     min_overlap: float = 0.6
     allow_steps: bool = True
     max_area_ratio: float = 3.0
     max_growth: float = 4.0
     min_predicted_iou: float = 0.2
     min_similarity: float = 0.4
+    min_confidence: float = DOUBTFUL
+    patience: int = 3
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("shift", "growth", "max_motion", "min_overlap", "min_predicted_iou"):
+        for name in (
+            "shift",
+            "growth",
+            "max_motion",
+            "min_overlap",
+            "min_predicted_iou",
+            "min_confidence",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("max_area_ratio", "max_growth"):
@@ -64,5 +86,19 @@ class PropagationOptions:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not -1 <= self.min_similarity <= 1:
             raise ValueError(f"min_similarity must lie in [-1, 1], got {self.min_similarity}")
+        count("patience", self.patience)
         if self.chunk_size is not None:
             count("chunk_size", self.chunk_size)
+
+
+FILM = PropagationOptions(
+    shift=0.0,
+    growth=0.0,
+    second_opinion=False,
+    margin=0.025,
+    with_mask=True,
+    min_overlap=0.5,
+    min_similarity=-1.0,
+    min_confidence=0.0,
+)
+"""For films, and slices along which objects hardly change: what is held is not let go."""

@@ -7,12 +7,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.checks import require_type
+from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.shapes import blend, box_iou, window_iou
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings
-from sam_plugins.model.inference.volume.stepping import Walker, answer_seed, describe, take_step
+from sam_plugins.model.inference.volume.stepping import (
+    Walker,
+    answer_seed,
+    describe,
+    echo_of,
+    take_step,
+)
 from sam_plugins.model.inference.volume.values import (
     Chain,
     ObjectSlices,
@@ -163,6 +173,7 @@ class _Work:
         self._most = 2 * (index_range[1] - index_range[0])
         self._visited = 0
         self.decodes = 0
+        self._references: dict[int, tuple[npt.NDArray[np.float32] | None, WindowMask]] = {}
         volume, axis = slices.volume, slices.axis
         self._slice_distance = volume.voxel_size_zyx[axis]
         self._pixel_size = sum(volume.pixel_size_hw(axis)) / 2
@@ -183,18 +194,14 @@ class _Work:
 
     def walk(self, walkers: Sequence[Walker]) -> None:
         """Take walkers of one direction as far as they go."""
-        compares = self._options.min_similarity > -1
         while waiting := [walker for walker in walkers if walker.stop is None]:
             direction = waiting[0].direction
             index = min((w.next_index for w in waiting), key=lambda i: i * direction)
             here = [walker for walker in waiting if walker.next_index == index]
             self._report()
             self._visited += 1
-            for walker in here if compares else ():
-                if walker.look is None:
-                    walker.look = describe(
-                        self._slices.embedding(walker.seed.index), walker.anchor.found
-                    )
+            for walker in here:
+                self._prepare(walker)
             self.decodes += take_step(
                 self._slices.model,
                 self._slices.embedding(index),
@@ -203,6 +210,21 @@ class _Work:
                 self._slice_distance,
                 self._pixel_size,
             )
+
+    def _prepare(self, walker: Walker) -> None:
+        """Give a walker what its steps are compared with; both directions share it."""
+        if walker.echo is not None:
+            return
+        key = id(walker.seed)
+        if key not in self._references:
+            embedding = self._slices.embedding(walker.seed.index)
+            look = None
+            if self._options.min_similarity > -1:
+                look = describe(embedding, walker.anchor.found)
+            echo, asked = echo_of(self._slices.model, embedding, walker.anchor, self._options)
+            self.decodes += asked
+            self._references[key] = (look, echo)
+        walker.look, walker.echo = self._references[key]
 
     def _report(self) -> None:
         """Say how far the work is."""

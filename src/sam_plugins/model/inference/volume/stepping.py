@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.pooling import MaskDescriber, cover_of_mask
+from sam_plugins.model.inference.pooling import MaskDescriber, cover_of_mask, logits_of_mask
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.prompts import POSITIVE
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
@@ -31,7 +31,6 @@ _SAME_OBJECT = 0.75
 """IoU above which the answer to a box is that to the click whose box it is."""
 
 _LEAST_TRUST = 1e-3
-
 ISLAND_SHARE = 0.1
 """Pieces of a mask smaller than this share of its largest one are dropped."""
 
@@ -55,6 +54,11 @@ class Walker:
         The object on the slice at the limit, where it is known there: then doubts do not stop.
     look : ndarray, optional
         Descriptor of the object on the prompted slice.
+    logits : ndarray of shape (1, h, w), float32, optional
+        Low-resolution logits of the last step.
+    echo : WindowMask, optional
+        What the model answers on the prompted slice itself to the prompts of the next ones: a
+        drawn mask or a clicked one may be of another style, which says nothing about the next.
     """
 
     seed: Seed
@@ -64,6 +68,8 @@ class Walker:
     at_limit: StopReason
     goal: SliceMask | None = None
     look: npt.NDArray[np.float32] | None = None
+    echo: WindowMask | None = None
+    logits: npt.NDArray[np.float32] | None = None
     steps: list[SliceMask] = field(default_factory=list)
     stop: Stop | None = None
 
@@ -79,10 +85,14 @@ class Walker:
 
     @property
     def before_last(self) -> SliceMask | None:
-        """The mask before it."""
+        """The mask before it; of the prompted slice its echo, of the same style."""
         if len(self.steps) > 1:
             return self.steps[-2]
-        return self.anchor if self.steps else None
+        if not self.steps:
+            return None
+        if self.echo is not None and self.echo.mask.any():
+            return replace(self.anchor, found=self.echo)
+        return self.anchor
 
     def end_at_limit(self) -> None:
         """Stop where there is nothing more to visit."""
@@ -191,7 +201,10 @@ def take_step(
         points.append(np.clip(deepest_point(walker.last.found), box[:2], box[2:]))
     if not asked:
         return 0
-    answer = _ask(model, embedding, np.array(boxes), np.array(points), options)
+    logits = None
+    if options.with_mask:
+        logits = np.stack([_last_logits(walker, embedding) for walker in asked])
+    answer = _ask(model, embedding, np.array(boxes), np.array(points), logits, options)
     compares = options.min_similarity > -1
     describer = MaskDescriber(embedding) if compares else None
     for place, walker in enumerate(asked):
@@ -205,9 +218,11 @@ def take_step(
             walker.next_index,
             found,
             float(answer.iou_predictions[place, 0]),
-            window_iou(found, walker.last.found),
+            _overlap(walker, found),
             _similarity(describer, embedding, walker, found),
         )
+        if options.with_mask:
+            walker.logits = answer.low_res_logits[place]
         _go_or_stop(walker, step, options, slice_distance / pixel_size)
     return len(asked) * (2 if options.second_opinion else 1)
 
@@ -217,19 +232,45 @@ def _ask(
     embedding: ImageEmbedding,
     boxes_xyxy: npt.NDArray[np.float64],
     points_xy: npt.NDArray[np.float64],
+    logits: npt.NDArray[np.float32] | None,
     options: PropagationOptions,
 ) -> MaskPrediction:
     """Return one mask of each object: the answer to the box, or the mean of two opinions."""
     size = options.chunk_size
-    first = predict_masks(
-        model, embedding, Prompts(boxes_xyxy=boxes_xyxy), multimask=False, chunk_size=size
-    )
+    prompts = Prompts(boxes_xyxy=boxes_xyxy, mask_logits=logits)
+    first = predict_masks(model, embedding, prompts, multimask=False, chunk_size=size)
     if not options.second_opinion:
         return first
     prompts = Prompts(points_xy=points_xy[:, None], boxes_xyxy=boxes_xyxy)
     second = predict_masks(model, embedding, prompts, multimask=True, chunk_size=size)
     mean = second.low_res_logits.mean(axis=1, keepdims=True)
     return replace(first, low_res_logits=(first.low_res_logits + mean) / 2)
+
+
+def _last_logits(walker: Walker, embedding: ImageEmbedding) -> npt.NDArray[np.float32]:
+    """Return the last mask as logits (1, h, w): the model's own where it has just answered."""
+    if walker.logits is not None and walker.logits.shape[1:] == embedding.low_res_hw:
+        return walker.logits
+    return _logits_of(walker.last.found, embedding)
+
+
+def _logits_of(found: WindowMask, embedding: ImageEmbedding) -> npt.NDArray[np.float32]:
+    """Return a mask as low-resolution logits (1, h, w), as if the model had answered it."""
+    return logits_of_mask(SliceMask(0, found).drawn(embedding.original_size_hw), embedding)[None]
+
+
+def echo_of(
+    model: Model, embedding: ImageEmbedding, anchor: SliceMask, options: PropagationOptions
+) -> tuple[WindowMask, int]:
+    """Return what the model answers about a mask on its own slice, and how often it was asked."""
+    box = box_inside(anchor.box_xyxy, embedding.original_size_hw)
+    if box is None:
+        return anchor.found, 0
+    point = np.clip(deepest_point(anchor.found), box[:2], box[2:])
+    logits = _logits_of(anchor.found, embedding)[None] if options.with_mask else None
+    answer = _ask(model, embedding, box[None], point[None], logits, options)
+    found = pieces_touching(window_of(answer.mask(0)), anchor.found, min_share=ISLAND_SHARE)
+    return found, 2 if options.second_opinion else 1
 
 
 def describe(embedding: ImageEmbedding, found: WindowMask) -> npt.NDArray[np.float32]:
@@ -271,7 +312,17 @@ def _expected_box(
         done = (walker.next_index - walker.seed.index) / (walker.limit - walker.seed.index)
         straight = (1 - done) * walker.anchor.box_xyxy + done * walker.goal.box_xyxy
         box = (1 - done) * box + done * straight
-    return box_inside(box, size_hw)
+    outwards = np.array([-1.0, -1.0, 1.0, 1.0])
+    sides = np.maximum(box[2:] - box[:2], 0)
+    return box_inside(box + options.margin * np.tile(sides, 2) * outwards, size_hw)
+
+
+def _overlap(walker: Walker, found: WindowMask) -> float:
+    """Return the IoU with the slice before, or with the echo of the prompted one, if higher."""
+    overlap = window_iou(found, walker.last.found)
+    if walker.steps or walker.echo is None:
+        return overlap
+    return max(overlap, window_iou(found, walker.echo))
 
 
 def least_overlap(area: int, steps_per_pixel: float, options: PropagationOptions) -> float:
@@ -309,6 +360,9 @@ def _go_or_stop(
         walker.stop = Stop(step.index, StopReason.EMPTY)
         return
     ratio = max(area / before, before / area)
+    if not walker.steps and walker.echo is not None and walker.echo.mask.any():
+        echoed = int(np.count_nonzero(walker.echo.mask))
+        ratio = min(ratio, max(area / echoed, echoed / area))
     doubts = (
         (StopReason.OVERLAP, step.overlap, least_overlap(before, steps_per_pixel, options)),
         (StopReason.PREDICTED_IOU, step.predicted_iou, options.min_predicted_iou),
@@ -322,4 +376,11 @@ def _go_or_stop(
                 walker.stop = Stop(step.index, reason, abs(value))
                 return
     walker.steps.append(step)
+    last = walker.steps[-options.patience :]
+    doubtful = [one.confidence for one in last if one.confidence < options.min_confidence]
+    if walker.goal is None and len(doubtful) == options.patience:
+        del walker.steps[len(walker.steps) - options.patience + 1 :]
+        mean = sum(doubtful) / len(doubtful)
+        walker.stop = Stop(walker.next_index, StopReason.CONFIDENCE, mean)
+        return
     walker.end_at_limit()

@@ -16,6 +16,9 @@ from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.types import Prompts
 
+DOUBTFUL = 0.75
+"""Slices of less confidence should be looked at."""
+
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -28,6 +31,7 @@ class StopReason(Enum):
     OVERLAP = "too little overlap with the slice before"
     AREA = "area changed too much"
     PREDICTED_IOU = "the model does not trust the mask"
+    CONFIDENCE = "doubtful slices in a row"
     APPEARANCE = "looks unlike the prompted slice"
 
 
@@ -353,7 +357,7 @@ class Propagation:
             out[tuple(where)] = np.where(drawn > 0, drawn, there).astype(out.dtype)
         return out
 
-    def doubtful(self, below: float = 0.75) -> tuple[Doubt, ...]:
+    def doubtful(self, below: float = DOUBTFUL) -> tuple[Doubt, ...]:
         """Return the slices that a person should visit, the most doubtful first.
 
         Parameters

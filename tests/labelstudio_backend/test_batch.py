@@ -1,0 +1,82 @@
+"""Predictions of whole pictures: one for each task, whatever happens to the others."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from flask.testing import FlaskClient
+from tests.labelstudio_backend.conftest import MakeService
+from tests.labelstudio_backend.payloads import data_url, disk, iou, own, picture_of, request
+
+from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.model.io.label_studio import mask_of, regions_of
+
+SIZE = (120, 160)
+DISK = disk(SIZE, (60, 50), 25)
+PICTURE = data_url(picture_of(DISK))
+
+
+def predicted(client: FlaskClient, body: dict[str, Any]) -> list[Any]:
+    """Return the results of a batch."""
+    response = client.post("/predict", json=body)
+    assert response.status_code == 200, response.text
+    results: list[Any] = (response.json or {})["results"]
+    assert len(results) == len(body["tasks"])
+    return results
+
+
+def test_one_bad_picture_never_spoils_a_batch(client: FlaskClient, service: Service) -> None:
+    body = request(None, own(), url=PICTURE)
+    for number, data in enumerate(
+        (
+            {"image": "data:image/png;base64,AAAA"},
+            {"image": "http://127.0.0.1:1/x.png"},
+            {"other": 1},
+            {"image": PICTURE},
+        )
+    ):
+        body["tasks"].append({"id": 10 + number, "data": data})
+    first, damaged, down, missing, last = predicted(client, body)
+    for good in (first, last):
+        assert good["model_version"].startswith("default-")
+        assert 0 < good["score"] <= 1
+        found = [mask_of(region, SIZE) for region in regions_of(good["result"])]
+        assert max(iou(mask, DISK) for mask in found) > 0.85
+    assert damaged == missing
+    assert damaged["result"] == []
+    assert down == []  # it may come back: nothing is stored, and it is asked for again
+    assert {one["kind"] for one in service.problems.documents()} == {"image", "prompt"}
+
+
+def test_what_is_not_ready_is_left_out_and_told(make_service: MakeService) -> None:
+    service = make_service(open_seconds=0)
+    client = create_app(service.settings, service=service).test_client()
+    assert predicted(client, request(None, own(), url=PICTURE)) == [[]]
+    assert "SAM_PLUGINS_LS_API_KEY" in service.problems.documents()[0]["message"]
+
+
+def test_two_requests_for_one_task_store_one_prediction(make_service: MakeService) -> None:
+    service = make_service(open_seconds=60)
+    app = create_app(service.settings, service=service)
+    found: list[Any] = []
+
+    def open_task() -> None:
+        found.extend(predicted(app.test_client(), request(None, own(), url=PICTURE)))
+
+    threads = [threading.Thread(target=open_task) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(bool, found)) == [False, False, True]
+
+
+def test_tasks_are_prepared_where_predictions_are_off(make_service: MakeService) -> None:
+    service = make_service(automatic=False, open_seconds=60)
+    client = create_app(service.settings, service=service).test_client()
+    assert predicted(client, request(None, own(), url=PICTURE)) == [[]]
+    assert len(service.parts().engine.pictures) == 1
+    assert predicted(client, {**request(None, "", url=PICTURE)}) == [[]]
+    assert service.problems.documents()[0]["kind"] == "config"

@@ -24,6 +24,18 @@ ACTIONS = (
     Action("toggle_sign", "On / beside", "T", "Whether clicks are on the object or beside it"),
     Action("next_object", "Next object", "N", "The next click begins another object"),
     Action("cycle_mask", "Next mask", "M", "The next of the three masks of an ambiguous click"),
+    Action(
+        "propagate",
+        "Propagate",
+        "P",
+        "Follow the current objects through the stack, both ways from the slices with prompts",
+    ),
+    Action(
+        "stop_propagating",
+        "Stop",
+        None,
+        "Stop following objects; the slices that are done stay",
+    ),
     Action("undo", "Undo", "Control-Z", "Take the last step back: prompt, mask, commit, edit"),
     Action("redo", "Redo", "Control-Shift-Z", "Do again what was undone last"),
     Action("edit_object", "Edit", "E", "Go on with the object under the mouse, of any layer"),

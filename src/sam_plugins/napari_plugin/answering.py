@@ -92,7 +92,7 @@ class Answerer:
 
     def __init__(self, model: Model, cache: EmbeddingCache, show: Show) -> None:
         self.model = model
-        self._cache = cache
+        self.cache = cache
         self._show = show
         self._seen: OrderedDict[Sight, Seen] = OrderedDict()
         self._logits: OrderedDict[tuple[Sight, tuple[Turn, ...]], _Logits] = OrderedDict()
@@ -171,7 +171,7 @@ class Answerer:
 
             rgb = self._show(sight)
             key = embedding_key(rgb, self.model.preprocessing, self.model.model_id)
-            embedding = self._cache.get_or_compute(
+            embedding = self.cache.get_or_compute(
                 key, lambda: encode_rgb(self.model, rgb), device=self.model.device
             )
             known = Seen(embedding, RegionPixels(sight.region, (rgb.shape[0], rgb.shape[1])))

@@ -67,6 +67,16 @@ def cycle_mask(viewer: Viewer | None = None) -> None:
     controller_of(viewer).cycle_mask()
 
 
+def propagate(viewer: Viewer | None = None) -> None:
+    """Follow the current objects through the slices of the stack."""
+    controller_of(viewer).propagate()
+
+
+def stop_propagating(viewer: Viewer | None = None) -> None:
+    """Stop following objects; the slices that are done stay."""
+    controller_of(viewer).stop_propagating()
+
+
 def undo(viewer: Viewer | None = None) -> None:
     """Take the last step back."""
     controller_of(viewer).undo()

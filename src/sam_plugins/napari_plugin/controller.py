@@ -15,12 +15,14 @@ from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.drag_view import DragView
+from sam_plugins.napari_plugin.errors import NothingThereError
+from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.layers import choose_image, role_of
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
-from sam_plugins.napari_plugin.segmenter import NothingThereError, Segmenter
+from sam_plugins.napari_plugin.segmenter import Segmenter
 from sam_plugins.napari_plugin.session.values import Draft, PointPrompt
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-_SECTION = "segment"
+_SECTION, _FOLLOW_SECTION = "segment", "follow"
 _MS_UNTIL_ENCODING = 250  # who scrolls through a stack does not want each slice encoded
 
 
@@ -47,9 +49,12 @@ class SegmentController(QObject):
     ----------
     changed : Signal()
         Something that the widget shows is another.
+    viewed : Signal()
+        Another slice is seen.
     """
 
     changed = Signal()
+    viewed = Signal()
     _model_chosen = QtSignal()  # queued: whoever chose may be in another thread
 
     def __init__(
@@ -63,6 +68,7 @@ class SegmentController(QObject):
         super().__init__(parent)
         self.viewer = viewer
         self.params = params or read_settings(_SECTION, SegmentParams())
+        self.follow_params = read_settings(_FOLLOW_SECTION, FollowParams())
         self._load = load
         self._segmenters: list[Segmenter] = []
         self._segmenter: Segmenter | None = None
@@ -82,6 +88,7 @@ class SegmentController(QObject):
             (viewer.layers.events.removed, self._on_removed),
             (viewer.dims.events.point, self._on_view),
             (viewer.dims.events.order, self._on_view),
+            (viewer.dims.events.ndisplay, self._on_display),
         ]
         for event, callback in self._links:
             event.connect(callback)
@@ -134,6 +141,18 @@ class SegmentController(QObject):
     def cycle_mask(self) -> None:
         """Choose the next of the three masks."""
         self._do(lambda segmenter: segmenter.cycle())
+
+    def propagate(self) -> None:
+        """Follow the current objects through the slices of the stack, from those prompted."""
+        self._do(lambda segmenter: segmenter.through.follow(self.follow_params))
+
+    def stop_propagating(self) -> None:
+        """Stop following objects; the slices that are done stay."""
+        self._do(lambda segmenter: segmenter.through.stop())
+
+    def go_to(self, object_key: int, index: int) -> None:
+        """Show a slice of an object that was followed; the next prompt is about it."""
+        self._do(lambda segmenter: segmenter.through.go_to(object_key, index))
 
     def undo(self) -> None:
         """Take the last step back."""
@@ -200,6 +219,15 @@ class SegmentController(QObject):
         if params.lasting != before.lasting:
             keep_settings(_SECTION, params.lasting)
         self._timer.start()
+        self.changed.emit()
+
+    def set_follow_params(self, params: FollowParams) -> None:
+        """Take other parameters for following objects."""
+        before, self.follow_params = self.follow_params, params
+        for segmenter in self._segmenters:
+            segmenter.through.params = params
+        if params.lasting != before.lasting:
+            keep_settings(_FOLLOW_SECTION, params.lasting)
         self.changed.emit()
 
     # ------------------------------------------------------------------------------------- mouse
@@ -301,6 +329,7 @@ class SegmentController(QObject):
         known = next((entry for entry in self._segmenters if entry.image is image), None)
         if known is None:
             known = Segmenter(self.viewer, image, self.params, owner=self, load=self._load)
+            known.through.params = self.follow_params
             known.changed.connect(self.changed.emit)
             self._segmenters.append(known)
             self.recovery.watch(known)
@@ -324,6 +353,14 @@ class SegmentController(QObject):
     def _on_view(self, event: object = None) -> None:  # noqa: ARG002
         """Encode another slice when the slider rests."""
         self._timer.start()
+        if self._segmenter is not None:
+            self._segmenter.through.look()
+        self.viewed.emit()
+
+    def _on_display(self, event: object = None) -> None:  # noqa: ARG002
+        """Say that the mouse is not ours in 3D display, or is again."""
+        self._timer.start()
+        self.changed.emit()
 
     def _prepare(self) -> None:
         """Encode what is seen."""
@@ -337,6 +374,7 @@ class SegmentController(QObject):
     def _use_other_model(self) -> None:
         """Ask the model that was chosen."""
         for segmenter in self._segmenters:
+            segmenter.through.stop()
             segmenter.asker.use_other_model()
         self._timer.start()
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
+from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.finding import Words, find_like, find_named
 from sam_plugins.napari_plugin.images import show_model
 from sam_plugins.napari_plugin.jobs import Job
@@ -28,6 +28,7 @@ from sam_plugins.napari_plugin.notifications import show_info
 from sam_plugins.napari_plugin.params import SegmentParams, parse_phrases
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
+from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.replay import replay
@@ -42,6 +43,7 @@ from sam_plugins.napari_plugin.session.values import (
     Sight,
     State,
 )
+from sam_plugins.napari_plugin.through_stack import ThroughStack
 from sam_plugins.napari_plugin.viewpoint import Position, Viewpoint
 
 if TYPE_CHECKING:
@@ -53,10 +55,6 @@ _MOST_LIKE = 64
 """Committed objects that others shall be like: more tell nothing new."""
 
 _PLACED = ("scale", "translate", "rotate", "shear", "affine")
-
-
-class NothingThereError(SamPluginsError):
-    """A prompt or an edit is about something that is not there."""
 
 
 class Segmenter:
@@ -100,6 +98,7 @@ class Segmenter:
         self.viewpoint = Viewpoint(viewer, image, self.params)
         self.asker = Asker(self._show, self.changed.emit, owner, load)
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
+        self.through = ThroughStack(self, owner)
         self.objects = self._objects_layer()
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
@@ -210,7 +209,8 @@ class Segmenter:
         sight = self._sight(found)
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
-        if is_negative and (active is None or active.sight != sight):
+        is_known = active is not None and active.sight == sight
+        if is_negative and not is_known and not self.through.is_known(found):
             raise NothingThereError(
                 "there is no object yet that this point could be beside; click on the object first"
             )
@@ -336,10 +336,15 @@ class Segmenter:
             is_there = draft.mask is not None and draft.mask.contains(found.x, found.y)
             if is_there and draft.sight.plane == found.plane:
                 return draft
+        state = self.session.state
+        key = None if found is None else object_at(state, found.plane, found.x, found.y)
+        if key is not None:
+            return drafts_of(state, key)[-1]
         raise NothingThereError("there is no current mask here; point at one of them")
 
     def commit(self, keys: Collection[int] | None = None) -> tuple[int, ...]:
         """Write the drafts, or those of some keys, to the objects layer; return their labels."""
+        self.through.require_rest()
         if self.objects not in self.viewer.layers:  # somebody removed it
             self._add_again()
         params = self.params
@@ -484,6 +489,7 @@ class Segmenter:
         before, self.params = self.params, params
         self.viewpoint.params = params
         if (params.contrast, params.channels) != (before.contrast, before.channels):
+            self.through.stop()
             self.asker.drop_answers()
         self._on_state()
 
@@ -521,6 +527,7 @@ class Segmenter:
         if self._is_closed:
             return
         self._is_closed = True
+        self.through.close()
         self.asker.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
@@ -531,6 +538,7 @@ class Segmenter:
         if not self._is_closed:
             self.asker.ask(self.session)  # first: the model works while we draw
             self.view.show(self.session.state)
+            self.through.on_state(self.session.state)
             self.changed.emit()
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:

@@ -10,11 +10,13 @@ from weakref import WeakSet
 
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
+    QFrame,
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -30,11 +32,13 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
 if TYPE_CHECKING:
     import napari.viewer
 
 _COLUMNS = 3
+_WIDTH = 330
 _MS_UNTIL_WAITING = 150
 _HINT = (
     "Click on an object: the mask follows.\n"
@@ -96,14 +100,17 @@ class SegmentWidget(QWidget):
         self._waiting.setSingleShot(True)
         self._waiting.setInterval(_MS_UNTIL_WAITING)
         self._waiting.timeout.connect(lambda: self._status.setText(self.status()))
-        layout = QVBoxLayout(self)
+        layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
         layout.addLayout(self._buttons())
+        self.through_stack = ThroughStackBox(self.controller)
+        layout.addWidget(self.through_stack)
         layout.addWidget(self._choices())
         layout.addWidget(self._preview_box())
         layout.addStretch()
         self.controller.changed.connect(self._show)
+        self.controller.viewed.connect(self.through_stack.show_slice)
         self.controller.recovery.found.connect(self._offer)
         self.destroyed.connect(_leaving(self.controller))  # napari closes no widget, it destroys it
         _OPEN.add(self)
@@ -132,6 +139,19 @@ class SegmentWidget(QWidget):
         super().closeEvent(event)
 
     # ------------------------------------------------------------------------------------ layout
+
+    def _scrolled(self) -> QVBoxLayout:
+        """Return a column that scrolls where the window is too low for it."""
+        area, column = QScrollArea(), QWidget()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setMinimumWidth(_WIDTH)
+        area.setWidget(column)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        return QVBoxLayout(column)
 
     def _buttons(self) -> QGridLayout:
         """Return a button for each action."""
@@ -262,6 +282,7 @@ class SegmentWidget(QWidget):
         else:
             self._waiting.stop()
             self._status.setText(self.status())
+        self.through_stack.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""
@@ -279,6 +300,8 @@ class SegmentWidget(QWidget):
             lines.append("The model is at work…")
         else:
             lines.append(_HINT)
+        if self.controller.viewer.dims.ndisplay == 3:
+            lines.append("In 3D display the mouse turns the view; switch to 2D to click.")
         if not self.controller.params.is_positive:
             lines.append("Clicks say what does NOT belong to the object (T).")
         return "\n".join(lines)
@@ -289,6 +312,7 @@ def _leaving(controller: SegmentController) -> Callable[[], None]:
 
     def leave() -> None:
         controller.changed.disconnect()
+        controller.viewed.disconnect()
         controller.recovery.found.disconnect()
         controller.close()
 

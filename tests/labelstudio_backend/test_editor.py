@@ -123,7 +123,12 @@ def test_pending_points_are_in_the_draft_with_their_sign(
         page.keyboard.press("1")
         draw(page, where, truth, "point")
         page.get_by_test_id(_ACCEPT).wait_for()
-        drafts = until(lambda: label_studio.call("GET", f"/api/tasks/{task}/drafts"), seconds=60)
+        drafts: list[dict[str, Any]] = []
+        for _ in range(60):
+            page.wait_for_timeout(1000)  # and not `until`: the browser's requests are handled here
+            drafts = label_studio.call("GET", f"/api/tasks/{task}/drafts")
+            if drafts:
+                break
     (point,) = [item for item in drafts[0]["result"] if item["type"] == "keypointlabels"]
     assert point["is_positive"] is True
 

@@ -31,5 +31,14 @@ ACTIONS = (
     Action("fill_object", "Fill holes", "F", "Fill the holes of the object under the mouse"),
     Action("split_object", "Split", None, "Into its pieces, or between the points of the draft"),
     Action("merge_objects", "Merge", None, "Join the objects under the points of the draft"),
+    Action(
+        "find_similar",
+        "Find all like this",
+        "L",
+        "Objects like the current ones, the one under the mouse, or all committed ones",
+    ),
+    Action("find_words", "Find by words", None, "Objects that the words in the options name"),
+    Action("accept_one", "Accept one", "A", "Commit only the mask under the mouse"),
+    Action("drop_one", "Drop one", "D", "Drop only the mask under the mouse"),
 )
 BY_NAME = {action.name: action for action in ACTIONS}

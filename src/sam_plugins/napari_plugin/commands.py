@@ -102,6 +102,26 @@ def merge_objects(viewer: Viewer | None = None) -> None:
     controller_of(viewer).merge_objects()
 
 
+def find_similar(viewer: Viewer | None = None) -> None:
+    """Find all objects like the current ones, the one under the mouse, or the committed ones."""
+    controller_of(viewer).find_similar()
+
+
+def find_words(viewer: Viewer | None = None) -> None:
+    """Find the objects that the words in the options name."""
+    controller_of(viewer).find_words()
+
+
+def accept_one(viewer: Viewer | None = None) -> None:
+    """Write only the mask under the mouse to the objects layer."""
+    controller_of(viewer).accept_one()
+
+
+def drop_one(viewer: Viewer | None = None) -> None:
+    """Drop only the mask under the mouse."""
+    controller_of(viewer).drop_one()
+
+
 def replay_session(viewer: Viewer | None = None) -> dict[str, Any]:
     """Ask for all objects of the session again, and tell which masks are no longer the same."""
     return controller_of(viewer).replay()

@@ -163,6 +163,28 @@ class SegmentController(QObject):
         """Join the objects under the draft's points."""
         self._do(lambda segmenter: self._with_points(segmenter, segmenter.merge_at))
 
+    def find_similar(self) -> None:
+        """Find all objects like the current ones, the one under the mouse, or the committed ones.
+
+        What is found becomes drafts: *commit* accepts all of them, :meth:`accept_one` and
+        :meth:`drop_one` one.
+        """
+        self._do(lambda segmenter: segmenter.find_similar(self._mouse_position()))
+
+    def find_words(self) -> None:
+        """Find the objects that the words of the parameters name; they become drafts."""
+        self._do(lambda segmenter: segmenter.find_words())
+
+    def accept_one(self) -> tuple[int, ...]:
+        """Write only the mask under the mouse to the objects layer."""
+        labels = self._do(lambda segmenter: segmenter.accept_at(self._mouse_position())) or ()
+        self.recovery.save_soon()
+        return labels
+
+    def drop_one(self) -> None:
+        """Drop only the mask under the mouse."""
+        self._do(lambda segmenter: segmenter.drop_at(self._mouse_position()))
+
     def replay(self) -> dict[str, Any]:
         """Ask for all objects of the session again, and tell which masks are no longer the same."""
         return self._do(lambda segmenter: segmenter.replay()) or {}
@@ -215,9 +237,7 @@ class SegmentController(QObject):
 
     def _mouse_position(self) -> Position:
         """Return where the mouse is, in the world."""
-        viewer = self.viewer
-        cursor = viewer.canvas.cursor if hasattr(viewer, "canvas") else viewer.cursor
-        return tuple(cursor.position)
+        return tuple(self.viewer.cursor.position)
 
     def _with_points(self, segmenter: Segmenter, work: Callable[[list[Position]], object]) -> None:
         """Do something at the draft's points, which are used up; without any, at the mouse."""

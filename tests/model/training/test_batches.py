@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize, StepDataset
+from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
 from sam_plugins.model.training.pictures import TrainingPicture
 
 OPTIONS = BatchOptions(crop_sizes=(CropSize(64, 3, 4, 0.5), CropSize(96, 2, 6, 0.5)))
@@ -54,12 +54,3 @@ def test_pictures_without_usable_objects_are_replaced() -> None:
 def test_no_pictures_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one picture"):
         BatchMaker([], OPTIONS, 0)
-
-
-def test_a_dataset_of_steps_begins_where_it_is_told(pictures: list[TrainingPicture]) -> None:
-    maker = BatchMaker(pictures, OPTIONS, seed=0)
-    steps = StepDataset(maker, first_step=4, num_steps=2)
-    assert len(steps) == 2
-    assert torch.equal(steps[1].masks, maker.batch(5).masks)
-    with pytest.raises(IndexError):
-        steps[2]

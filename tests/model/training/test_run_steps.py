@@ -37,7 +37,7 @@ class Learner:
         loss = (self.state.model(batch)[:, 0] - batch.sum(1)).square().mean()
         return move_weights(self.state, loss, learning_rate=0.05, max_gradient_norm=10.0)
 
-    def run(self, path: Path, stop: Stop, workers: int = 0) -> bool:
+    def run(self, path: Path | None, stop: Stop, workers: int = 0) -> bool:
         return run_steps(
             self.state, Numbers(), self.learn, stop, state_path=path, recipe=RECIPE, workers=workers
         )
@@ -56,6 +56,14 @@ def test_slices_compute_what_one_run_would_have(tmp_path: Path) -> None:
     assert slices == 6
     assert torch.equal(part.state.model.weight, whole.state.model.weight)
     assert whole.run(path, Stop(6))  # nothing is left to do
+
+
+def test_a_run_without_a_file_learns_the_same(tmp_path: Path) -> None:
+    kept, unkept = Learner(), Learner()
+    assert kept.run(tmp_path / "state.safetensors", Stop(3, save_every_seconds=0))
+    assert unkept.run(None, Stop(3, save_every_seconds=0))
+    assert torch.equal(unkept.state.model.weight, kept.state.model.weight)
+    assert [one.name for one in tmp_path.iterdir()] == ["state.safetensors"]
 
 
 def test_an_error_leaves_the_state_that_was_saved_last(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ FloatArray = npt.NDArray[np.float32]
 Cover = tuple[Window, FloatArray]
 """Rows and columns of low-resolution cells, and which share of each the mask covers."""
 
+_SURE = 6.0
+"""Logit of a cell that a given mask covers as a whole."""
+
 _LEAST_SPREAD = 1e-3
 """Standard deviations below are those of a channel that says nothing."""
 
@@ -107,6 +110,27 @@ def cover_of_mask(mask: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> Cov
         slice(int(in_columns[0]), int(in_columns[-1]) + 1),
     )
     return window, cover[window]
+
+
+def logits_of_mask(mask: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> FloatArray:
+    """Return a mask as low-resolution logits, as if the model had answered it and were sure.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), bool
+        Not empty, of the picture's size.
+    embedding : ImageEmbedding
+        Of the picture.
+
+    Returns
+    -------
+    ndarray of shape (h, w), float32
+        For ``mask_logits`` of :class:`~sam_plugins.Prompts`: a correction is held against it.
+    """
+    logits = np.full(embedding.low_res_hw, -_SURE, np.float32)
+    window, cover = cover_of_mask(mask, embedding)
+    logits[window] = (2 * cover - 1) * _SURE
+    return logits
 
 
 def covers_of_packed(packed: PackedMasks) -> Iterable[Cover]:

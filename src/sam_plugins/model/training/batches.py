@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.training.augment import augment
@@ -186,31 +185,6 @@ class BatchMaker:
         name = self._names[int(rng.choice(len(self._names), p=self.shares))]
         pictures = self._by_set[name]
         return pictures[int(rng.integers(len(pictures)))]
-
-
-class StepDataset(Dataset[TrainingBatch]):
-    """The batches of some steps, for a data loader.
-
-    Parameters
-    ----------
-    maker : Batches
-    first_step, num_steps : int
-    """
-
-    def __init__(self, maker: Batches, first_step: int, num_steps: int) -> None:
-        self.maker = maker
-        self.first_step = first_step
-        self.num_steps = num_steps
-
-    def __len__(self) -> int:
-        """Return the number of steps."""
-        return self.num_steps
-
-    def __getitem__(self, index: int) -> TrainingBatch:
-        """Return the batch of a step, counted from the first one."""
-        if not 0 <= index < self.num_steps:
-            raise IndexError(index)
-        return self.maker.batch(self.first_step + index)
 
 
 def pictures_digest(pictures: Sequence[TrainingPicture]) -> str:

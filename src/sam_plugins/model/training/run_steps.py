@@ -56,7 +56,7 @@ def run_steps(
     learn: Callable[[Batch], Mapping[str, float]],
     stop: Stop,
     *,
-    state_path: Path,
+    state_path: Path | None,
     recipe: Recipe,
     workers: int = 0,
     after: Callable[[Mapping[str, float]], None] | None = None,
@@ -71,8 +71,8 @@ def run_steps(
     learn : callable
         Does the step of a batch, and returns what there is to say about it.
     stop : Stop
-    state_path : Path
-        Saved from time to time, and at the end of the slice.
+    state_path : Path or None
+        Saved from time to time, and at the end of the slice; None saves nothing.
     recipe : Recipe
     workers : int
         Processes that prepare batches; 0 prepares them here.
@@ -99,11 +99,12 @@ def run_steps(
         now = time.monotonic()
         if now - start >= stop.max_seconds:
             break
-        if now - saved >= stop.save_every_seconds:
+        if state_path is not None and now - saved >= stop.save_every_seconds:
             state.save(state_path, recipe)
             saved = now
-    # Not where an error or Ctrl-C ended it: weights may have moved in part.
-    state.save(state_path, recipe)
+    if state_path is not None:
+        # Not where an error or Ctrl-C ended it: weights may have moved in part.
+        state.save(state_path, recipe)
     return state.step >= stop.steps
 
 

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from sam_plugins.errors import MemoryLimitError, TrainingError, is_out_of_memory, memory_doubt
 from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.batches import Batches, StepDataset, TrainingBatch
+from sam_plugins.model.training.batches import Batches, TrainingBatch
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.encoder_layers import set_drop_path
 from sam_plugins.model.training.processes import Processes, sum_gradients
 from sam_plugins.model.training.recipe import TrainingRecipe
+from sam_plugins.model.training.run_steps import Stop, run_steps
 from sam_plugins.model.training.simulated_session import ONE_PROCESS, simulate_session
 from sam_plugins.model.training.state import TrainingState
 
@@ -78,7 +77,6 @@ def train(
     OutputError
         If the state cannot be saved, such as on a full disk; likewise.
     """
-    start = saved = time.monotonic()
     recipe = TrainingRecipe.of(state.model.config, config, batches)
     device = next(state.model.parameters()).device
     is_first = processes.rank == 0
@@ -90,20 +88,16 @@ def train(
         if not any(parameter.requires_grad for parameter in part.parameters()):
             part.eval()
     last = config.steps if stop_at is None else min(stop_at, config.steps)
-    for batch in _upcoming(batches, state.step, last, workers):
-        values = train_step(state, batch.to(device), config, processes)
-        if report is not None and is_first:
-            report(state.step, values)
-        now = time.monotonic()
-        is_over = now - start >= max_seconds
-        is_due = state_path is not None and now - saved >= save_every_seconds
-        if state_path is not None and is_first and is_due and not is_over:
-            state.save(state_path, recipe)
-            saved = now
-        if is_over:
-            break
-    if state_path is not None and is_first:
-        state.save(state_path, recipe)
+    run_steps(
+        state,
+        batches,
+        lambda batch: train_step(state, batch.to(device), config, processes),
+        Stop(last, max_seconds, save_every_seconds),
+        state_path=state_path if is_first else None,
+        recipe=recipe,
+        workers=workers,
+        after=(lambda values: report(state.step, values)) if report and is_first else None,
+    )
     return state.step >= config.steps
 
 
@@ -169,15 +163,3 @@ def _memory_of_a_step(step: int) -> Iterator[None]:
             f"step {step} of the training ran out of memory{memory_doubt(error)}; take smaller or "
             "fewer crops (crop_sizes), or leave the image encoder as it is (method 'decoder')"
         ) from error
-
-
-def _upcoming(
-    batches: Batches, first_step: int, steps: int, workers: int
-) -> Iterator[TrainingBatch]:
-    """Yield the batches from a step on, prepared ahead by worker processes."""
-    yield from DataLoader(
-        StepDataset(batches, first_step, max(0, steps - first_step)),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-    )

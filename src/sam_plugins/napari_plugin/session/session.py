@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -138,6 +138,37 @@ class Session:
             self._do(f"{len(added)} objects", state)
         return added
 
+    def add_found(
+        self, answers: Sequence[Answer], sight: Sight, *, title: str = "find"
+    ) -> tuple[Draft, ...]:
+        """Begin a draft for each mask that was found, as one step: people accept or drop them.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+            Of one mask each. The mask is the draft's first prompt, so that it replays, and can be
+            made better with points.
+        sight : Sight
+            What it was found in.
+        title : str
+            Of the step.
+        """
+        state = self._state
+        before = len(state.drafts)
+        for answer in answers:
+            turns = (Turn((MaskPrompt(answer.masks[0]),)),)
+            state = state.with_new(Draft(0, sight, turns, answer))
+        added = state.drafts[before:]
+        if added:
+            self._do(title, state)
+        return added
+
+    def drop(self, key: int) -> None:
+        """Drop one draft."""
+        drafts = tuple(draft for draft in self._state.drafts if draft.key != key)
+        if drafts != self._state.drafts:
+            self._do("drop", replace(self._state, drafts=drafts))
+
     def set_answer(self, key: int, turns: tuple[Turn, ...], answer: Answer) -> bool:
         """Take the model's answer to the turns of a draft; a stale one is dropped.
 
@@ -180,6 +211,7 @@ class Session:
         overlap: Overlap = "keep",
         class_name: str = "object",
         class_label: int | None = None,
+        keys: Collection[int] | None = None,
     ) -> tuple[int, ...]:
         """Write all drafts that have a mask to the labels.
 
@@ -191,6 +223,8 @@ class Session:
             What the objects are.
         class_label : int, optional
             Write the class instead of a number for each object (semantic labels).
+        keys : collection of int, optional
+            Of the drafts to write; by default all.
 
         Returns
         -------
@@ -202,7 +236,11 @@ class Session:
         ValueError
             If a label does not fit the type of the labels.
         """
-        ready = [draft for draft in self._state.drafts if draft.mask and not draft.mask.is_empty]
+        ready = [
+            draft
+            for draft in self._state.drafts
+            if draft.mask and not draft.mask.is_empty and (keys is None or draft.key in keys)
+        ]
         if not ready:
             return ()
         state = replace(self._state, drafts=tuple(d for d in self._state.drafts if d not in ready))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 _COLUMNS = 3
+_MS_UNTIL_WAITING = 150
 _HINT = (
     "Click on an object: the mask follows.\n"
     "Ctrl-click: not here. Shift-drag: box. M: next mask. C: commit."
@@ -80,12 +82,18 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
         self._status = QLabel(_HINT)
         self._status.setWordWrap(True)
         self._controls = Controls(self.controller.params)
         self._is_showing = False
+        # To paint a text takes as long as half an answer where the processor draws the window.
+        self._waiting = QTimer(self)
+        self._waiting.setSingleShot(True)
+        self._waiting.setInterval(_MS_UNTIL_WAITING)
+        self._waiting.timeout.connect(lambda: self._status.setText(self.status()))
         layout = QVBoxLayout(self)
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
@@ -234,7 +242,12 @@ class SegmentWidget(QWidget):
             self._is_showing = True  # one control after the other: not yet what is meant
             self._controls.set(**asdict(params))
             self._is_showing = False
-        self._status.setText(self.status())
+        if self.segmenter is not None and self.segmenter.asker.is_busy:
+            if not self._waiting.isActive():
+                self._waiting.start()
+        else:
+            self._waiting.stop()
+            self._status.setText(self.status())
 
     def status(self) -> str:
         """Return in words how things are."""

@@ -19,12 +19,12 @@ from sam_plugins.model.engine.label_store import (
     ReviewState,
     Stage,
 )
+from sam_plugins.model.engine.project.asking import answer_in_turn
 from sam_plugins.model.engine.project.encoding import encode_cached
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.predict import predict_masks
-from sam_plugins.model.inference.types import MaskPrediction, Prompts
+from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.io.rle import decode_mask, encode_mask
 
 _SAME_IOU = 0.98
@@ -165,7 +165,8 @@ def bring_prompts(
         From JSON: ``{"objects": [...], "accept": [ids], "reject": [ids]}``, each optional. An
         object has ``points_xy`` ``[[x, y], ...]`` with ``point_labels`` (1 on it, 0 beside it; all
         1 by default) or ``box_xyxy`` or both, and may have ``class_name``, ``seconds``, and
-        ``corrects``, the id of the object that its mask replaces.
+        ``corrects``, the id of an object: its mask is replaced, with points alone by one that they
+        correct, see :func:`~.asking.answer_in_turn`.
     person : Person
     model : Model
         The one that people work with.
@@ -186,7 +187,7 @@ def bring_prompts(
                 prompts = Prompts.for_object(
                     one.get("points_xy"), one.get("point_labels"), one.get("box_xyxy")
                 )
-                answer = predict_masks(model, embedding, prompts).best()
+                answer = _asked(project, one, model, embedding, prompts)
             except (TypeError, ValueError) as error:
                 raise ProjectError(f"object {number} of the prompts: {error}") from error
             mask = answer.mask(0)
@@ -200,6 +201,21 @@ def bring_prompts(
     own = [one for one in made if one.seconds is not None]
     _store(project, person, accepted, made, rejected, timed=len(own))
     return Labelled(len(accepted), corrected, len(made) - corrected, len(rejected))
+
+
+def _asked(
+    project: Project,
+    one: Mapping[str, Any],
+    model: Model,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+) -> MaskPrediction:
+    """Return the answer to the prompts of one object, which may correct another's mask."""
+    if "corrects" not in one:
+        return answer_in_turn(model, embedding, prompts)
+    before = project.labels.object(one["corrects"])
+    mask = decode_mask(before.rle)
+    return answer_in_turn(model, embedding, prompts, mask=mask, said=before.prompts)
 
 
 def _answered(

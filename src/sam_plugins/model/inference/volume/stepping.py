@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.pooling import MaskDescriber, cover_of_mask
+from sam_plugins.model.inference.pooling import MaskDescriber, cover_of_mask, logits_of_mask
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.prompts import POSITIVE
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
@@ -31,9 +31,6 @@ _SAME_OBJECT = 0.75
 """IoU above which the answer to a box is that to the click whose box it is."""
 
 _LEAST_TRUST = 1e-3
-_SURE = 6.0
-"""Logit of a pixel of which a given mask is sure."""
-
 ISLAND_SHARE = 0.1
 """Pieces of a mask smaller than this share of its largest one are dropped."""
 
@@ -259,11 +256,7 @@ def _last_logits(walker: Walker, embedding: ImageEmbedding) -> npt.NDArray[np.fl
 
 def _logits_of(found: WindowMask, embedding: ImageEmbedding) -> npt.NDArray[np.float32]:
     """Return a mask as low-resolution logits (1, h, w), as if the model had answered it."""
-    drawn = SliceMask(0, found).drawn(embedding.original_size_hw)
-    logits = np.full(embedding.low_res_hw, -_SURE, np.float32)
-    window, cover = cover_of_mask(drawn, embedding)
-    logits[window] = (2 * cover - 1) * _SURE
-    return logits[None]
+    return logits_of_mask(SliceMask(0, found).drawn(embedding.original_size_hw), embedding)[None]
 
 
 def echo_of(

@@ -124,7 +124,7 @@ def grid_masks(
     for output in decode_prompts(model, embedding, Prompts.single_points(points), multimask=True):
         logits = output.logits.float().cpu().numpy()
         logits = logits.reshape(-1, *logits.shape[-2:])
-        predicted = output.iou_predictions.float().cpu().numpy().reshape(-1)
+        predicted: NDArray[np.float32] = output.iou_predictions.float().cpu().numpy().ravel()
         is_good = predicted >= min_predicted_iou
         logits, predicted = logits[is_good], predicted[is_good]
         valid = logits[:, :rows, :columns]

@@ -175,7 +175,7 @@ def test_objects_of_a_stack_are_linked_across_its_slices(
     qtbot.waitUntil(lambda: widget.job.steps[0] > 4, timeout=120_000)
     widget.cancel()
     qtbot.waitUntil(lambda: not widget.job.is_running, timeout=1000)
-    qtbot.waitUntil(lambda: widget.add_button.isEnabled(), timeout=1000)  # what is done stays
+    qtbot.waitUntil(widget.add_button.isEnabled, timeout=1000)  # what is done stays
     assert widget.job.wait(10)
     widget.run()
     finish(widget, qtbot)

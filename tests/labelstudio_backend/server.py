@@ -70,6 +70,7 @@ class LabelStudio:
     port: int
     settings: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
+    _personal_token: str = ""
 
     @property
     def url(self) -> str:
@@ -132,6 +133,12 @@ class LabelStudio:
         )
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
+
+    def personal_token(self) -> str:
+        """A personal access token; a user has one at most, so that tests share it."""
+        if not self._personal_token:
+            self._personal_token = self.call("POST", "/api/token/")["token"]
+        return self._personal_token
 
     def make_project(self, config: str, title: str = "Cells") -> dict[str, Any]:
         """Make a project."""

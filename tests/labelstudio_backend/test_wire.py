@@ -192,7 +192,6 @@ def test_a_whole_project_is_prepared_for_a_backend_that_starts_later(
 def test_a_personal_token_is_exchanged_and_a_photograph_turned(
     label_studio: LabelStudio, make_service: MakeService, tmp_path: Path
 ) -> None:
-    made = label_studio.call("POST", "/api/token/", json={})
     y, x = np.ogrid[:200, :300]
     disk = (x - 100) ** 2 + (y - 90) ** 2 < 40**2
     grey = np.where(disk, 190, 40).astype(np.uint8)
@@ -200,7 +199,9 @@ def test_a_personal_token_is_exchanged_and_a_photograph_turned(
     exif[0x0112] = 6
     path = tmp_path / "lying.jpg"
     Image.fromarray(np.ascontiguousarray(np.rot90(grey))).save(path, "JPEG", exif=exif, quality=95)
-    service = make_service(url=label_studio.url, api_key=made["token"], automatic=False)
+    service = make_service(
+        url=label_studio.url, api_key=label_studio.personal_token(), automatic=False
+    )
     project = label_studio.make_project(own())["id"]
     (task,) = label_studio.upload(project, [path])
     with served(create_app(service.settings, service=service)) as url:

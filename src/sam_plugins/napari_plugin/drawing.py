@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _POSITIVE, _NEGATIVE = "lime", "red"
 _MOST_VALUES = 250
 _POINT_PIXELS = 8
-_MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 200
+_MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 400
 
 Painted = tuple[tuple[int, MaskCrop], ...]
 

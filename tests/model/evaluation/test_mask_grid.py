@@ -51,6 +51,18 @@ def test_masks_are_those_of_the_points_without_duplicates(
     assert max(ious) < 0.75  # compared at low resolution
 
 
+def test_masks_that_the_model_doubts_are_left_out(model: Model, picture: np.ndarray) -> None:
+    embedding = encode_image(model, picture)
+    points = Prompts.single_points(square_grid(SIZE_HW, 4))
+    predicted = predict_masks(model, embedding, points, multimask=True).iou_predictions.ravel()
+    limit = float(np.sort(predicted)[-3])  # three are as good
+    found = grid_masks(model, embedding, 4, max_iou=1.0, min_predicted_iou=limit)
+    assert len(found) == 3
+    nothing = grid_masks(model, embedding, 4, max_iou=1.0, min_predicted_iou=2.0)
+    assert len(nothing) == 0
+    assert not model_edges(model, picture, points_per_side=3, min_predicted_iou=2.0).any()
+
+
 def test_proposals_come_best_first(model: Model, picture: np.ndarray) -> None:
     masks = GridProposer(model, 3)(picture)
     expected = grid_masks(model, encode_image(model, picture), 3, max_iou=0.9)
@@ -61,7 +73,7 @@ def test_proposals_come_best_first(model: Model, picture: np.ndarray) -> None:
 def test_edges_of_a_model_lie_on_the_borders_of_its_masks(
     model: Model, picture: np.ndarray
 ) -> None:
-    strength = model_edges(model, picture, points_per_side=3)
+    strength = model_edges(model, picture, points_per_side=3, min_predicted_iou=0.0)
     assert strength.shape == SIZE_HW
     assert strength.dtype == np.float32
     assert 0 <= strength.min() < strength.max() == 1
@@ -73,5 +85,7 @@ def test_edges_of_a_model_lie_on_the_borders_of_its_masks(
             padded[1 + dy : 61 + dy, 1 + dx : 91 + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)
         ]
         near |= np.logical_or.reduce(views) != np.logical_and.reduce(views)
-    assert (strength[~near] == 0).mean() > 0.99
     assert 0 < (strength > 0).sum() < near.sum()
+    # Smoothing leaves faint traces beside them.
+    assert (strength[~near] == 0).mean() > 0.95
+    assert strength[~near].sum() < 0.02 * strength.sum()

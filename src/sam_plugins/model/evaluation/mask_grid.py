@@ -1,7 +1,7 @@
 """The masks of a regular grid of points, without duplicates: what edges and proposals come from.
 
-Unlike automatic segmentation nothing is filtered by quality and nothing is painted: a proposal may
-be wrong, a part of another one, or the background.
+Unlike automatic segmentation nothing is painted, and nothing filtered by quality unless that is
+asked for: a proposal may be wrong, a part of another one, or the background.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class GridMasks:
         for cut in self.cuts:
             yield self.sizes.draw_cut(_in_single(cut))
 
-    def enlarge(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-        """Yield the window of each mask and its logits there."""
-        for cut in self.cuts:
+    def enlarge(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32], float]]:
+        """Yield the window of each mask that is not empty, its logits there, and its score."""
+        for cut, score in zip(self.cuts, self.scores, strict=True):
             values = self.sizes.enlarge_cut(_in_single(cut))
             if values.size:
-                yield cut.window, values
+                yield cut.window, values, float(score)
 
 
 def square_grid(size_hw: tuple[int, int], points_per_side: int) -> NDArray[np.float32]:
@@ -98,6 +98,7 @@ def grid_masks(
     *,
     max_iou: float,
     least_logit: float = 0.0,
+    min_predicted_iou: float = 0.0,
 ) -> GridMasks:
     """Ask with every point of a square grid and drop duplicates among the three masks of each.
 
@@ -111,6 +112,8 @@ def grid_masks(
         A mask goes when its IoU with a better one is larger.
     least_logit : float
         The window of each mask reaches as far as its logits are larger; 0 or less.
+    min_predicted_iou : float
+        Masks of which the model thinks less are left out.
     """
     points = square_grid(embedding.original_size_hw, points_per_side)
     sizes = chain_of(embedding)
@@ -121,7 +124,9 @@ def grid_masks(
     for output in decode_prompts(model, embedding, Prompts.single_points(points), multimask=True):
         logits = output.logits.float().cpu().numpy()
         logits = logits.reshape(-1, *logits.shape[-2:])
-        predicted = output.iou_predictions.float().cpu().numpy().ravel()
+        predicted: NDArray[np.float32] = output.iou_predictions.float().cpu().numpy().ravel()
+        is_good = predicted >= min_predicted_iou
+        logits, predicted = logits[is_good], predicted[is_good]
         valid = logits[:, :rows, :columns]
         inner, outer = (
             np.count_nonzero(valid > limit, axis=(1, 2))

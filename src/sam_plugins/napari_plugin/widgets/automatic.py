@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 import numpy as np
 import numpy.typing as npt
@@ -118,9 +119,10 @@ class AutomaticWidget(QWidget):
         self._lay_out()
         self.finding.changed.connect(self._on_find)
         self.keeping.changed.connect(self._on_keep)
-        self.viewer.layers.events.removed.connect(self._on_removed)
-        self.viewer.layers.selection.events.active.connect(self._show_estimate)
-        self.destroyed.connect(_leaving(self.viewer, self._on_removed, self._show_estimate))
+        on_removed, on_active = _weakly(self._on_removed), _weakly(self._show_estimate)
+        self.viewer.layers.events.removed.connect(on_removed)
+        self.viewer.layers.selection.events.active.connect(on_active)
+        self.destroyed.connect(_leaving(self.viewer, on_removed, on_active))
         self._show_state()
         self._show_estimate()
 
@@ -550,6 +552,21 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min"
+
+
+def _weakly(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return what calls a method of a widget, and can be compared when the widget is gone.
+
+    napari looks at the object of a method when it is disconnected, which PyQt does not allow then.
+    """
+    known = WeakMethod(method)
+
+    def call(event: Any) -> None:  # noqa: ANN401
+        method = known()
+        if method is not None:
+            method(event)
+
+    return call
 
 
 def _leaving(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -78,6 +78,8 @@ class SegmentWidget(QWidget):
         Everything that the buttons do, for scripts.
     """
 
+    _was_docked = False
+
     def __init__(
         self,
         viewer: napari.viewer.Viewer,
@@ -118,6 +120,18 @@ class SegmentWidget(QWidget):
     def segmenter(self) -> Segmenter | None:
         """The one for the image that is meant now."""
         return self.controller.segmenter
+
+    def changeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
+        """End the work when the dock is removed: napari takes this widget out of it.
+
+        It is destroyed only where nobody holds it any more, which is later, or never, with PyQt.
+        """
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self.controller.close()
 
     def closeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
         """End the jobs, and leave the viewer as it was."""

@@ -3,9 +3,9 @@
 The mean score of the objects knows nothing of what the model did not find. So the score of a
 picture is a logistic function of what the model says about it, fitted to the panoptic quality
 (Kirillov et al. 2019) that the shipped model reaches on pictures with ground truth.
-``scripts/fit_task_scores.py`` makes the numbers from 24 train pictures of six data sets, and measures
-what they are worth on 23 val pictures. A fine-tuned model is asked for the same evidence; how well the
-numbers fit it was not measured.
+``scripts/fit_task_scores.py`` makes the numbers from 24 train pictures of six data sets, and
+measures what they are worth on 23 val pictures. A fine-tuned model is asked for the same evidence;
+how well the numbers fit it was not measured.
 """
 
 from __future__ import annotations

@@ -27,10 +27,7 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.io.labelled import LabelledImage, list_manifest_files
 
-SETS = (
-    "dsb2018", "tem_axons", "sem_axons", "tem_nanoparticles", "mushrooms", "fly_embryos",
-    "sem_powder", "usiigaci_phase",
-)  # fmt: skip
+SETS = ("dsb2018", "tem_nanoparticles", "mushrooms", "fly_embryos", "sem_powder", "tem_axons")
 _RIDGE = 0.02
 
 

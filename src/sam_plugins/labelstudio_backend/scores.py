@@ -3,7 +3,9 @@
 The mean score of the objects knows nothing of what the model did not find. So the score of a
 picture is a logistic function of what the model says about it, fitted to the panoptic quality
 (Kirillov et al. 2019) that the shipped model reaches on pictures with ground truth.
-``scripts/fit_task_scores.py`` makes the numbers and measures what they are worth.
+``scripts/fit_task_scores.py`` makes the numbers from 24 train pictures of six data sets, and
+measures what they are worth on 23 val pictures. A fine-tuned model is asked for the same evidence;
+how well the numbers fit it was not measured.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-FLOOR, *WEIGHTS = (-9.055, 1.597, 4.569, 3.95, 1.525)
+FLOOR, *WEIGHTS = (-6.998, 1.238, 4.174, 3.025, 0.822)
 """Of :class:`Evidence`, in its order; the first is what there is without any."""
 
 

@@ -48,6 +48,7 @@ class Recovery:
         self._owner = owner
         self._saves: dict[int, tuple[Session, Autosave]] = {}
         self._notes: dict[int, ImageNote] = {}
+        self._watched: set[int] = set()
 
     def watch(self, segmenter: Segmenter) -> None:
         """Save a segmenter's session from now on, and look for earlier ones about its image."""
@@ -55,6 +56,7 @@ class Recovery:
         name, path = str(image.name), getattr(image.source, "path", None)
         placed = segmenter.placement()
         folder = sessions_directory()
+        self._watched.add(id(segmenter))
 
         def look(*, progress: Any) -> tuple[ImageNote, list[Path]]:  # noqa: ANN401
             note = ImageNote(
@@ -68,6 +70,8 @@ class Recovery:
             return note, unfinished_sessions(folder, note)
 
         def take(result: tuple[ImageNote, list[Path]]) -> None:
+            if id(segmenter) not in self._watched:
+                return  # it was closed meanwhile, and nobody would end what began now
             note, files = result
             self._notes[id(segmenter)] = note
             self._save(segmenter)
@@ -95,6 +99,7 @@ class Recovery:
 
     def forget(self, segmenter: Segmenter) -> None:
         """Save a segmenter's session for the last time."""
+        self._watched.discard(id(segmenter))
         self._notes.pop(id(segmenter), None)
         _, autosave = self._saves.pop(id(segmenter), (None, None))
         if autosave is not None:

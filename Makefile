@@ -32,10 +32,19 @@ system-packages:
 
 .PHONY: test
 test: $(VENV)/.stamp-dev system-packages ## all tests but the slow ones; ARGS="-k name" picks some
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --durations=15 $(ARGS)
+
+# Label Studio in an environment of its own, once a machine.
+.PHONY: label-studio
+label-studio: $(VENV)/.stamp-dev
+	@PYTHON=$(BIN)/python scripts/setup_label_studio.sh >/dev/null
+
+.PHONY: test-all
+test-all: $(VENV)/.stamp-dev system-packages label-studio ## those, and all that drive a real Label Studio server or a browser
+	$(BIN)/pytest -m "not slow or server or browser" --durations=15 $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(VENV)/.stamp-dev system-packages ## the slow tests
+test-slow: $(VENV)/.stamp-dev system-packages label-studio ## the slow tests
 	$(BIN)/pytest -m slow $(ARGS)
 
 .PHONY: lint

@@ -58,7 +58,7 @@ def grid(data: str) -> None:
     from sam_plugins.model.inference.automatic import GRID, segment
 
     del data
-    segment(coins(), _model(), mode="grid", options=replace(GRID, points_per_side=16))
+    segment(coins(), _model(), mode="grid", options=replace(GRID, points_per_side=16))  # type: ignore[no-untyped-call]
 
 
 def training(data: str) -> None:

@@ -70,7 +70,8 @@ def test_its_checkpoint_starts_training(
     capsys.readouterr()
     assert main([*train, "--from", sam, *quick, "--json"]) == 0
     rounds = json.loads(capsys.readouterr().out)["rounds"]
-    assert [one["step"] for one in rounds] == [0, 2]
+    measured = [(one["step"], one["share"]) for one in rounds]
+    assert measured == [(0, 1), (2, 1), (2, 0.6), (2, 0.3)]
 
     mae = str(tmp_path / "run" / "mae.safetensors")
     assert main([*train, "--from", mae, *quick]) == 1

@@ -47,7 +47,7 @@ def test_from_labels_to_a_model_in_use(
     quick = ["--steps", "60", "--rounds", "2", "--learning-rate", "0.003", "--note", "first"]
     assert main([*command, *quick]) == 0
     printed = capsys.readouterr().out
-    assert "discs@1: mean of one-click IoU, box IoU and mSA" in printed
+    assert "discs@1: mean of box IoU, mSA, and IoU after one, three and five clicks" in printed
     assert re.search(r"on \d held-out pictures \(fewer than the 5 that tell", printed)
     assert " best" in printed
 
@@ -80,7 +80,8 @@ def test_what_did_not_help_is_not_stored(
     values = json.loads(capsys.readouterr().out)
     assert values["version"] is None
     assert values["best_step"] == 0
-    assert [one["step"] for one in values["rounds"]] == [0, 2]
+    measured = [(one["step"], one["share"]) for one in values["rounds"]]
+    assert measured == [(0, 1), (2, 1), (2, 0.6), (2, 0.3)]
     assert main(["models", "versions", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 

@@ -23,17 +23,25 @@ EMAIL = "annotator@example.com"
 PASSWORD = "correct horse battery"
 _START_SECONDS = 600
 _VARIABLE = "SAM_PLUGINS_TEST_LABEL_STUDIO"
+_VERSION = "1.23.2"
+
+
+def cache() -> Path:
+    """The folder that ``scripts/setup_label_studio.sh`` installs into."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "sam-plugins-tests"
 
 
 def executable() -> Path:
     """The program, or a skip with what to do."""
     named = os.environ.get(_VARIABLE)
-    beside = Path(__file__).resolve().parents[3] / "ls-venv" / "bin" / "label-studio"
-    path = Path(named) if named else beside
-    if not path.is_file():
+    made = sorted(cache().glob(f"label-studio-{_VERSION}-python-*/.installed"))
+    path = Path(named) if named else next((one.parent / "bin/label-studio" for one in made), None)
+    if path is None or not path.is_file():
         pytest.skip(
-            "no label-studio 1.23.2: install it into a virtual environment of its own, and set "
-            f"{_VARIABLE} to its program label-studio"
+            f"no label-studio {_VERSION}{f' at {path}' if path else ''}: run "
+            f"scripts/setup_label_studio.sh, or set {_VARIABLE} to the program label-studio of a "
+            "virtual environment"
         )
     return path
 
@@ -62,6 +70,7 @@ class LabelStudio:
     port: int
     settings: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
+    _personal_token: str = ""
 
     @property
     def url(self) -> str:
@@ -125,6 +134,12 @@ class LabelStudio:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
+    def personal_token(self) -> str:
+        """A personal access token; a user has one at most, so that tests share it."""
+        if not self._personal_token:
+            self._personal_token = self.call("POST", "/api/token/")["token"]
+        return self._personal_token
+
     def make_project(self, config: str, title: str = "Cells") -> dict[str, Any]:
         """Make a project."""
         made: dict[str, Any] = self.call(
@@ -161,8 +176,9 @@ class LabelStudio:
 def template() -> Path:
     """A data folder in which the database was made, once for this machine and version."""
     number = executable().stat().st_mtime_ns
-    folder = Path(tempfile.gettempdir()) / f"sam-plugins-label-studio-{os.getuid()}-{number:x}"
+    folder = cache() / f"label-studio-data-{number:x}"
     if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
         first = LabelStudio(making, free_port(), {})
         try:

@@ -106,6 +106,33 @@ def test_a_suggestion_is_seen_accepted_submitted_and_stored(
     assert iou(mask_of(regions[0], truth.shape), truth) > 0.75
 
 
+def test_pending_points_are_in_the_draft_with_their_sign(
+    page: Any, label_studio: LabelStudio, make_service: MakeService, test_data: Path
+) -> None:
+    """What a box joins points by, when the backend was started after they were clicked."""
+    folder = test_data / "dsb2018" / "val"
+    truth = largest(read_image(folder / "labels" / f"{STEM}.png"))
+    service = make_service(url=label_studio.url, api_key=TOKEN, automatic=False)
+    config = without(own("BrushLabels"), "Rectangle")
+    project = label_studio.make_project(config, "pending points")["id"]
+    (task,) = label_studio.upload(project, [folder / "images" / f"{STEM}.png"])
+    with served(create_app(service.settings, service=service)) as url:
+        label_studio.connect(project, url)
+        where = open_task(page, label_studio, project, task)
+        page.locator(_SMART_TOOL).first.click()
+        page.keyboard.press("1")
+        draw(page, where, truth, "point")
+        page.get_by_test_id(_ACCEPT).wait_for()
+        drafts: list[dict[str, Any]] = []
+        for _ in range(60):
+            page.wait_for_timeout(1000)  # and not `until`: the browser's requests are handled here
+            drafts = label_studio.call("GET", f"/api/tasks/{task}/drafts")
+            if drafts:
+                break
+    (point,) = [item for item in drafts[0]["result"] if item["type"] == "keypointlabels"]
+    assert point["is_positive"] is True
+
+
 def draw(page: Any, where: dict[str, float], truth: npt.NDArray[np.bool_], tool: str) -> None:
     """Click into an object, or draw a box around it."""
     scale = min(where["width"] / truth.shape[1], where["height"] / truth.shape[0])

@@ -157,10 +157,41 @@ def test_opening_a_task_prepares_it_and_the_next_ones(
     assert not label_studio.tasks(project)[0]["predictions"]
 
 
+def test_a_whole_project_is_prepared_for_a_backend_that_starts_later(
+    label_studio: LabelStudio,
+    make_service: MakeService,
+    nuclei: tuple[Path, npt.NDArray[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from sam_plugins.cli import main
+
+    monkeypatch.setenv("SAM_PLUGINS_LS_API_KEY", TOKEN)
+    monkeypatch.setenv("SAM_PLUGINS_LS_DEVICE", "cpu")
+    monkeypatch.setenv("SAM_PLUGINS_LS_FOLDER", str(tmp_path / "backend"))
+    project = label_studio.make_project(own())["id"]
+    (task, _) = label_studio.upload(project, sorted(nuclei[0].parent.glob("*.png"))[:2])
+    assert main(["labelstudio", "prewarm", label_studio.url, str(project)]) == 0
+    assert capsys.readouterr().out == "2 of 2 tasks are prepared\n"
+    gone = [{"data": {"image": f"/data/upload/{project}/0a1b2c3d-gone.png"}}]
+    label_studio.call("POST", f"/api/projects/{project}/import", json=gone)
+    assert main(["labelstudio", "prewarm", label_studio.url, str(project)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "2 of 3 tasks are prepared\n"
+    assert "task " in shown.err
+    service = make_service(
+        url=label_studio.url, api_key=TOKEN, automatic=False, folder=tmp_path / "backend"
+    )
+    with served(create_app(service.settings, service=service)) as url:
+        backend = label_studio.connect(project, url)["id"]
+        assert ask(label_studio, backend, task, [click(50, 50, size_hw=nuclei[1].shape)])["result"]
+    assert service.metrics.encodes._value.get() == 0
+
+
 def test_a_personal_token_is_exchanged_and_a_photograph_turned(
     label_studio: LabelStudio, make_service: MakeService, tmp_path: Path
 ) -> None:
-    made = label_studio.call("POST", "/api/token/", json={})
     y, x = np.ogrid[:200, :300]
     disk = (x - 100) ** 2 + (y - 90) ** 2 < 40**2
     grey = np.where(disk, 190, 40).astype(np.uint8)
@@ -168,7 +199,9 @@ def test_a_personal_token_is_exchanged_and_a_photograph_turned(
     exif[0x0112] = 6
     path = tmp_path / "lying.jpg"
     Image.fromarray(np.ascontiguousarray(np.rot90(grey))).save(path, "JPEG", exif=exif, quality=95)
-    service = make_service(url=label_studio.url, api_key=made["token"], automatic=False)
+    service = make_service(
+        url=label_studio.url, api_key=label_studio.personal_token(), automatic=False
+    )
     project = label_studio.make_project(own())["id"]
     (task,) = label_studio.upload(project, [path])
     with served(create_app(service.settings, service=service)) as url:

@@ -97,6 +97,11 @@ class Hand:
         QTest.mouseClick(self._native, Qt.MouseButton.LeftButton, modifiers, where)
         rest()
 
+    def hover(self, world: Any) -> None:
+        rest()  # napari lets no more than some moves a second through
+        _move(self._native, self.point(world), NO_KEY, Qt.MouseButton.NoButton)
+        rest()
+
     def drag(self, path: list[Any], modifiers: Any = NO_KEY) -> None:
         points = [self.point(world) for world in path]
         left = Qt.MouseButton.LeftButton
@@ -119,18 +124,19 @@ def rest() -> None:
         time.sleep(0.02)
 
 
-def _move(native: Any, where: QPoint, modifiers: Any) -> None:
+def _move(
+    native: Any, where: QPoint, modifiers: Any, buttons: Any = Qt.MouseButton.LeftButton
+) -> None:
     """Move the mouse with its button down, which QTest cannot."""
     from qtpy.QtCore import QEvent, QPointF
     from qtpy.QtGui import QMouseEvent
 
-    left = Qt.MouseButton.LeftButton
     event = QMouseEvent(
         QEvent.Type.MouseMove,
         QPointF(where),
         QPointF(native.mapToGlobal(where)),
         Qt.MouseButton.NoButton,
-        left,
+        buttons,
         modifiers,
     )
     QApplication.sendEvent(native, event)

@@ -11,7 +11,8 @@ import pytest
 
 from sam_plugins import to_rgb
 from sam_plugins.errors import UnusableImageError
-from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model
+from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES
+from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model, stack_limits
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 
 WHOLE = Window(0, 0, 40, 60)
@@ -39,17 +40,33 @@ def see(source: ImageSource, plane: Plane, region: Window = WHOLE, **keywords: A
     return show_model(source, look_at(source, plane, region, **keywords))
 
 
-def test_a_plane_of_a_stack_is_what_to_rgb_makes_of_it(stack: npt.NDArray[np.uint16]) -> None:
+def contrast_of(stack: npt.NDArray[np.uint16]) -> tuple[float, float]:
+    low, high = np.percentile(stack, DEFAULT_PERCENTILES)
+    return float(low), float(high)
+
+
+def test_a_plane_of_a_stack_has_the_contrast_of_the_stack(stack: npt.NDArray[np.uint16]) -> None:
+    stack = stack * np.arange(1, len(stack) + 1, dtype=np.uint16)[:, None, None]
     seen = see(ImageSource([stack]), Plane((1, 2), (3,)))
-    np.testing.assert_array_equal(seen, to_rgb(stack[3]))
+    np.testing.assert_array_equal(seen, to_rgb(stack[3], limits=contrast_of(stack)))
+    assert (seen != to_rgb(stack[3])).any()
+    read_later = da.from_array(stack)  # type: ignore[no-untyped-call]
+    lazy = see(ImageSource([read_later]), Plane((1, 2), (3,)))
+    np.testing.assert_array_equal(lazy, to_rgb(stack[3]))  # nothing else is read
+
+
+def test_a_long_stack_is_sampled() -> None:
+    stack = np.random.default_rng(3).integers(0, 4000, (9, 600, 700), np.uint16)
+    ((low, high),) = stack_limits(ImageSource([stack]), ()) or ()
+    assert (low, high) == pytest.approx(contrast_of(stack), abs=40)
 
 
 def test_planes_along_other_axes(stack: npt.NDArray[np.uint16]) -> None:
     source = ImageSource([stack])
     side = see(source, Plane((0, 2), (7,)), Window(0, 0, 5, 60))
-    np.testing.assert_array_equal(side, to_rgb(stack[:, 7]))
+    np.testing.assert_array_equal(side, to_rgb(stack[:, 7], limits=contrast_of(stack)))
     turned = see(source, Plane((2, 1), (3,)), Window(0, 0, 60, 40))
-    np.testing.assert_array_equal(turned, to_rgb(stack[3].T))
+    np.testing.assert_array_equal(turned, to_rgb(stack[3].T, limits=contrast_of(stack)))
 
 
 def test_limits_of_the_layer(stack: npt.NDArray[np.uint16]) -> None:
@@ -81,11 +98,13 @@ def test_channels_on_any_axis(axis: int) -> None:
         3: Plane((1, 2), (*at, 0)),
     }[axis]
     seen = see(source, plane, channels=(("red", 2), ("cyan", 0)))
-    np.testing.assert_array_equal(seen, to_rgb(array[3], {"red": 2, "cyan": 0}, channel_axis=2))
+    limits = [contrast_of(array[..., channel]) for channel in range(4)]
+    expected = to_rgb(array[3], {"red": 2, "cyan": 0}, [limits[2], limits[0]], channel_axis=2)
+    np.testing.assert_array_equal(seen, expected)
     first_three = see(source, plane)
-    np.testing.assert_array_equal(
-        first_three, to_rgb(array[3], {"red": 0, "green": 1, "blue": 2}, channel_axis=2)
-    )
+    colours = {"red": 0, "green": 1, "blue": 2}
+    expected = to_rgb(array[3], colours, limits[:3], channel_axis=2)
+    np.testing.assert_array_equal(first_three, expected)
 
 
 def test_only_the_plane_is_read() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
     for action in ACTIONS:
         assert callable(getattr(widget.controller, action.name))
         button = widget.findChild(QPushButton, action.name)
+        assert button is not None
         assert button.toolTip().startswith(action.tooltip)
     PluginManager.instance().commands.execute(known["toggle_sign"], (viewer,))
     assert not widget.controller.params.is_positive
@@ -68,13 +69,49 @@ def test_a_session_is_written_and_read_by_napari(
     state = widget.segmenter.session.state
     assert load_session(path).state == state
     before = objects.data.copy()
-    ((data, keywords, kind),) = read([str(path)], stack=False, plugin_name="sam-plugins")
+    (layer,) = read([str(path)], stack=False, plugin_name="sam-plugins")
+    data, keywords, kind = cast("tuple[Any, dict[str, Any], str]", layer)
     assert kind == "labels"
     np.testing.assert_array_equal(data, before)
     assert keywords["scale"] == [0.5, 0.5]
     assert keywords["name"] == "nuclei objects"
     assert widget.segmenter.replay() == {"same": [1], "other": []}
     widget.controller.close()
+
+
+def test_a_session_file_is_opened_and_gone_on_with(
+    viewer: Any, test_data: Path, tmp_path: Path
+) -> None:
+    nuclei = Nuclei.read(test_data)
+    image = viewer.add_image(nuclei.image, name="nuclei", scale=(0.5, 0.5))
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    for rank in (0, 1):
+        _, (y, x) = nuclei.nucleus(rank)
+        widget.segmenter.click((y / 2, x / 2))
+        answered(widget)
+        if rank == 0:
+            widget.controller.commit()
+    path = tmp_path / "work.samsession"
+    viewer.layers.selection.active = widget.segmenter.objects
+    viewer.layers.save(str(path), selected=True, plugin="sam-plugins")
+    state, written = widget.segmenter.session.state, widget.segmenter.objects
+    before = written.data.copy()
+    widget.controller.close()
+    viewer.layers.remove(written)
+
+    (objects,) = viewer.open(str(path), plugin="sam-plugins")
+    viewer.layers.selection.active = image
+    again = SegmentWidget(viewer, load=load)
+    assert again.segmenter is not None
+    assert again.segmenter.objects is objects
+    assert again.segmenter.session.state == state
+    np.testing.assert_array_equal(objects.data, before)
+    assert again.segmenter.replay() == {"same": [1, 2], "other": []}
+    again.controller.commit()
+    assert not again.segmenter.session.state.drafts
+    assert objects.data.max() == 2
+    again.controller.close()
 
 
 def test_labels_of_others_are_written_too(tmp_path: Path) -> None:

@@ -276,6 +276,30 @@ def test_objects_of_any_labels_layer_are_edited_and_keep_their_number(
     assert others.data[round(centre[0]), round(centre[1])] == 0
 
 
+def test_keys_are_about_the_object_under_the_mouse(
+    viewer: Any, open_segment: Open, nuclei: Nuclei
+) -> None:
+    viewer.add_image(nuclei.image)
+    widget, hand = open_segment()
+    (truth, centre), (_, other) = nuclei.nucleus(0), nuclei.nucleus(1)
+    labels = objects(widget)
+    labels[nuclei.nucleus(1)[0]] = 4
+    labels[truth] = 5
+    y, x = round(centre[0]), round(centre[1])
+    labels[y - 1 : y + 2, x - 1 : x + 2] = 0
+    hand.hover((y - 4, x))
+    hand.key(Qt.Key.Key_F)
+    np.testing.assert_array_equal(objects(widget) == 5, truth)
+    hand.key(Qt.Key.Key_E)
+    assert drafts(widget)[0].label == 5
+    hand.key(Qt.Key.Key_C, SHIFT)
+    hand.hover(other)
+    hand.key(Qt.Key.Key_Delete)
+    assert np.unique(objects(widget)).tolist() == [0, 5]
+    hand.key(Qt.Key.Key_Z, CTRL)
+    assert np.unique(objects(widget)).tolist() == [0, 4, 5]
+
+
 def test_answers_that_come_too_late_are_dropped(
     viewer: Any, open_segment: Open, nuclei: Nuclei
 ) -> None:

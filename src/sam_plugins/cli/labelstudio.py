@@ -39,6 +39,17 @@ def add_parser(
     )
     check.add_argument("--json", action="store_true", help="print as JSON")
     check.set_defaults(run=run_check)
+    prewarm = actions.add_parser(
+        "prewarm",
+        parents=[common],
+        help="prepare all pictures of a project, so that first clicks are quick",
+        description="Encodes the pictures of every task into the backend's cache "
+        "(SAM_PLUGINS_LS_FOLDER). Run it where the backend runs, with its settings; the backend "
+        "may go on meanwhile. Exit code 1 where a picture could not be had.",
+    )
+    prewarm.add_argument("url", metavar="URL", help="of Label Studio, as this machine reaches it")
+    prewarm.add_argument("project", metavar="PROJECT", type=int, help="its number there")
+    prewarm.set_defaults(run=run_prewarm)
     labelstudio_learning.add_actions(actions, common)
     labelstudio_doctor.add_action(actions, common)
 
@@ -68,6 +79,28 @@ def run_serve(args: argparse.Namespace) -> int:
     complain(f"the backend listens on http://{args.host}:{args.port}, its status is at /status")
     serve(args.host, args.port, settings)
     return 0
+
+
+def run_prewarm(args: argparse.Namespace) -> int:
+    """Encode the pictures of a project; return the exit code."""
+    require_extra()
+    from sam_plugins.labelstudio_backend.service import Service
+    from sam_plugins.labelstudio_backend.settings import Settings
+    from sam_plugins.labelstudio_backend.whole_project import Prepared, prepare_project
+
+    settings = Settings()
+    service = Service(Settings(**{**settings.model_dump(), "url": args.url}))
+    last = Prepared(0, 0, 0)
+    try:
+        for last in prepare_project(service, args.project):
+            if last.problem:
+                complain(last.problem)
+            elif last.done % 10 == 0 and last.done < last.total:
+                complain(f"{last.done} of {last.total} tasks")
+    finally:
+        service.close()
+    say(f"{last.done - last.failed} of {last.total} tasks are prepared")
+    return 1 if last.failed else 0
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -213,7 +213,8 @@ def _tell(result: FineTuned, version: StoredVersion | None, folder: RunFolder) -
     for one in result.rounds:
         figures = {name: f"{value:.3f}" for name, value in one.figures.items()}
         mark = " best" if one is result.best else ""
-        rows.append({"step": str(one.step), **figures, "mean": f"{one.value:.3f}{mark}"})
+        step = str(one.step) if one.share == 1 else f"{one.step}, {one.share:.0%} of the way"
+        rows.append({"step": step, **figures, "mean": f"{one.value:.3f}{mark}"})
     say(table(rows))
     if result.stopped_by is not None:
         say("Stopped early; the best weights so far are kept.")
@@ -240,7 +241,12 @@ def _plain(result: FineTuned, version: StoredVersion | None) -> dict[str, Any]:
         "best_step": result.best.step,
         "comparison": asdict(result.comparison),
         "rounds": [
-            {"step": one.step, "value": one.value, "figures": dict(one.figures)}
+            {
+                "step": one.step,
+                "share": one.share,
+                "value": one.value,
+                "figures": dict(one.figures),
+            }
             for one in result.rounds
         ],
     }

@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend import auth
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.problems import PayloadError
@@ -133,6 +134,12 @@ def _add_errors(app: Flask) -> None:
     def refused(error: HTTPException) -> Response:
         return _problem(error.code or 500, error.description or error.name)
 
+    @app.errorhandler(SamPluginsError)
+    def impossible(error: SamPluginsError) -> Response:
+        # the disk is full, weights are missing: nothing that a traceback would explain
+        LOG.error("cannot be answered now: %s", error)
+        return _problem(503, str(error))
+
     @app.errorhandler(Exception)
     def ours(error: Exception) -> Response:
         LOG.error("internal error", exc_info=error)
@@ -197,7 +204,10 @@ def _add_pages(app: Flask, service: Service, learning: Learning | None) -> None:
     def status() -> Response:
         document = service.status()
         if learning is not None:
-            document["learning"] = learning.status()
+            try:
+                document["learning"] = learning.status()
+            except SamPluginsError as error:  # a full disk, say: the page tells of it
+                document["learning"] = {"errors": [{"message": str(error)}]}
         wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"])
         if wants_page == "text/html":
             return app.response_class(render_status(document), mimetype="text/html")

@@ -28,9 +28,9 @@ from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
 from sam_plugins.labelstudio_backend.results import Drawing, finite_score, region_items
-from sam_plugins.labelstudio_backend.scores import task_score
+from sam_plugins.labelstudio_backend.scores import evidence_of, picture_score
 from sam_plugins.labelstudio_backend.target import choose_target
-from sam_plugins.model.inference.automatic import segment_embedding
+from sam_plugins.model.inference.automatic import instance_maps, segment_embedding
 
 Prediction = dict[str, Any]
 
@@ -252,10 +252,10 @@ class Batches:
                 number = page if image.is_list else None
                 found, sure = self._objects(project, task, config, image, number, url, priority)
                 items += found
-                scores += sure
+                scores.append(sure)
         if not project.settings.automatic:
             return None
-        return self._prediction(project, items, task_score(np.array(scores)))
+        return self._prediction(project, items, float(np.mean(scores)) if scores else 0.0)
 
     def _objects(
         self,
@@ -266,12 +266,12 @@ class Batches:
         page: int | None,
         url: str,
         priority: Priority,
-    ) -> tuple[Sequence[Mapping[str, Any]], list[float]]:
-        """Return the objects of one picture."""
+    ) -> tuple[Sequence[Mapping[str, Any]], float]:
+        """Return the objects of one picture, and how good they are expected to be."""
         engine, settings = self._engine, project.settings
         model, embedding = engine.embedding(project, task, url, priority)
         if not settings.automatic:
-            return [], []
+            return [], 0.0
         target = choose_target(
             config, image.name, label=settings.auto_label, output=settings.output
         )
@@ -291,7 +291,11 @@ class Batches:
         for index, score in enumerate(segmentation.scores):
             mask = segmentation.labels == index + 1
             items += region_items(mask, target, score=float(score), drawing=drawing)
-        return items, [float(score) for score in segmentation.scores]
+        if not model.has_instance_decoder:
+            return items, float(np.mean(segmentation.scores)) if len(segmentation) else 0.0
+        maps = engine.lane.run(lambda: instance_maps(model, embedding), priority)
+        evidence = evidence_of(segmentation.scores, segmentation.labels, maps.foreground)
+        return items, picture_score(evidence)
 
     def _prediction(
         self, project: Project, items: Sequence[Mapping[str, Any]], score: float

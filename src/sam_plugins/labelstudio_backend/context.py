@@ -110,6 +110,10 @@ class PixelAsk:
     point_labels: npt.NDArray[np.int64]
     box_xyxy: npt.NDArray[np.float64] | None = None
 
+    def without_first(self, count: int) -> PixelAsk:
+        """Return the points from one on, without the box."""
+        return PixelAsk(self.points_xy[count:], self.point_labels[count:])
+
 
 def read_prompts(items: Sequence[Item], config: LabelConfig) -> list[PageAsk]:
     """Return what is asked for, page by page.
@@ -177,9 +181,8 @@ def drawn_mask(item: Item, size_hw: Size) -> BoolArray:
         If it draws none.
     """
     shape = _shape_of(item)
-    plain = {**item, "image_rotation": 0}
-    for key in ("original_width", "original_height"):
-        plain.pop(key, None)
+    sizes = ("original_width", "original_height")
+    plain = {key: value for key, value in item.items() if key not in sizes}
     try:
         return mask_of(Region("", shape, plain, ""), size_hw)
     except (ValueError, KeyError, TypeError, OverflowError, IndexError) as error:

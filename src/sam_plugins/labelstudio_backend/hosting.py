@@ -1,7 +1,9 @@
 """The backend inside ``label-studio-ml`` 2.x, for teams that host their models with that package.
 
 PyPI has version 1.0.9, with another interface; 2.x is installed from its repository. Nothing else
-here imports it: the server of this package speaks the protocol by itself.
+here imports it: the server of this package speaks the protocol by itself. Tried with its commit
+d02cedf (August 2026), which passes on no ANNOTATIONS_DELETED: those are noticed when everything is
+compared with Label Studio, once an hour.
 
 >>> from sam_plugins.labelstudio_backend.hosting import host_class  # doctest: +SKIP
 >>> app = init_app(model_class=host_class())  # of label_studio_ml.api # doctest: +SKIP
@@ -9,9 +11,11 @@ here imports it: the server of this package speaks the protocol by itself.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sam_plugins.errors import MissingExtraError
+from sam_plugins.labelstudio_backend.learning.keys import key_of
 from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.settings import Settings
@@ -46,11 +50,29 @@ def host_class(service: Service | None = None, *, learning: Learning | None = No
     shared = service or Service(Settings())
 
     class SamPluginsModel(LabelStudioMLBase):  # type: ignore[misc]
-        """Hands everything to the service."""
+        """Hands everything to the service; one is made for each request."""
+
+        @property
+        def key(self) -> str:
+            """The project's key; label-studio-ml cuts the time off that it was made."""
+            number = str(self.project_id or "")
+            known = [one.key for one in shared.projects.all() if one.id == number]
+            return max(known, key=len, default=number)
 
         def setup(self) -> None:
-            """Name the version of the model."""
-            self.set("model_version", shared.model_version(self.project_id or ""))
+            """Take the config in, and name the version of the model."""
+            told = {
+                "project": self.key,
+                "schema": self.label_config or "",
+                "extra_params": self.get("extra_params"),
+            }
+            self.set("model_version", shared.setup(told)["model_version"])
+
+        def set_extra_params(self, extra_params: Any) -> None:  # noqa: ANN401
+            """Keep the project's settings; label-studio-ml keeps nothing but texts."""
+            text = extra_params if isinstance(extra_params, str) else json.dumps(extra_params)
+            self.set("extra_params", text)
+            self.setup()
 
         def predict(
             self,
@@ -63,16 +85,19 @@ def host_class(service: Service | None = None, *, learning: Learning | None = No
             answer = shared.predict(
                 {
                     "tasks": tasks,
-                    "project": self.project_id,
+                    "project": self.key,
                     "label_config": self.label_config,
                     "params": {"context": context},
                 }
             )
-            return ModelResponse(predictions=list(answer.results))
+            return ModelResponse(
+                predictions=list(answer.results), model_version=answer.model_version
+            )
 
         def fit(self, event: str, data: dict[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
-            """Take an event in."""
+            """Take an event in, and the project's whole key with it."""
             del kwargs
+            shared.projects.get(key_of(data.get("project")) or self.key)
             if learning is not None:
                 learning.on_webhook({"action": event, **data})
 

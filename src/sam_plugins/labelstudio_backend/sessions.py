@@ -41,6 +41,11 @@ class SessionKey:
     label: str
     user: str = ""
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """All but who drew."""
+        return self.project, self.task, self.to_name, self.page, self.label
+
 
 @dataclass(frozen=True, eq=False)
 class Made:
@@ -55,12 +60,41 @@ class Made:
         Its low-resolution mask.
     model_id : str
         Of the model; no other can go on from there.
+    minus : PixelAsk, optional
+        The clicks with which an accepted region was corrected, as the editor held them.
+    before : Made, optional
+        That region before the correction.
     """
 
     key: SessionKey
     ask: PixelAsk
     logits: npt.NDArray[np.float16]
     model_id: str
+    minus: PixelAsk | None = None
+    before: Made | None = None
+
+    @property
+    def accepted(self) -> Made:
+        """The region before every correction of it."""
+        made = self
+        while made.before is not None:
+            made = made.before
+        return made
+
+    def corrected_by(self, clicks: PixelAsk) -> Made:
+        """Return the region that clicks go on from, when it was answered several times.
+
+        A request repeats the clicks before the last one, unless their answer was accepted, and
+        misses those that were taken back.
+        """
+        start: Made = self
+        while start.minus is not None and start.before is not None:
+            if _goes_on(start.minus, clicks):
+                return start
+            if not _have_a_click_in_common(start.minus, clicks):
+                break  # that correction was accepted
+            start = start.before
+        return replace(start, minus=None, before=None)
 
 
 @dataclass
@@ -112,10 +146,13 @@ class Sessions:
                 if now - recent.boxes_at > seconds:
                     return ask
                 around = [box for box in recent.boxes if _is_around(box, ask)]
-                return replace(ask, box_xyxy=around[-1].box_xyxy) if len(around) == 1 else ask
+                if len(around) != 1:
+                    return ask
+                recent.boxes_at = now  # it is still worked on
+                return replace(ask, box_xyxy=around[0].box_xyxy)
             if len(ask.point_labels) or recent.points is None or now - recent.points_at > seconds:
                 return ask
-            return _with_points(ask, recent.points)
+            return with_points(ask, recent.points)
 
     def remember_points(self, key: SessionKey, ask: PixelAsk) -> None:
         """Remember the points of the last request."""
@@ -142,6 +179,22 @@ class Sessions:
             recent = self._recent.get(key)
             if recent is not None and any(one in drawn_ids for one in recent.answers):
                 del self._recent[key]
+
+    def continued(self, key: SessionKey, ask: PixelAsk, model_id: str) -> Made | None:
+        """Return the last answer that an ask corrects: to the same clicks but the last ones.
+
+        Who asks is not compared: a user's name is known only once a draft was saved, and another's
+        click at the very same places is the same question.
+        """
+        with self._lock:
+            found = [
+                made
+                for made in self._made.values()
+                if made.model_id == model_id
+                and made.key.place == key.place
+                and _goes_on(made.ask, ask)
+            ]
+        return max(reversed(found), key=lambda made: len(made.ask.point_labels), default=None)
 
     def remember_made(self, region_id: str, made: Made) -> None:
         """Remember a region that was answered, so that it can be corrected once accepted."""
@@ -175,6 +228,24 @@ def joined(first: PixelAsk, second: PixelAsk) -> PixelAsk:
     )
 
 
+def _goes_on(earlier: PixelAsk, ask: PixelAsk) -> bool:
+    """Return whether an ask is an earlier one and more clicks."""
+    count = len(earlier.point_labels)
+    first, second = earlier.box_xyxy, ask.box_xyxy
+    is_same_box = first is second if first is None or second is None else (first == second).all()
+    return bool(
+        is_same_box
+        and count < len(ask.point_labels)
+        and np.array_equal(earlier.points_xy, ask.points_xy[:count])
+        and np.array_equal(earlier.point_labels, ask.point_labels[:count])
+    )
+
+
+def _have_a_click_in_common(first: PixelAsk, second: PixelAsk) -> bool:
+    """Return whether two requests hold a click at the same place."""
+    return bool((first.points_xy[:, None] == second.points_xy[None]).all(axis=-1).any())
+
+
 def _within(box: npt.NDArray[np.float64], points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Return which points lie in a box, or hardly outside."""
     margin = _MARGIN * (box[2:] - box[:2])
@@ -191,7 +262,7 @@ def _is_around(box: PixelAsk, ask: PixelAsk) -> bool:
     return bool(inside[is_positive].all() if is_positive.any() else inside.any())
 
 
-def _with_points(ask: PixelAsk, points: PixelAsk) -> PixelAsk:
+def with_points(ask: PixelAsk, points: PixelAsk) -> PixelAsk:
     """Return a box with the points that lie in it."""
     if ask.box_xyxy is None:
         return ask

@@ -46,7 +46,7 @@ _MASK_LOGIT = 6.0
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Seen:
     """What the model knows of a sight."""
 
     embedding: ImageEmbedding
@@ -92,9 +92,9 @@ class Answerer:
 
     def __init__(self, model: Model, cache: EmbeddingCache, show: Show) -> None:
         self.model = model
-        self._cache = cache
+        self.cache = cache
         self._show = show
-        self._seen: OrderedDict[Sight, _Seen] = OrderedDict()
+        self._seen: OrderedDict[Sight, Seen] = OrderedDict()
         self._logits: OrderedDict[tuple[Sight, tuple[Turn, ...]], _Logits] = OrderedDict()
         self._turn = threading.RLock()
 
@@ -102,7 +102,7 @@ class Answerer:
         """Return whether a sight is encoded, so that an answer takes no more than a blink."""
         return sight in self._seen
 
-    def encode(self, sight: Sight) -> None:
+    def encode(self, sight: Sight) -> Seen:
         """Encode what is seen, unless it is known; slow.
 
         Raises
@@ -111,7 +111,11 @@ class Answerer:
             If there is no picture in it, or memory runs out.
         """
         with self._turn:
-            self._look(sight)
+            return self._look(sight)
+
+    def picture(self, sight: Sight) -> npt.NDArray[np.uint8]:
+        """Return the picture of a sight that the model is shown, (h, w, 3)."""
+        return self._show(sight)
 
     def answer(self, sight: Sight, turns: tuple[Turn, ...]) -> Answer:
         """Return the masks for all turns about an object.
@@ -158,7 +162,7 @@ class Answerer:
                 for i, prompt in enumerate(prompts)
             ]
 
-    def _look(self, sight: Sight) -> _Seen:
+    def _look(self, sight: Sight) -> Seen:
         """Return the embedding of what is seen."""
         known = self._seen.get(sight)
         if known is None:
@@ -167,10 +171,10 @@ class Answerer:
 
             rgb = self._show(sight)
             key = embedding_key(rgb, self.model.preprocessing, self.model.model_id)
-            embedding = self._cache.get_or_compute(
+            embedding = self.cache.get_or_compute(
                 key, lambda: encode_rgb(self.model, rgb), device=self.model.device
             )
-            known = _Seen(embedding, RegionPixels(sight.region, (rgb.shape[0], rgb.shape[1])))
+            known = Seen(embedding, RegionPixels(sight.region, (rgb.shape[0], rgb.shape[1])))
             # What a first click would otherwise wait for.
             self.model.prepare(embedding)
         self._seen[sight] = known
@@ -258,14 +262,14 @@ def _box(box: BoxPrompt, pixels: RegionPixels) -> tuple[float, float, float, flo
     return x0, y0, max(x1, x0 + 0.5), max(y1, y0 + 0.5)
 
 
-def _draw(logits: FloatArray, seen: _Seen) -> MaskCrop:
+def _draw(logits: FloatArray, seen: Seen) -> MaskCrop:
     """Return a mask in pixels of the plane."""
     (rows, columns), mask = seen.chain.draw(logits)
     region = seen.pixels.region
     return MaskCrop.of(mask, (region.top + rows.start, region.left + columns.start))
 
 
-def _logits_of_mask(mask: MaskCrop, seen: _Seen) -> FloatArray:
+def _logits_of_mask(mask: MaskCrop, seen: Seen) -> FloatArray:
     """Return a mask of the plane as the model's own low-resolution logits would have it."""
     known = seen.embedding
     low_h, low_w = known.low_res_hw

@@ -114,6 +114,36 @@ class Asker:
         for sight, drafts in fresh.items():
             self._ask_about(session, sight, drafts)
 
+    def find(
+        self,
+        work: Callable[..., list[Answer]],
+        on_found: Callable[[list[Answer]], None],
+        title: str,
+    ) -> Job:
+        """Look for many objects at once.
+
+        Parameters
+        ----------
+        work : callable
+            Called in a thread with what answers and ``progress``.
+        on_found : callable
+            Told what was found, unless model or contrast have become others meanwhile.
+        title : str
+            What people see that is being done.
+        """
+        generation = self._generation
+
+        def find(*, progress: Any) -> list[Answer]:  # noqa: ANN401
+            answerer = self.answerer()
+            progress.check()
+            return work(answerer, progress=progress)
+
+        def take(found: list[Answer]) -> None:
+            if generation == self._generation:
+                on_found(found)
+
+        return self._start(find, title, take, self._tidy)
+
     def answerer(self) -> Answerer:
         """Return what answers, loading the model when it is first needed; from any thread.
 

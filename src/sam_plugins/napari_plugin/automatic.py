@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HALO = 128
 """Pixels that neighbouring tiles share on each side: larger objects may be cut there."""
 
-WHERE = ("this slice", "selected shapes", "all slices")
+WHERE = ("this slice", "selected shapes", "all slices", "all slices, linked")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class FindParams:
             "label": "Segment",
             "choices": list(WHERE),
             "tooltip": "The slice that you see, what lies in the selected shapes of a Shapes "
-            "layer, or the stack slice by slice",
+            "layer, the stack slice by slice, or the stack with objects that go through the "
+            "slices, for which the thresholds count when it begins",
         },
     )
     prompts: str = field(
@@ -124,6 +125,61 @@ class KeepParams:
             "max": 1.0,
             "step": 0.05,
             "tooltip": "Of two masks that share more than this (IoU), the better one stays",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class LinkParams:
+    """How objects of neighbouring slices become objects of a stack.
+
+    Parameters
+    ----------
+    min_iou : float
+        Least overlap with the slice before.
+    max_gap : int
+        So many slices may miss an object.
+    min_slices, min_voxels : int
+        Smaller objects are left out.
+    """
+
+    min_iou: float = field(
+        default=0.3,
+        metadata={
+            "label": "Least overlap",
+            "widget_type": "FloatSlider",
+            "min": 0.05,
+            "max": 1.0,
+            "step": 0.05,
+            "tooltip": "Objects of neighbouring slices that overlap less (IoU) are not the same; "
+            "thick slices are allowed for, by the scale of the layer",
+        },
+    )
+    max_gap: int = field(
+        default=1,
+        metadata={
+            "label": "Missing slices",
+            "min": 0,
+            "max": 10,
+            "tooltip": "So many slices in a row may miss an object; they are filled in",
+        },
+    )
+    min_slices: int = field(
+        default=3,
+        metadata={
+            "label": "Least slices",
+            "min": 1,
+            "max": 100_000,
+            "tooltip": "Objects on fewer slices are left out",
+        },
+    )
+    min_voxels: int = field(
+        default=60,
+        metadata={
+            "label": "Least voxels",
+            "min": 1,
+            "max": 1_000_000_000,
+            "tooltip": "Smaller objects are left out",
         },
     )
 

@@ -67,6 +67,16 @@ def cycle_mask(viewer: Viewer | None = None) -> None:
     controller_of(viewer).cycle_mask()
 
 
+def propagate(viewer: Viewer | None = None) -> None:
+    """Follow the current objects through the slices of the stack."""
+    controller_of(viewer).propagate()
+
+
+def stop_propagating(viewer: Viewer | None = None) -> None:
+    """Stop following objects; the slices that are done stay."""
+    controller_of(viewer).stop_propagating()
+
+
 def undo(viewer: Viewer | None = None) -> None:
     """Take the last step back."""
     controller_of(viewer).undo()
@@ -100,6 +110,26 @@ def split_object(viewer: Viewer | None = None) -> None:
 def merge_objects(viewer: Viewer | None = None) -> None:
     """Join the objects under the draft's points."""
     controller_of(viewer).merge_objects()
+
+
+def find_similar(viewer: Viewer | None = None) -> None:
+    """Find all objects like the current ones, the one under the mouse, or the committed ones."""
+    controller_of(viewer).find_similar()
+
+
+def find_words(viewer: Viewer | None = None) -> None:
+    """Find the objects that the words in the options name."""
+    controller_of(viewer).find_words()
+
+
+def accept_one(viewer: Viewer | None = None) -> None:
+    """Write only the mask under the mouse to the objects layer."""
+    controller_of(viewer).accept_one()
+
+
+def drop_one(viewer: Viewer | None = None) -> None:
+    """Drop only the mask under the mouse."""
+    controller_of(viewer).drop_one()
 
 
 def replay_session(viewer: Viewer | None = None) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.drag_view import DragView
+from sam_plugins.napari_plugin.errors import NothingThereError
+from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.layers import choose_image, role_of
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
-from sam_plugins.napari_plugin.segmenter import NothingThereError, Segmenter
+from sam_plugins.napari_plugin.segmenter import Segmenter
 from sam_plugins.napari_plugin.session.values import Draft, PointPrompt
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-_SECTION = "segment"
+_SECTION, _FOLLOW_SECTION = "segment", "follow"
 _MS_UNTIL_ENCODING = 250  # who scrolls through a stack does not want each slice encoded
 
 
@@ -47,9 +49,12 @@ class SegmentController(QObject):
     ----------
     changed : Signal()
         Something that the widget shows is another.
+    viewed : Signal()
+        Another slice is seen.
     """
 
     changed = Signal()
+    viewed = Signal()
     _model_chosen = QtSignal()  # queued: whoever chose may be in another thread
 
     def __init__(
@@ -63,6 +68,7 @@ class SegmentController(QObject):
         super().__init__(parent)
         self.viewer = viewer
         self.params = params or read_settings(_SECTION, SegmentParams())
+        self.follow_params = read_settings(_FOLLOW_SECTION, FollowParams())
         self._load = load
         self._segmenters: list[Segmenter] = []
         self._segmenter: Segmenter | None = None
@@ -82,6 +88,7 @@ class SegmentController(QObject):
             (viewer.layers.events.removed, self._on_removed),
             (viewer.dims.events.point, self._on_view),
             (viewer.dims.events.order, self._on_view),
+            (viewer.dims.events.ndisplay, self._on_display),
         ]
         for event, callback in self._links:
             event.connect(callback)
@@ -135,6 +142,18 @@ class SegmentController(QObject):
         """Choose the next of the three masks."""
         self._do(lambda segmenter: segmenter.cycle())
 
+    def propagate(self) -> None:
+        """Follow the current objects through the slices of the stack, from those prompted."""
+        self._do(lambda segmenter: segmenter.through.follow(self.follow_params))
+
+    def stop_propagating(self) -> None:
+        """Stop following objects; the slices that are done stay."""
+        self._do(lambda segmenter: segmenter.through.stop())
+
+    def go_to(self, object_key: int, index: int) -> None:
+        """Show a slice of an object that was followed; the next prompt is about it."""
+        self._do(lambda segmenter: segmenter.through.go_to(object_key, index))
+
     def undo(self) -> None:
         """Take the last step back."""
         self._do(lambda segmenter: segmenter.undo())
@@ -163,6 +182,28 @@ class SegmentController(QObject):
         """Join the objects under the draft's points."""
         self._do(lambda segmenter: self._with_points(segmenter, segmenter.merge_at))
 
+    def find_similar(self) -> None:
+        """Find all objects like the current ones, the one under the mouse, or the committed ones.
+
+        What is found becomes drafts: *commit* accepts all of them, :meth:`accept_one` and
+        :meth:`drop_one` one.
+        """
+        self._do(lambda segmenter: segmenter.find_similar(self._mouse_position()))
+
+    def find_words(self) -> None:
+        """Find the objects that the words of the parameters name; they become drafts."""
+        self._do(lambda segmenter: segmenter.find_words())
+
+    def accept_one(self) -> tuple[int, ...]:
+        """Write only the mask under the mouse to the objects layer."""
+        labels = self._do(lambda segmenter: segmenter.accept_at(self._mouse_position())) or ()
+        self.recovery.save_soon()
+        return labels
+
+    def drop_one(self) -> None:
+        """Drop only the mask under the mouse."""
+        self._do(lambda segmenter: segmenter.drop_at(self._mouse_position()))
+
     def replay(self) -> dict[str, Any]:
         """Ask for all objects of the session again, and tell which masks are no longer the same."""
         return self._do(lambda segmenter: segmenter.replay()) or {}
@@ -178,6 +219,15 @@ class SegmentController(QObject):
         if params.lasting != before.lasting:
             keep_settings(_SECTION, params.lasting)
         self._timer.start()
+        self.changed.emit()
+
+    def set_follow_params(self, params: FollowParams) -> None:
+        """Take other parameters for following objects."""
+        before, self.follow_params = self.follow_params, params
+        for segmenter in self._segmenters:
+            segmenter.through.params = params
+        if params.lasting != before.lasting:
+            keep_settings(_FOLLOW_SECTION, params.lasting)
         self.changed.emit()
 
     # ------------------------------------------------------------------------------------- mouse
@@ -215,9 +265,7 @@ class SegmentController(QObject):
 
     def _mouse_position(self) -> Position:
         """Return where the mouse is, in the world."""
-        viewer = self.viewer
-        cursor = viewer.canvas.cursor if hasattr(viewer, "canvas") else viewer.cursor
-        return tuple(cursor.position)
+        return tuple(self.viewer.cursor.position)
 
     def _with_points(self, segmenter: Segmenter, work: Callable[[list[Position]], object]) -> None:
         """Do something at the draft's points, which are used up; without any, at the mouse."""
@@ -281,6 +329,7 @@ class SegmentController(QObject):
         known = next((entry for entry in self._segmenters if entry.image is image), None)
         if known is None:
             known = Segmenter(self.viewer, image, self.params, owner=self, load=self._load)
+            known.through.params = self.follow_params
             known.changed.connect(self.changed.emit)
             self._segmenters.append(known)
             self.recovery.watch(known)
@@ -304,6 +353,14 @@ class SegmentController(QObject):
     def _on_view(self, event: object = None) -> None:  # noqa: ARG002
         """Encode another slice when the slider rests."""
         self._timer.start()
+        if self._segmenter is not None:
+            self._segmenter.through.look()
+        self.viewed.emit()
+
+    def _on_display(self, event: object = None) -> None:  # noqa: ARG002
+        """Say that the mouse is not ours in 3D display, or is again."""
+        self._timer.start()
+        self.changed.emit()
 
     def _prepare(self) -> None:
         """Encode what is seen."""
@@ -317,6 +374,7 @@ class SegmentController(QObject):
     def _use_other_model(self) -> None:
         """Ask the model that was chosen."""
         for segmenter in self._segmenters:
+            segmenter.through.stop()
             segmenter.asker.use_other_model()
         self._timer.start()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, placement, set_role
+from sam_plugins.napari_plugin.session.followed import masks_of, object_keys
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, State
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _POSITIVE, _NEGATIVE = "lime", "red"
 _MOST_VALUES = 250
 _POINT_PIXELS = 8
-_MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 200
+_MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 400
 
 Painted = tuple[tuple[int, MaskCrop], ...]
 
@@ -46,6 +48,7 @@ class DraftView:
         self._painted: dict[Plane, Painted] = {}
         self._shown_points: tuple[PointPrompt, ...] = ()
         self._state = State()
+        self._ahead: dict[tuple[int, Plane], MaskCrop] = {}
         self._later = QTimer()
         self._later.setSingleShot(True)
         self._later.timeout.connect(lambda: self._show_points(self._state))
@@ -82,19 +85,31 @@ class DraftView:
     def _show_masks(self, state: State) -> None:
         """Paint the masks of all drafts."""
         wanted: dict[Plane, list[tuple[int, MaskCrop]]] = {}
-        for number, draft in enumerate(state.drafts):
-            if draft.mask is not None and not draft.mask.is_empty:
-                value = number % _MOST_VALUES + 1
-                wanted.setdefault(draft.sight.plane, []).append((value, draft.mask))
+        for key in object_keys(state):
+            masks = dict(masks_of(state, key))
+            masks |= {plane: mask for (one, plane), mask in self._ahead.items() if one == key}
+            value = (key - 1) % _MOST_VALUES + 1
+            for plane, mask in masks.items():
+                wanted.setdefault(plane, []).append((value, mask))
         if not wanted and not self._painted:
             return
         canvas = self._canvas_now()
-        for plane in {*wanted, *self._painted}:
-            masks, before = tuple(wanted.get(plane, ())), self._painted.get(plane, ())
-            if masks != before:
-                _paint(canvas, plane, before, masks)
-            self._painted[plane] = masks
+        with canvas.together():
+            for plane in {*wanted, *self._painted}:
+                painted, before = tuple(wanted.get(plane, ())), self._painted.get(plane, ())
+                if painted != before:
+                    _paint(canvas, plane, before, painted)
+                self._painted[plane] = painted
         self._painted = {plane: masks for plane, masks in self._painted.items() if masks}
+
+    def show_ahead(self, found: Sequence[tuple[int, Plane, MaskCrop]]) -> None:
+        """Show more slices of objects that are still being followed; without any, none of them."""
+        if not found and not self._ahead:
+            return
+        self._ahead |= {(key, plane): mask for key, plane, mask in found}
+        if not found:
+            self._ahead = {}
+        self._show_masks(self._state)
 
     def _canvas_now(self) -> LayerCanvas:
         """Return the canvas of the masks, on a layer that is there."""

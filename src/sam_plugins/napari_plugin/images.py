@@ -28,6 +28,7 @@ Channels = tuple[tuple[str, int], ...]
 Limits = tuple[tuple[float, float], ...]
 
 _SAMPLED_SIDE = 1024
+_SAMPLED_VALUES = 1 << 21
 _FINGERPRINT_SIDE = 256
 
 
@@ -58,7 +59,7 @@ class ImageSource:
     levels: Sequence[Any]
     is_rgb: bool = False
     channel_axis: int | None = None
-    known_limits: dict[tuple[Plane, Channels], Limits] = field(
+    known_limits: dict[tuple[Plane | None, Channels], Limits] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -194,7 +195,8 @@ def look_at(
     plane : Plane
     region : Window
     contrast : {"robust", "layer"}
-        Percentiles of the whole plane, or the contrast limits of the layer.
+        Percentiles of the whole plane, of the whole stack where that is in memory, so that an
+        object looks alike in all of its slices; or the contrast limits of the layer.
     layer_limits : sequence of (float, float), optional
         Of the layer; one pair, or one for each channel.
     channels : tuple of (str, int)
@@ -212,6 +214,8 @@ def look_at(
     if contrast == "layer" and layer_limits:
         pairs = [(float(low), float(high)) for low, high in layer_limits]
         limits = tuple(pairs * max(1, len(channels)) if len(pairs) == 1 else pairs)
+    elif contrast == "robust":
+        limits = stack_limits(source, channels)
     return Sight(plane, region, source.level_for(plane, region), channels, limits)
 
 
@@ -220,8 +224,6 @@ def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limi
 
     8-bit values that need no stretching get 0 and 255, as :func:`~sam_plugins.to_rgb` has it.
     """
-    from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES, MIN_SPAN_8BIT
-
     known = source.known_limits.get((plane, channels))
     if known is not None:
         return known
@@ -232,14 +234,47 @@ def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limi
         groups = [pixels[..., index] for _, index in channels]
     else:
         groups = [pixels]
+    source.known_limits[plane, channels] = _percentiles(groups)
+    return source.known_limits[plane, channels]
+
+
+def stack_limits(source: ImageSource, channels: Channels) -> Limits | None:
+    """Return the percentiles of a whole stack, sampled once.
+
+    None for single pictures, for colours, and for stacks that are not in memory: reading planes of
+    these only for their contrast would take too long.
+    """
+    pixels = source.levels[-1]
+    lengths = [n for axis, n in enumerate(source.shape) if axis != (source.channel_axis or -1)]
+    is_stack = sum(length > 1 for length in lengths) > 2
+    if source.is_rgb or not is_stack or not isinstance(pixels, np.ndarray):
+        return None
+    known = source.known_limits.get((None, channels))
+    if known is None:
+        axis = source.channel_axis
+        step = 1
+        while pixels.size / step ** len(lengths) > _SAMPLED_VALUES:
+            step += 1
+        where = tuple(slice(None, None, 1 if one == axis else step) for one in range(pixels.ndim))
+        sample = pixels[where]
+        groups = [sample]
+        if axis is not None:
+            groups = [np.take(sample, index, axis) for _, index in channels]
+        known = source.known_limits[None, channels] = _percentiles(groups)
+    return known
+
+
+def _percentiles(groups: Sequence[npt.NDArray[Any]]) -> Limits:
+    """Return robust limits of each of some groups of pixels."""
+    from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES, MIN_SPAN_8BIT
+
     found: list[tuple[float, float]] = []
     for group in groups:
         values = group[np.isfinite(group)]
         low, high = np.percentile(values, DEFAULT_PERCENTILES) if values.size else (0.0, 1.0)
-        if pixels.dtype == np.uint8 and high - low >= MIN_SPAN_8BIT:
+        if group.dtype == np.uint8 and high - low >= MIN_SPAN_8BIT:
             low, high = 0.0, 255.0
         found.append((float(low), float(high) if high > low else float(low) + 1))
-    source.known_limits[plane, channels] = tuple(found)
     return tuple(found)
 
 

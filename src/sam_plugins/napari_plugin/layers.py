@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,6 +89,14 @@ def placement(image: Image, channel_axis: int | None) -> dict[str, Any]:
     }
 
 
+def voxel_lengths(image: Image, channel_axis: int | None = None) -> list[float]:
+    """Return how long a voxel is along each axis of the labels, in the world."""
+    origin = np.asarray(image.data_to_world([0.0] * image.ndim))
+    ends = [np.asarray(image.data_to_world(unit)) for unit in np.eye(image.ndim)]
+    lengths = [float(np.linalg.norm(end - origin)) for end in ends]
+    return lengths[1:] if channel_axis == 0 else lengths
+
+
 def _shear_without_first_axis(shear: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
     """Return the upper triangle of a shear matrix without its first row."""
     if shear.ndim == 2:
@@ -148,6 +157,8 @@ class LayerCanvas:
         self.layer = layer
         self.is_writing = False
         self._viewer = viewer
+        self._blocks = 0
+        self._is_stale = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -168,17 +179,32 @@ class LayerCanvas:
         """Replace a window of a plane; of what is seen only the window is drawn again."""
         self.is_writing = True
         try:
-            if not isinstance(self.layer.data, np.ndarray):
-                plane.put(self.layer.data, window, values)
-                self.layer.refresh()
-            elif self._is_seen(plane):
+            is_seen = self._is_seen(plane)
+            if is_seen and isinstance(self.layer.data, np.ndarray):
                 self._write_seen(plane, window, values)
             else:
                 plane.put(self.layer.data, window, values)
-                if self._viewer.dims.ndisplay == 3:
-                    self.layer.refresh()
+                if is_seen or self._viewer.dims.ndisplay == 3:
+                    self._is_stale = True
+                    self._draw_again()
         finally:
             self.is_writing = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Draw what is written within the block once, at its end."""
+        self._blocks += 1
+        try:
+            yield
+        finally:
+            self._blocks -= 1
+            self._draw_again()
+
+    def _draw_again(self) -> None:
+        """Draw the layer if something of it that is seen has changed, and no more is to come."""
+        if self._is_stale and self._blocks == 0:
+            self._is_stale = False
+            self.layer.refresh()
 
     def _write_seen(self, plane: Plane, window: Window, values: LabelArray) -> None:
         """Write only pixels that change, the way that napari draws at once."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from napari.utils.notifications import Notification, notification_manager, show_error
+from napari.utils.notifications import (
+    Notification,
+    notification_manager,
+    show_error,
+    show_info,
+)
 
 from sam_plugins.errors import SamPluginsError, is_out_of_memory, memory_doubt
+
+__all__ = ["show_info", "show_problem"]
 
 
 def show_problem(error: BaseException) -> None:

@@ -42,6 +42,10 @@ class SegmentParams:
     channels : str
         Which channels the model sees, such as ``red=0, green=2``; empty for the first three. Read
         by :func:`parse_channels`.
+    words, other_words : str
+        What to find, and what else is in the picture; phrases with commas between them.
+    clip : str
+        Folder or name of the CLIP that understands the words.
 
     Raises
     ------
@@ -124,6 +128,29 @@ class SegmentParams:
             "tooltip": "Pairs of colour and index, such as red=0, green=2; empty: the first three",
         },
     )
+    words: str = field(
+        default="",
+        metadata={
+            "label": "Words",
+            "tooltip": "What to find, such as: a car, a bicycle. Find by words looks for it",
+        },
+    )
+    other_words: str = field(
+        default="",
+        metadata={
+            "label": "And not",
+            "tooltip": "What else is in the picture and not meant, such as: road, house. "
+            "Empty: background, texture and the like",
+        },
+    )
+    clip: str = field(
+        default="openai/clip-vit-base-patch32",
+        metadata={
+            "label": "CLIP",
+            "tooltip": "Folder of the CLIP that understands the words, or its name. "
+            "It is not downloaded from here",
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -147,6 +174,8 @@ class SegmentParams:
             each_is_new=usual.each_is_new,
             channel_axis=usual.channel_axis,
             channels=usual.channels,
+            words=usual.words,
+            other_words=usual.other_words,
         )
 
     def document(self) -> dict[str, Any]:
@@ -186,3 +215,14 @@ def parse_channels(text: str) -> tuple[tuple[str, int], ...]:
     if len({colour for colour, _ in pairs}) < len(pairs):
         raise ValueError(f"channels must have a colour of their own each, got {text!r}")
     return tuple(pairs)
+
+
+def parse_phrases(text: str) -> tuple[str, ...]:
+    """Return phrases that were typed with commas between them.
+
+    Examples
+    --------
+    >>> parse_phrases("a car, , a red bicycle"), parse_phrases(" ")
+    (('a car', 'a red bicycle'), ())
+    """
+    return tuple(filter(None, (piece.strip() for piece in text.split(","))))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
+from sam_plugins.napari_plugin.errors import NothingThereError
+from sam_plugins.napari_plugin.finding import Words, find_like, find_named
 from sam_plugins.napari_plugin.images import show_model
 from sam_plugins.napari_plugin.jobs import Job
 from sam_plugins.napari_plugin.layers import (
@@ -23,13 +24,17 @@ from sam_plugins.napari_plugin.layers import (
     placement,
     set_role,
 )
-from sam_plugins.napari_plugin.params import SegmentParams
+from sam_plugins.napari_plugin.notifications import show_info
+from sam_plugins.napari_plugin.params import SegmentParams, parse_phrases
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
+from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
+from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import (
+    Answer,
     BoxPrompt,
     Draft,
     MaskPrompt,
@@ -38,6 +43,7 @@ from sam_plugins.napari_plugin.session.values import (
     Sight,
     State,
 )
+from sam_plugins.napari_plugin.through_stack import ThroughStack
 from sam_plugins.napari_plugin.viewpoint import Position, Viewpoint
 
 if TYPE_CHECKING:
@@ -45,11 +51,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from qtpy.QtCore import QObject
 
+_MOST_LIKE = 64
+"""Committed objects that others shall be like: more tell nothing new."""
+
 _PLACED = ("scale", "translate", "rotate", "shear", "affine")
-
-
-class NothingThereError(SamPluginsError):
-    """A prompt or an edit is about something that is not there."""
 
 
 class Segmenter:
@@ -93,9 +98,11 @@ class Segmenter:
         self.viewpoint = Viewpoint(viewer, image, self.params)
         self.asker = Asker(self._show, self.changed.emit, owner, load)
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
+        self.through = ThroughStack(self, owner)
         self.objects = self._objects_layer()
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
+        self._found_last = False
         self._is_closed = False
         for name in _PLACED:
             getattr(image.events, name).connect(self._follow_image)
@@ -202,12 +209,14 @@ class Segmenter:
         sight = self._sight(found)
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
-        if is_negative and (active is None or active.sight != sight):
+        is_known = active is not None and active.sight == sight
+        if is_negative and not is_known and not self.through.is_known(found):
             raise NothingThereError(
                 "there is no object yet that this point could be beside; click on the object first"
             )
-        is_new = new_object or ((self.params.each_is_new or self.starts_new) and not is_negative)
-        self.starts_new = False
+        starts_new = self.params.each_is_new or self.starts_new or self._found_last
+        is_new = new_object or (starts_new and not is_negative)
+        self.starts_new = self._found_last = False
         return self.session.add_prompts(prompts, sight, new_object=is_new)
 
     # ----------------------------------------------------------------------------------- objects
@@ -216,8 +225,126 @@ class Segmenter:
         """Choose the next of the three masks of an ambiguous click."""
         return self.session.cycle()
 
-    def commit(self) -> tuple[int, ...]:
-        """Write the drafts to the objects layer, and return their labels."""
+    def find_similar(self, position: Position | None = None) -> Job:
+        """Find all objects like some: the drafts, or the one at a position, or those committed.
+
+        What is found becomes drafts, but for what is covered by objects or drafts already.
+
+        Raises
+        ------
+        NothingThereError
+            If there is no object yet that others could be like.
+        """
+        sight, like = self._exemplars(position)
+        return self.asker.find(
+            lambda answerer, progress: find_like(answerer, sight, like, progress=progress),
+            lambda answers: self._take_found(answers, sight, "find similar"),
+            "Finding similar objects",
+        )
+
+    def find_words(self) -> Job:
+        """Find the objects that the words of the parameters name in what is seen.
+
+        Raises
+        ------
+        NothingThereError
+            If there are no words, or no image is seen.
+        """
+        words = Words(
+            parse_phrases(self.params.words),
+            parse_phrases(self.params.other_words),
+            self.params.clip,
+        )
+        found = self.viewpoint.centre()
+        if not words.phrases or found is None:
+            raise NothingThereError(
+                "type into Words what to find, with the image in view; several phrases are "
+                "separated by commas"
+            )
+        sight = self._sight(found)
+        return self.asker.find(
+            lambda answerer, progress: find_named(answerer, sight, words, progress=progress),
+            lambda answers: self._take_found(answers, sight, "find by words"),
+            "Finding objects by words",
+        )
+
+    def _exemplars(self, position: Position | None) -> tuple[Sight, list[MaskCrop]]:
+        """Return the objects that others shall be like, and where they are seen."""
+        drafts = self.session.state.drafts
+        if drafts:
+            sight = drafts[-1].sight
+            masks = [draft.mask for draft in drafts if draft.sight == sight and draft.mask]
+            like = [mask for mask in masks if not mask.is_empty]
+            if like:
+                return sight, like
+        label = 0 if position is None else self.label_at(position)
+        if label and position is not None:
+            found: Place | None = self.viewpoint.place(position)
+        else:
+            found = self.viewpoint.centre()
+        if found is not None:
+            sight = self._sight(found)
+            labels = self.session.canvas.read(sight.plane, sight.region)
+            offset = (sight.region.top, sight.region.left)
+            chosen = [label] if label else np.unique(labels[labels > 0]).tolist()
+            if chosen:
+                like = [MaskCrop.of(labels == number, offset) for number in chosen[:_MOST_LIKE]]
+                return sight, like
+        raise NothingThereError(
+            "there is no object yet that others could be like; click on one first"
+        )
+
+    def _take_found(self, answers: Sequence[Answer], sight: Sight, title: str) -> None:
+        """Make drafts of what was found and is not covered yet."""
+        region = sight.region
+        covered = self.session.canvas.read(sight.plane, region) > 0
+        for draft in self.session.state.drafts:
+            if draft.sight.plane == sight.plane and draft.mask:
+                covered |= draft.mask.on(region)
+        fresh = [answer for answer in answers if not _is_covered(answer.masks[0], covered, region)]
+        if fresh:
+            self.session.add_found(fresh, sight, title=title)
+            self._found_last = True
+        else:
+            show_info("Nothing else was found; another model, or more examples, may find more.")
+
+    def accept_at(self, position: Position) -> tuple[int, ...]:
+        """Write the draft at a position to the objects layer, and return its label.
+
+        Raises
+        ------
+        NothingThereError
+            If there is none.
+        """
+        return self.commit([self._draft_at(position).key])
+
+    def drop_at(self, position: Position) -> None:
+        """Drop the draft at a position.
+
+        Raises
+        ------
+        NothingThereError
+            If there is none.
+        """
+        self.session.drop(self._draft_at(position).key)
+
+    def _draft_at(self, position: Position) -> Draft:
+        """Return the topmost draft at a position."""
+        found = self.viewpoint.place_inside(position)
+        for draft in reversed(self.session.state.drafts if found is not None else ()):
+            assert found is not None
+            is_there = draft.mask is not None and draft.mask.contains(found.x, found.y)
+            if is_there and draft.sight.plane == found.plane:
+                return draft
+        state = self.session.state
+        key = None if found is None else object_at(state, found.plane, found.x, found.y)
+        if key is not None:
+            return drafts_of(state, key)[-1]
+        raise NothingThereError("there is no current mask here; point at one of them")
+
+    def commit(self, keys: Collection[int] | None = None) -> tuple[int, ...]:
+        """Write the drafts, or those of some keys, to the objects layer; return their labels."""
+        self.through.require_rest()
         if self.objects not in self.viewer.layers:  # somebody removed it
             self._add_again()
         params = self.params
@@ -225,6 +352,7 @@ class Segmenter:
             overlap=params.overlap,
             class_name=params.class_name,
             class_label=params.class_label if params.is_semantic else None,
+            keys=keys,
         )
 
     def clear(self) -> None:
@@ -233,6 +361,7 @@ class Segmenter:
 
     def undo(self) -> str | None:
         """Take the last step back, and return what it was."""
+        self._found_last = False
         return self.session.undo()
 
     def redo(self) -> str | None:
@@ -360,6 +489,7 @@ class Segmenter:
         before, self.params = self.params, params
         self.viewpoint.params = params
         if (params.contrast, params.channels) != (before.contrast, before.channels):
+            self.through.stop()
             self.asker.drop_answers()
         self._on_state()
 
@@ -397,6 +527,7 @@ class Segmenter:
         if self._is_closed:
             return
         self._is_closed = True
+        self.through.close()
         self.asker.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
@@ -407,6 +538,7 @@ class Segmenter:
         if not self._is_closed:
             self.asker.ask(self.session)  # first: the model works while we draw
             self.view.show(self.session.state)
+            self.through.on_state(self.session.state)
             self.changed.emit()
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
@@ -445,3 +577,9 @@ class Segmenter:
         """Keep our layers where the image is."""
         self.view.follow_image()
         place(self.objects, self.image, self.viewpoint.channel_axis)
+
+
+def _is_covered(mask: MaskCrop, covered: npt.NDArray[np.bool_], region: Window) -> bool:
+    """Return whether more than half of a mask is covered; ``covered`` is that of a region."""
+    seen = mask.on(region)
+    return bool(2 * np.count_nonzero(seen & covered) > np.count_nonzero(seen))

@@ -213,7 +213,7 @@ def test_blocked_local_addresses_and_disabled_legacy_tokens_are_told(tmp_path: P
         assert "LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false" in refused.cure
         assert server.call("GET", f"/api/ml?project={number}") == []
 
-        personal = server.call("POST", "/api/token/")["token"]
+        personal = server.personal_token()
         switched = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": False}
         server.call("POST", "/api/jwt/settings", json=switched)
         (refused,) = [one for one in looked(server, tmp_path, number) if not one.is_ok]

@@ -150,7 +150,7 @@ def test_lost_events_and_expired_tokens_are_made_good(
     Image.new("L", SIZE_HW[::-1]).save(tmp_path / "a-1.png")
     (task,) = label_studio.upload(number, [tmp_path / "a-1.png"])
     first = label_studio.annotate(task, [brush("aaaaaaaaaa", square(2, 2))])
-    personal = label_studio.call("POST", "/api/token/")["token"]
+    personal = label_studio.personal_token()
     learning = learning_of(label_studio, tmp_path / "state", token=personal)
     assert learning.find_project(str(number)) == key
     learning.on_project(key)

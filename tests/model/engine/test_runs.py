@@ -82,8 +82,9 @@ def losses(folder: Path) -> list[str]:
 def better_and_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure nothing: every round is better than the one before."""
 
-    def measured(model: Any, step: int, **_: Any) -> Round:
-        return Round(step, {"a": 0.5 + step / 100}, {"box": 0.5 + step / 100})
+    def measured(model: Any, step: int, *, share: float = 1.0, **_: Any) -> Round:
+        value = 0.5 + share * step / 100
+        return Round(step, {"a": value}, {"box": value}, share=share)
 
     monkeypatch.setattr(fine_tuning, "measure_round", measured)
 
@@ -101,13 +102,15 @@ def test_a_run_leaves_all_that_people_and_machines_need(
     result = train_run(folder, on_progress=seen.append)
     assert isinstance(result, FineTuned)
     assert len(losses(folder.path)) == 6
-    assert [one.step for one in folder.rounds()] == [0, 2, 4, 6]
+    rounds = [(one.step, one.share) for one in folder.rounds()]
+    assert rounds == [(0, 1), (2, 1), (4, 1), (6, 1), (6, 0.6), (6, 0.3)]
     assert folder.rounds()[0].figures == result.rounds[0].figures
     left = [one.seconds_left for one in seen if one.figures is None]
     assert left[-1] == 0
     assert all(one is not None and one >= 0 for one in left)
     samples = sorted(path.name for path in (folder.path / "samples").iterdir())
-    assert samples == [f"step-{step:06d}.png" for step in (0, 2, 4, 6)]
+    whole = [f"step-{step:06d}.png" for step in (0, 2, 4, 6)]
+    assert samples == sorted([*whole, "step-000006-part-30.png", "step-000006-part-60.png"])
     with Image.open(folder.path / "samples" / samples[0]) as sheet:
         assert sheet.width > 500
         assert len(np.unique(np.asarray(sheet))) > 20

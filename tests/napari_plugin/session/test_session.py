@@ -125,6 +125,26 @@ def test_many_boxes_are_many_objects_and_one_step(session: Session) -> None:
     assert session.undo() is None
 
 
+def test_what_was_found_is_one_step_and_is_accepted_or_dropped_one_by_one(
+    session: Session,
+) -> None:
+    click(session, square(10, 10, 3))
+    before = session.state
+    found = [Answer((square(i, 0, 2),), (0.5,), "model") for i in (0, 4, 8)]
+    drafts = session.add_found(found, SIGHT)
+    assert [draft.answer for draft in drafts] == found
+    assert len({draft.key for draft in session.state.drafts}) == 4
+    assert session.commit(keys=[drafts[1].key]) == (1,)
+    np.testing.assert_array_equal(labels(session), square(4, 0, 2).on(Window(0, 0, SIZE, SIZE)))
+    session.drop(drafts[0].key)
+    session.drop(drafts[0].key)  # nothing is left to drop: no step
+    assert [draft.key for draft in session.state.drafts] == [before.drafts[0].key, drafts[2].key]
+    assert [session.undo() for _ in range(3)] == ["drop", "commit", "find"]
+    assert session.state == before
+    assert session.add_found([], SIGHT) == ()
+    assert session.undo_title == "point"
+
+
 def test_a_second_box_is_another_object_and_a_point_refines_the_last(session: Session) -> None:
     session.add_prompts([BoxPrompt(0, 0, 2, 2)], SIGHT)
     session.add_prompts([BoxPrompt(5, 5, 8, 8)], SIGHT)
@@ -237,6 +257,11 @@ OPERATIONS: dict[str, Operation] = {
     "boxes": lambda s, sight, a, b, c: s.add_objects(
         [BoxPrompt(i, b, i + 2, b + 2) for i in range(a)], sight
     ),
+    "found": lambda s, sight, a, b, c: s.add_found(
+        [Answer((square(b + i, c, 2),), (0.5,)) for i in range(a)], sight
+    ),
+    "drop": lambda s, sight, a, b, c: s.drop(a),
+    "accept": lambda s, sight, a, b, c: s.commit(keys=[a, b]),
     "answer": lambda s, sight, a, b, c: answer(s, a, b, c),
     "cycle": lambda s, sight, a, b, c: s.cycle(),
     "commit": lambda s, sight, a, b, c: s.commit(),

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
 
+from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.automatic import segment
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.images import ImageSource
+from sam_plugins.napari_plugin.linked import whole_stack
+from sam_plugins.napari_plugin.session.planes import Plane
 
 Picture = npt.NDArray[Any]
 
@@ -152,3 +157,47 @@ def test_removing_the_image_or_closing_the_widget_ends_the_work(
     widget.deleteLater()
     qtbot.waitUntil(lambda: not job.is_running, timeout=2000)
     assert job.wait(30)
+
+
+@pytest.mark.slow
+def test_objects_of_a_stack_are_linked_across_its_slices(
+    viewer: Any, qtbot: Any, test_data: Path
+) -> None:
+    folder = test_data / "mouse_embryo_3d" / "train"
+    stack = tifffile.imread(next((folder / "images").iterdir()))[12:40]
+    truth = tifffile.imread(next((folder / "labels").iterdir()))[12:40]
+    viewer.add_image(stack, name="embryo")
+    widget = open_widget(viewer, "Automatic")
+    widget.finding.set(where="all slices, linked")
+    assert not widget.linking.form.native.isHidden()
+    assert "28 pictures" in widget._status.text()
+    widget.run()
+    qtbot.waitUntil(lambda: widget.job.steps[0] > 4, timeout=120_000)
+    widget.cancel()
+    qtbot.waitUntil(lambda: not widget.job.is_running, timeout=1000)
+    qtbot.waitUntil(widget.add_button.isEnabled, timeout=1000)  # what is done stays
+    assert widget.job.wait(10)
+    widget.run()
+    finish(widget, qtbot)
+    preview = layer_of(viewer, "automatic").data
+    hits = 0
+    for number in np.unique(truth)[1:]:
+        inside = truth == number
+        found = np.bincount(preview[inside]).argmax()
+        mask = preview == found
+        hits += bool(found and (mask & inside).sum() / (mask | inside).sum() > 0.5)
+    assert hits >= 4
+    shown = preview.copy()
+    count_before = count(layer_of(viewer, "automatic"))
+    assert widget.add_to_objects() == count_before
+    assert np.array_equal(layer_of(viewer, "objects").data, shown)
+    assert not layer_of(viewer, "automatic").data.any()
+
+
+def test_what_cannot_be_linked_says_why() -> None:
+    source = ImageSource([np.zeros((2, 3, 64, 64), np.uint8)])
+    with pytest.raises(UnusableImageError, match="stacks of three axes"):
+        whole_stack(source, Plane((2, 3), (0, 0)), [1.0] * 4)
+    source = ImageSource([np.zeros((2, 3000, 64), np.uint8)])
+    with pytest.raises(UnusableImageError, match="crop the stack"):
+        whole_stack(source, Plane((1, 2), (0,)), [1.0] * 3)

@@ -181,7 +181,7 @@ def _described(job: TrainingJob) -> dict[str, Any]:
     folder = Path(job.folder)
     described["progress"] = _read(folder / trainer.PROGRESS_NAME)
     described["rounds"] = [
-        {"step": one["step"], **one["figures"]}
+        {"step": one["step"], "share": one.get("share", 1.0), **one["figures"]}
         for one in _read(folder / trainer.RUN_NAME / "rounds.json") or []
     ]
     described["curve"] = _curve(folder / trainer.RUN_NAME)

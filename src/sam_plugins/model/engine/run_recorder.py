@@ -57,7 +57,7 @@ class RunRecorder:
     def write_rounds(self, rounds: Sequence[Round]) -> None:
         """Note what was measured."""
         self.folder.write_rounds(rounds)
-        if self._board is not None and rounds:
+        if self._board is not None and rounds and rounds[-1].share == 1:
             for name, value in rounds[-1].figures.items():
                 self._board.add_scalar(f"held out/{name}", value, rounds[-1].step)
             self._board.flush()
@@ -76,7 +76,9 @@ class RunRecorder:
     def draw(self, model: Model, rounds: Sequence[Round], files: Sequence[LabelledFile]) -> None:
         """Draw curves, and what the model does after the last round."""
         samples = make_folder(self.folder.path / "samples")
-        write_samples(samples / f"step-{rounds[-1].step:06d}.png", model, files)
+        last = rounds[-1]
+        part = "" if last.share == 1 else f"-part-{last.share:.0%}".rstrip("%")
+        write_samples(samples / f"step-{last.step:06d}{part}.png", model, files)
         log = self.folder.log()
         if log:
             write_curves(self.folder.path / "curves.png", log, rounds)

@@ -94,19 +94,17 @@ def _class_of(items: Sequence[Mapping[str, Any]]) -> str:
 def mask_of(region: Region, size_hw: tuple[int, int]) -> BoolArray:
     """Return the mask of a region, shape (H, W).
 
+    ``image_rotation`` tells how the picture was turned on the screen; places are told on the
+    picture as it is, so nothing is turned here.
+
     Raises
     ------
     ValueError
-        If it is of another picture, of one that was turned in the editor, empty, or damaged.
+        If it is of another picture, empty, or damaged.
     KeyError
         If it lacks a value.
     """
     item = region.item
-    if item.get("image_rotation"):
-        raise ValueError(
-            f"the picture was turned by {item['image_rotation']} degrees in the editor, which is "
-            "not supported; turn it back there"
-        )
     said = (item.get("original_height"), item.get("original_width"))
     if None not in said and tuple(said) != size_hw:
         raise ValueError(f"it is of a picture of {said} (height, width), this one has {size_hw}")

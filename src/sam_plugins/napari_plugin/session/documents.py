@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sam_plugins.napari_plugin.session.followed import (
+    DoubtfulSlice,
+    End,
+    Followed,
+    FollowedSlice,
+)
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import (
@@ -30,6 +36,7 @@ def state_to_document(state: State) -> Document:
         "objects": [_object(known) for known in state.objects],
         "next_key": state.next_key,
         "next_label": state.next_label,
+        "followed": [_followed(found) for found in state.followed],
     }
 
 
@@ -46,6 +53,7 @@ def state_from_document(document: Mapping[str, Any]) -> State:
         tuple(_object_from(entry) for entry in document["objects"]),
         int(document["next_key"]),
         int(document["next_label"]),
+        tuple(_followed_from(entry) for entry in document.get("followed", ())),
     )
 
 
@@ -68,6 +76,7 @@ def _draft(draft: Draft) -> Document:
         "sight": _sight(draft.sight),
         "turns": [_turn(turn) for turn in draft.turns],
         "label": draft.label,
+        "of": draft.of,
         "shown": None if draft.shown is None else draft.shown.document,
         "answer": None
         if answer is None
@@ -95,6 +104,7 @@ def _draft_from(entry: Mapping[str, Any]) -> Draft:
         ),
         label=None if entry["label"] is None else int(entry["label"]),
         shown=None if entry["shown"] is None else MaskCrop.from_document(entry["shown"]),
+        of=None if entry.get("of") is None else int(entry["of"]),
     )
 
 
@@ -109,6 +119,7 @@ def _object(known: SegmentedObject) -> Document:
         "sight": _sight(known.sight),
         "turns": [_turn(turn) for turn in known.turns],
         "mask": known.mask.document,
+        "followed": None if known.followed is None else _followed(known.followed),
     }
 
 
@@ -123,6 +134,50 @@ def _object_from(entry: Mapping[str, Any]) -> SegmentedObject:
         score=float(entry["score"]),
         model_id=str(entry["model_id"]),
         class_name=str(entry["class_name"]),
+        followed=None if entry.get("followed") is None else _followed_from(entry["followed"]),
+    )
+
+
+def _followed(found: Followed) -> Document:
+    """Return a followed object as a document."""
+    return {
+        "key": found.key,
+        "axis": found.axis,
+        "anchors": [[key, [_turn(turn) for turn in turns]] for key, turns in found.anchors],
+        "slices": [
+            {
+                "plane": plane_to_document(one.plane),
+                "mask": one.mask.document,
+                "confidence": one.confidence,
+                "is_prompted": one.is_prompted,
+            }
+            for one in found.slices
+        ],
+        "ends": [[end.index, end.reason] for end in found.ends],
+        "doubts": [[doubt.index, doubt.confidence, doubt.reason] for doubt in found.doubts],
+    }
+
+
+def _followed_from(entry: Mapping[str, Any]) -> Followed:
+    """Return the followed object of a document."""
+    return Followed(
+        key=int(entry["key"]),
+        axis=int(entry["axis"]),
+        anchors=tuple((int(key), _turns_from(turns)) for key, turns in entry["anchors"]),
+        slices=tuple(
+            FollowedSlice(
+                plane_from_document(one["plane"]),
+                MaskCrop.from_document(one["mask"]),
+                float(one["confidence"]),
+                bool(one["is_prompted"]),
+            )
+            for one in entry["slices"]
+        ),
+        ends=tuple(End(int(index), str(reason)) for index, reason in entry["ends"]),
+        doubts=tuple(
+            DoubtfulSlice(int(index), float(confidence), str(reason))
+            for index, confidence, reason in entry["doubts"]
+        ),
     )
 
 

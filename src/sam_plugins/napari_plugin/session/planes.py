@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -116,6 +117,37 @@ class Plane:
         others = iter(self.at)
         return tuple(chosen[axis] if axis in chosen else next(others) for axis in range(self.ndim))
 
+    @property
+    def other_axes(self) -> tuple[int, ...]:
+        """The axes that the plane stands still on, in order."""
+        return tuple(axis for axis in range(self.ndim) if axis not in self.axes)
+
+    def index_on(self, axis: int) -> int:
+        """Return where it stands on one of the other axes.
+
+        Raises
+        ------
+        ValueError
+            If it extends along this axis.
+        """
+        if axis not in self.other_axes:
+            raise ValueError(
+                f"axis must be one that the plane stands still on, {self.other_axes}, got {axis}"
+            )
+        return self.at[self.other_axes.index(axis)]
+
+    def moved(self, axis: int, index: int) -> Plane:
+        """Return the parallel plane at another index on one of the other axes.
+
+        Examples
+        --------
+        >>> Plane((2, 3), (0, 5)).moved(1, 8)
+        Plane(axes=(2, 3), at=(0, 8))
+        """
+        self.index_on(axis)
+        pairs = zip(self.other_axes, self.at, strict=True)
+        return Plane(self.axes, tuple(index if other == axis else at for other, at in pairs))
+
     def take(self, array: Any, window: Window | None = None) -> npt.NDArray[Any]:  # noqa: ANN401
         """Return this plane of an array, or a window of it; of NumPy arrays a view."""
         part = np.asarray(array[self.index(window)])
@@ -147,6 +179,9 @@ class LabelCanvas(Protocol):
 
     def write(self, plane: Plane, window: Window, values: LabelArray) -> None:
         """Replace a window of a plane."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a block within which many planes are written, which may be drawn at its end."""
 
 
 class ArrayCanvas:
@@ -186,3 +221,7 @@ class ArrayCanvas:
     def write(self, plane: Plane, window: Window, values: LabelArray) -> None:
         """Replace a window of a plane."""
         plane.put(self.array, window, values)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a block within which many planes are written."""
+        return nullcontext()

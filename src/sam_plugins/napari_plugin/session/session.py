@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +17,19 @@ from sam_plugins.napari_plugin.session.editing import (
     split_mask,
     write_mask,
 )
+from sam_plugins.napari_plugin.session.followed import (
+    Followed,
+    drafts_of,
+    followed_of,
+    masks_of,
+    object_keys,
+)
 from sam_plugins.napari_plugin.session.history import History, Step
+from sam_plugins.napari_plugin.session.masks import MaskCrop
+from sam_plugins.napari_plugin.session.meaning import begun_draft, draft_meant, title_of
 from sam_plugins.napari_plugin.session.planes import LabelArray, LabelCanvas, Plane, Window
 from sam_plugins.napari_plugin.session.values import (
     Answer,
-    BoxPrompt,
     Draft,
     MaskPrompt,
     Prompt,
@@ -102,7 +110,8 @@ class Session:
             What the model is shown.
         new_object : bool
             Whether it is about another object even if there is an active draft. It is so in any
-            case where the active one lies in another plane, and for a second box.
+            case for a second box in a plane. In another slice of a stack it is about the followed
+            object there, or the active one, which may then be followed from both slices.
 
         Returns
         -------
@@ -117,13 +126,13 @@ class Session:
         if not prompts:
             raise ValueError("there must be at least one prompt, got none")
         turn = Turn(tuple(prompts))
-        active = self._state.active
-        title = _title(turn)
-        if active is None or new_object or not _is_about(active, turn, sight):
-            state = self._state.with_new(Draft(0, sight, (turn,)))
+        state = self._state
+        known = None if new_object else draft_meant(state, turn, sight)
+        if known is not None:
+            state = state.with_last(known.with_turn(turn))
         else:
-            state = self._state.with_active(active.with_turn(turn))
-        self._do(title, state)
+            state = state.with_new(begun_draft(state, turn, sight, new_object=new_object))
+        self._do(title_of(turn), state)
         assert self._state.active is not None
         return self._state.active
 
@@ -137,6 +146,46 @@ class Session:
         if added:
             self._do(f"{len(added)} objects", state)
         return added
+
+    def add_found(
+        self, answers: Sequence[Answer], sight: Sight, *, title: str = "find"
+    ) -> tuple[Draft, ...]:
+        """Begin a draft for each mask that was found, as one step: people accept or drop them.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+            Of one mask each. The mask is the draft's first prompt, so that it replays, and can be
+            made better with points.
+        sight : Sight
+            What it was found in.
+        title : str
+            Of the step.
+        """
+        state = self._state
+        before = len(state.drafts)
+        for answer in answers:
+            turns = (Turn((MaskPrompt(answer.masks[0]),)),)
+            state = state.with_new(Draft(0, sight, turns, answer))
+        added = state.drafts[before:]
+        if added:
+            self._do(title, state)
+        return added
+
+    def drop(self, key: int) -> None:
+        """Drop one draft, and with it all slices of an object that was followed."""
+        state = self._state
+        gone = next((draft.object_key for draft in state.drafts if draft.key == key), None)
+        if gone is None:
+            return
+        is_followed = followed_of(state, gone) is not None
+        drafts = tuple(
+            draft
+            for draft in state.drafts
+            if not (draft.key == key or (is_followed and draft.object_key == gone))
+        )
+        followed = tuple(one for one in state.followed if one.key != gone)
+        self._do("drop", replace(state, drafts=drafts, followed=followed))
 
     def set_answer(self, key: int, turns: tuple[Turn, ...], answer: Answer) -> bool:
         """Take the model's answer to the turns of a draft; a stale one is dropped.
@@ -172,7 +221,35 @@ class Session:
     def clear(self) -> None:
         """Drop all drafts."""
         if self._state.drafts:
-            self._do("clear", replace(self._state, drafts=()))
+            self._do("clear", replace(self._state, drafts=(), followed=()))
+
+    def activate(self, object_key: int) -> bool:
+        """Let the next prompt be about another of the objects that are being made."""
+        drafts = drafts_of(self._state, object_key)
+        if not drafts:
+            return False
+        self._state = self._state.with_last(drafts[-1])
+        self._history.amend(self._state)
+        self.state_changed.emit()
+        return True
+
+    def set_followed(self, found: Sequence[Followed]) -> int:
+        """Take what was followed through a stack, as one step.
+
+        Objects that are no longer being made are left out.
+
+        Returns
+        -------
+        int
+            The number of objects that were taken.
+        """
+        keys = object_keys(self._state)
+        taken = tuple(one for one in found if one.key in keys)
+        if taken:
+            new = {one.key for one in taken}
+            others = tuple(one for one in self._state.followed if one.key not in new)
+            self._do("propagate", replace(self._state, followed=(*others, *taken)))
+        return len(taken)
 
     def commit(
         self,
@@ -180,6 +257,7 @@ class Session:
         overlap: Overlap = "keep",
         class_name: str = "object",
         class_label: int | None = None,
+        keys: Collection[int] | None = None,
     ) -> tuple[int, ...]:
         """Write all drafts that have a mask to the labels.
 
@@ -191,6 +269,8 @@ class Session:
             What the objects are.
         class_label : int, optional
             Write the class instead of a number for each object (semantic labels).
+        keys : collection of int, optional
+            Of the drafts to write; by default all.
 
         Returns
         -------
@@ -202,25 +282,57 @@ class Session:
         ValueError
             If a label does not fit the type of the labels.
         """
-        ready = [draft for draft in self._state.drafts if draft.mask and not draft.mask.is_empty]
+        before = self._state
+        ready = [
+            draft
+            for draft in before.drafts
+            if draft.mask and not draft.mask.is_empty and (keys is None or draft.key in keys)
+        ]
+        through = {
+            one.key: one
+            for one in before.followed
+            if one.slices and (keys is None or any(d.object_key == one.key for d in ready))
+        }
+        ready += [d for d in before.drafts if d.object_key in through and d not in ready]
         if not ready:
             return ()
-        state = replace(self._state, drafts=tuple(d for d in self._state.drafts if d not in ready))
-        labels = []
+        state = replace(
+            before,
+            drafts=tuple(draft for draft in before.drafts if draft not in ready),
+            followed=tuple(one for one in before.followed if one.key not in through),
+        )
+        labels: dict[int, int] = {}
         for draft in ready:
-            label = draft.label or class_label or state.next_label
+            followed = through.get(draft.object_key)
+            known = draft.object_key if followed else draft.key
+            label = labels.get(known) or draft.label or class_label or state.next_label
             require_label(label, self.canvas.dtype)
-            labels.append(label)
+            is_first = known not in labels
+            labels[known] = label
+            finished = _finished(draft, label, class_name, followed if is_first else None)
             state = replace(
                 state,
-                objects=(*_without(state, draft), _finished(draft, label, class_name)),
+                objects=(*_without(state, draft), finished),
                 next_label=max(state.next_label, label + 1),
             )
         changes: Changes = []
-        for draft, label in zip(ready, labels, strict=True):
-            changes += self._write(draft, label, overlap)
+        with self.canvas.together():
+            for draft in ready:
+                if draft.object_key not in through:
+                    changes += self._write(draft, labels[draft.key], overlap)
+            for key in through:
+                for plane, mask in masks_of(before, key):
+                    changes += self._write_mask(plane, mask, labels[key], overlap)
         self._do("commit", state, changes)
-        return tuple(labels)
+        return tuple(labels.values())
+
+    def _write_mask(self, plane: Plane, mask: MaskCrop, label: int, overlap: Overlap) -> Changes:
+        """Write a mask of an object that was followed."""
+        window = mask.window
+        before = self.canvas.read(plane, window)
+        return self._put(
+            plane, window, before, write_mask(before, mask.mask, label, overlap=overlap)
+        )
 
     def _write(self, draft: Draft, label: int, overlap: Overlap) -> Changes:
         """Write the mask of a draft; an edited object loses what it had in this plane."""
@@ -258,7 +370,7 @@ class Session:
         turns = (Turn((MaskPrompt(mask),)),)
         score = 1.0 if known is None else known.score
         draft = Draft(0, sight, turns, Answer((mask,), (score,)), label)
-        self._do("edit", replace(self._state, drafts=()).with_new(draft))
+        self._do("edit", replace(self._state, drafts=(), followed=()).with_new(draft))
         assert self._state.active is not None
         return self._state.active
 
@@ -362,8 +474,9 @@ class Session:
         step = self._history.undo()
         if step is None:
             return None
-        for change in reversed(step.changes):
-            change.undo(self.canvas)
+        with self.canvas.together():
+            for change in reversed(step.changes):
+                change.undo(self.canvas)
         self._become(step.before, step.changes)
         return step.title
 
@@ -372,8 +485,9 @@ class Session:
         step = self._history.redo()
         if step is None:
             return None
-        for change in step.changes:
-            change.redo(self.canvas)
+        with self.canvas.together():
+            for change in step.changes:
+                change.redo(self.canvas)
         self._become(step.after, step.changes)
         return step.title
 
@@ -425,32 +539,19 @@ def _without(state: State, draft: Draft) -> tuple[SegmentedObject, ...]:
     return tuple(o for o in state.objects if not _is_in(o, draft.label, plane))
 
 
-def _finished(draft: Draft, label: int, class_name: str) -> SegmentedObject:
+def _finished(
+    draft: Draft, label: int, class_name: str, followed: Followed | None
+) -> SegmentedObject:
     """Return a draft as a committed object."""
-    assert draft.mask is not None
+    mask = draft.mask
     return SegmentedObject(
         key=draft.key,
         label=label,
         sight=draft.sight,
         turns=draft.turns,
-        mask=draft.mask,
+        mask=MaskCrop(Window(0, 0, 0, 0), b"") if mask is None else mask,
         score=draft.score or 0.0,
         model_id="" if draft.answer is None else draft.answer.model_id,
         class_name=class_name,
+        followed=followed,
     )
-
-
-def _is_about(active: Draft, turn: Turn, sight: Sight) -> bool:
-    """Return whether something is said about the active draft, and not about another object."""
-    if active.sight != sight:
-        return False
-    has_box = any(isinstance(prompt, BoxPrompt) for prompt in active.prompts)
-    return not (has_box and any(isinstance(prompt, BoxPrompt) for prompt in turn.prompts))
-
-
-def _title(turn: Turn) -> str:
-    """Return a word for a turn."""
-    first = turn.prompts[0]
-    if len(turn.prompts) > 1:
-        return "scribble"
-    return {"PointPrompt": "point", "BoxPrompt": "box"}.get(type(first).__name__, "mask")

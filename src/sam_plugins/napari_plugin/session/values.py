@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from sam_plugins.napari_plugin.session.followed import Followed
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 
@@ -147,6 +148,8 @@ class Draft:
         Of the object that is being edited.
     shown : MaskCrop, optional
         The mask to show until the answer is there.
+    of : int, optional
+        Key of the first draft of the same object, which lies in another slice of the stack.
     """
 
     key: int
@@ -155,6 +158,12 @@ class Draft:
     answer: Answer | None = None
     label: int | None = None
     shown: MaskCrop | None = None
+    of: int | None = None
+
+    @property
+    def object_key(self) -> int:
+        """The same for all drafts of an object, one in each of its prompted slices."""
+        return self.key if self.of is None else self.of
 
     @property
     def choice(self) -> int | None:
@@ -206,6 +215,9 @@ class SegmentedObject:
     score : float
     model_id : str
     class_name : str
+    followed : Followed, optional
+        All slices of an object that was followed through a stack. Each of its prompted slices is an
+        object here, of the same label, and the first of them knows the slices.
     """
 
     key: int
@@ -216,6 +228,7 @@ class SegmentedObject:
     score: float
     model_id: str
     class_name: str = "object"
+    followed: Followed | None = None
 
 
 @dataclass(frozen=True)
@@ -230,12 +243,15 @@ class State:
         In the order of their commits.
     next_key, next_label : int
         For what comes next.
+    followed : tuple of Followed
+        Drafts that were followed through a stack.
     """
 
     drafts: tuple[Draft, ...] = ()
     objects: tuple[SegmentedObject, ...] = ()
     next_key: int = 1
     next_label: int = 1
+    followed: tuple[Followed, ...] = ()
 
     @property
     def active(self) -> Draft | None:
@@ -245,6 +261,11 @@ class State:
     def with_active(self, draft: Draft) -> State:
         """Return the state with another active draft in the place of the last one."""
         return replace(self, drafts=(*self.drafts[:-1], draft))
+
+    def with_last(self, draft: Draft) -> State:
+        """Return the state with a draft that it has as the active one."""
+        others = tuple(known for known in self.drafts if known.key != draft.key)
+        return replace(self, drafts=(*others, draft))
 
     def with_new(self, draft: Draft) -> State:
         """Return the state with one more draft, which gets the next key."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from sam_plugins.napari_plugin.automatic import (
     FindParams,
     Found,
     KeepParams,
+    LinkParams,
     find_all,
     paint,
     paint_into,
@@ -37,10 +39,13 @@ from sam_plugins.napari_plugin.layers import (
     role_of,
     seen_plane,
     source_of,
+    voxel_lengths,
 )
+from sam_plugins.napari_plugin.linked import link_all, whole_stack
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+from sam_plugins.napari_plugin.stack import Stack
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 
 Labelled = tuple[Found, npt.NDArray[np.int32]]
 _MILLISECONDS_OF_A_SLIDER = 60
+_MILLISECONDS_BETWEEN_DRAWINGS = 1000
 
 
 class NothingToSegmentError(SamPluginsError):
@@ -65,6 +71,7 @@ class _Run:
     preview: Labels
     found: list[Found]
     next_label: int = 1
+    stack: Stack | None = None
 
 
 class AutomaticWidget(QWidget):
@@ -83,6 +90,11 @@ class AutomaticWidget(QWidget):
         self.model = model or current_model()
         self.finding = Controls(read_settings("automatic", FindParams()))
         self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))
+        self.linking = Controls(read_settings("automatic linking", LinkParams()))
+        self.linking.changed.connect(lambda params: keep_settings("automatic linking", params))
+        self._redrawn = QTimer(self)
+        self._redrawn.setSingleShot(True)
+        self._redrawn.setInterval(_MILLISECONDS_BETWEEN_DRAWINGS)
         self.job: Job | None = None
         self._run: _Run | None = None
         self._painting: Job | None = None
@@ -107,9 +119,10 @@ class AutomaticWidget(QWidget):
         self._lay_out()
         self.finding.changed.connect(self._on_find)
         self.keeping.changed.connect(self._on_keep)
-        self.viewer.layers.events.removed.connect(self._on_removed)
-        self.viewer.layers.selection.events.active.connect(self._show_estimate)
-        self.destroyed.connect(_leaving(self.viewer, self._on_removed, self._show_estimate))
+        on_removed, on_active = _weakly(self._on_removed), _weakly(self._show_estimate)
+        self.viewer.layers.events.removed.connect(on_removed)
+        self.viewer.layers.selection.events.active.connect(on_active)
+        self.destroyed.connect(_leaving(self.viewer, on_removed, on_active))
         self._show_state()
         self._show_estimate()
 
@@ -128,6 +141,8 @@ class AutomaticWidget(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self._status)
         layout.addWidget(self.keeping.form.native)
+        layout.addWidget(self.linking.form.native)
+        self.linking.form.native.setVisible(self.finding.params.where == WHERE[3])
         layout.addWidget(self.add_button)
         layout.addStretch(1)
 
@@ -136,6 +151,9 @@ class AutomaticWidget(QWidget):
     def run(self) -> None:
         """Find objects where the controls say; what was found before is forgotten."""
         if self.job is not None and self.job.is_running:
+            return
+        if self.finding.params.where == WHERE[3]:
+            self._run_linked()
             return
         try:
             image = self._image()
@@ -169,6 +187,48 @@ class AutomaticWidget(QWidget):
             on_finished=self._on_finished,
         )
         self._show_state()
+
+    def _run_linked(self) -> None:
+        """Find the objects of a whole stack, linked across its slices."""
+        try:
+            image = self._image()
+            source = source_of(image)
+            stack = whole_stack(source, self._plane(image, source), voxel_lengths(image))
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        from sam_plugins.model.inference.cache import EmbeddingCache
+        from sam_plugins.model.weights.paths import embeddings_directory
+
+        run = self._run = _Run(image, source, self._preview(image, source), [], stack=stack)
+        self.job = start_job(
+            link_all,
+            self.model.load,
+            stack,
+            run.preview.data,
+            (self.finding.params, self.keeping.params, self.linking.params),
+            title=f"Finding objects in {image.name}",
+            owner=self,
+            cache=EmbeddingCache(embeddings_directory()),
+            on_progress=lambda done, total: self._show_linked(run),  # noqa: ARG005
+            on_finished=lambda: self._on_linked(run),
+        )
+        self._show_state()
+
+    def _show_linked(self, run: _Run) -> None:
+        """Show what is linked so far, now and then: a stack takes long to draw in 3D."""
+        if run is self._run and not self._redrawn.isActive():
+            self._redrawn.start()
+            run.preview.refresh()
+
+    def _on_linked(self, run: _Run) -> None:
+        """Count what is there, whether or not it was all."""
+        if run is self._run and run.preview in self.viewer.layers and run.stack is not None:
+            planes = map(run.stack.plane_at, range(run.stack.shape[0]))
+            run.next_label = max(int(p.take(run.preview.data).max()) for p in planes) + 1
+            run.preview.refresh()
+        self._show_state()
+        self._show_estimate()
 
     def cancel(self) -> None:
         """Stop; what was found so far stays."""
@@ -312,6 +372,8 @@ class AutomaticWidget(QWidget):
         if target is None:
             target = add_labels(self.viewer, run.image, "objects", name=f"{run.image.name} objects")
         canvas = LayerCanvas(self.viewer, target)
+        if run.stack is not None:
+            return self._add_linked(run, run.stack, canvas)
         first = number = int(np.max(target.data)) + 1
         for found in run.found:
             plane, region = found.sight.plane, found.sight.region
@@ -328,6 +390,26 @@ class AutomaticWidget(QWidget):
         self._show_state()
         return number - first
 
+    def _add_linked(self, run: _Run, stack: Stack, canvas: LayerCanvas) -> int:
+        """Write objects that go through slices, each with one number."""
+        planes = [stack.plane_at(index) for index in range(stack.shape[0])]
+        highest = max(int(canvas.read(plane).max()) for plane in planes)
+        region = Window(0, 0, *stack.shape[1:3])
+        seen: set[int] = set()
+        with canvas.together():
+            for plane in planes:
+                shown = np.asarray(plane.take(run.preview.data)).astype(np.int64)
+                there = canvas.read(plane)
+                free = (there == 0) & (shown > 0)
+                seen.update(np.unique(shown[free]).tolist())
+                merged = np.where(free, shown + highest, there).astype(there.dtype)
+                canvas.write(plane, region, merged)
+                plane.put(run.preview.data, region, np.zeros(region.shape, np.uint32))
+        run.preview.refresh()
+        run.next_label = 1
+        self._show_state()
+        return len(seen)
+
     # ----------------------------------------------------------------------------- listening
 
     def _on_finished(self) -> None:
@@ -337,6 +419,7 @@ class AutomaticWidget(QWidget):
 
     def _on_find(self, params: FindParams) -> None:
         keep_settings("automatic", params)
+        self.linking.form.native.setVisible(params.where == WHERE[3])
         quality = usual_quality(params.prompts)
         if (quality > 0.5) != (self.keeping.params.min_quality > 0.5):
             self.keeping.set(min_quality=quality)  # what suits one kind does not suit the other
@@ -373,7 +456,8 @@ class AutomaticWidget(QWidget):
             return
         source = source_of(image)
         ndim = len(source.shape)
-        planes = int(np.prod(source.shape[:-2])) if self.finding.params.where == WHERE[2] else 1
+        is_all = self.finding.params.where in WHERE[2:]
+        planes = int(np.prod(source.shape[:-2])) if is_all else 1
         window = Window(0, 0, *source.shape[ndim - 2 :])
         count = planes * len(list(tiles(window)))
         free = available_bytes()
@@ -468,6 +552,21 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min"
+
+
+def _weakly(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return what calls a method of a widget, and can be compared when the widget is gone.
+
+    napari looks at the object of a method when it is disconnected, which PyQt does not allow then.
+    """
+    known = WeakMethod(method)
+
+    def call(event: Any) -> None:  # noqa: ANN401
+        method = known()
+        if method is not None:
+            method(event)
+
+    return call
 
 
 def _leaving(

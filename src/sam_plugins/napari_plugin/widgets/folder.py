@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from sam_plugins.errors import SamPluginsError, UnreadableImageError
+from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
 from sam_plugins.napari_plugin.folder import PictureFolder, PictureState, best_next, prefetch
 from sam_plugins.napari_plugin.jobs import Job, start_job
@@ -74,9 +75,7 @@ class _OpenPicture:
             If the file cannot be written.
         """
         objects = self.objects() if self.image in self._viewer.layers else None
-        if objects is None:
-            return False
-        if self._saved is not None and np.array_equal(objects.data, self._saved):
+        if objects is None or np.array_equal(objects.data, self._saved):
             return False
         labels = np.array(objects.data)
         self._pictures.write_labels(self._index, labels)
@@ -112,6 +111,7 @@ class FolderWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
         self.viewer = napari_viewer
+        guard_canvas(napari_viewer, self)
         self.model = model or current_model()
         self.pictures: PictureFolder | None = None
         self.index = -1

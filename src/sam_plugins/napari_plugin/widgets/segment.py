@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
+    QFrame,
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -22,6 +24,7 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
@@ -29,11 +32,14 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
 if TYPE_CHECKING:
     import napari.viewer
 
 _COLUMNS = 3
+_WIDTH = 330
+_MS_UNTIL_WAITING = 150
 _HINT = (
     "Click on an object: the mask follows.\n"
     "Ctrl-click: not here. Shift-drag: box. M: next mask. C: commit."
@@ -72,6 +78,8 @@ class SegmentWidget(QWidget):
         Everything that the buttons do, for scripts.
     """
 
+    _was_docked = False
+
     def __init__(
         self,
         viewer: napari.viewer.Viewer,
@@ -80,20 +88,29 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
         self._status = QLabel(_HINT)
         self._status.setWordWrap(True)
         self._controls = Controls(self.controller.params)
         self._is_showing = False
-        layout = QVBoxLayout(self)
+        # To paint a text takes as long as half an answer where the processor draws the window.
+        self._waiting = QTimer(self)
+        self._waiting.setSingleShot(True)
+        self._waiting.setInterval(_MS_UNTIL_WAITING)
+        self._waiting.timeout.connect(lambda: self._status.setText(self.status()))
+        layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
         layout.addLayout(self._buttons())
+        self.through_stack = ThroughStackBox(self.controller)
+        layout.addWidget(self.through_stack)
         layout.addWidget(self._choices())
         layout.addWidget(self._preview_box())
         layout.addStretch()
         self.controller.changed.connect(self._show)
+        self.controller.viewed.connect(self.through_stack.show_slice)
         self.controller.recovery.found.connect(self._offer)
         self.destroyed.connect(_leaving(self.controller))  # napari closes no widget, it destroys it
         _OPEN.add(self)
@@ -104,12 +121,37 @@ class SegmentWidget(QWidget):
         """The one for the image that is meant now."""
         return self.controller.segmenter
 
+    def changeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
+        """End the work when the dock is removed: napari takes this widget out of it.
+
+        It is destroyed only where nobody holds it any more, which is later, or never, with PyQt.
+        """
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self.controller.close()
+
     def closeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
         """End the jobs, and leave the viewer as it was."""
         self.controller.close()
         super().closeEvent(event)
 
     # ------------------------------------------------------------------------------------ layout
+
+    def _scrolled(self) -> QVBoxLayout:
+        """Return a column that scrolls where the window is too low for it."""
+        area, column = QScrollArea(), QWidget()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setMinimumWidth(_WIDTH)
+        area.setWidget(column)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        return QVBoxLayout(column)
 
     def _buttons(self) -> QGridLayout:
         """Return a button for each action."""
@@ -234,7 +276,13 @@ class SegmentWidget(QWidget):
             self._is_showing = True  # one control after the other: not yet what is meant
             self._controls.set(**asdict(params))
             self._is_showing = False
-        self._status.setText(self.status())
+        if self.segmenter is not None and self.segmenter.asker.is_busy:
+            if not self._waiting.isActive():
+                self._waiting.start()
+        else:
+            self._waiting.stop()
+            self._status.setText(self.status())
+        self.through_stack.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""
@@ -252,6 +300,8 @@ class SegmentWidget(QWidget):
             lines.append("The model is at work…")
         else:
             lines.append(_HINT)
+        if self.controller.viewer.dims.ndisplay == 3:
+            lines.append("In 3D display the mouse turns the view; switch to 2D to click.")
         if not self.controller.params.is_positive:
             lines.append("Clicks say what does NOT belong to the object (T).")
         return "\n".join(lines)
@@ -262,6 +312,7 @@ def _leaving(controller: SegmentController) -> Callable[[], None]:
 
     def leave() -> None:
         controller.changed.disconnect()
+        controller.viewed.disconnect()
         controller.recovery.found.disconnect()
         controller.close()
 

@@ -178,11 +178,20 @@ def test_prompts_texts_and_cancelled_annotations_are_no_objects(
         read(store, tmp_path, task(), shapes=("scribble",))
 
 
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_turning_the_picture_on_the_screen_turns_no_region(
+    degrees: int, store: LabelStore, tmp_path: Path
+) -> None:
+    report = read(store, tmp_path, task(brush(square(2, 2), image_rotation=degrees)))
+    assert (report.added, report.skipped) == (1, ())
+    (labelled,) = store.objects()
+    np.testing.assert_array_equal(labelled.mask(), square(2, 2))
+
+
 @pytest.mark.parametrize(
     ("region", "reason"),
     [
         (brush(square(1, 1), original_width=31), "of a picture of (20, 31) (height, width), this"),
-        (brush(square(1, 1), image_rotation=90), "turned by 90 degrees in the editor"),
         (brush(np.zeros(SIZE_HW, bool)), "its mask is empty"),
         (brush(square(1, 1)[:10]), "must hold 2400 values of 8 bits, got 1200 of 8"),
         (item("brushlabels", {"brushlabels": ["Cell"]}), "lacks 'rle'"),

@@ -15,6 +15,7 @@ from sam_plugins.model.inference.volume import (
     FILM,
     Propagation,
     PropagationOptions,
+    PropagationRun,
     Seed,
     SliceEmbeddings,
     StopReason,
@@ -252,8 +253,39 @@ def test_cancelling_keeps_the_embeddings_and_a_second_try_ends_the_work() -> Non
     found = propagate(slices, seeds, options=TRUSTING, progress=lambda *step: told.append(step))
     assert iou(found.mask(1), TWO == 1) > 0.97
     assert slices.encodes - done < len(found[1].indices)
-    assert told[-1] == (48, 48)
+    assert told[-1][0] == told[-1][1] < 48  # where the ball ends nothing is left to visit
     assert [step[0] for step in told] == sorted(step[0] for step in told)
+
+
+def test_a_run_tells_the_nearest_slices_first_and_goes_on_after_it_was_left() -> None:
+    slices = slices_of(picture(TWO))
+    seeds = [click(1, 12, 14, 14)]
+    told: list[int] = []
+
+    def leave(done: int, _: int) -> None:
+        if done == 5:
+            raise TimeoutError("left")
+
+    run = PropagationRun(
+        slices,
+        seeds,
+        options=TRUSTING,
+        progress=leave,
+        on_slice=lambda number, found: told.append(found.index),
+    )
+    assert run.result().objects == ()
+    with pytest.raises(TimeoutError, match="left"):
+        run.go()
+    assert told == [12, 13, 11, 14, 10, 15]
+    part = run.result()
+    assert sorted(part[1].slices) == sorted(told)
+    assert {stop.reason for stop in part[1].stops} == {StopReason.INTERRUPTED}
+    assert [stop.index for stop in part[1].stops] == [9, 16]
+    assert all("ended" not in doubt.reason for doubt in part.doubtful())
+    rest = propagate(slices, seeds, options=TRUSTING, known=part)
+    whole = propagate(slices, seeds, options=TRUSTING)
+    assert rest.decodes <= whole.decodes - 7  # the click, and five of the slices
+    np.testing.assert_array_equal(rest.mask(1), whole.mask(1))
 
 
 def test_overlapping_objects_go_to_the_more_confident_one() -> None:

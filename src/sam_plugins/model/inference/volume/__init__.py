@@ -3,7 +3,7 @@
 from sam_plugins.model.inference.volume.automatic import VolumeSegmentation, segment_volume
 from sam_plugins.model.inference.volume.linking import LinkOptions
 from sam_plugins.model.inference.volume.options import FILM, PropagationOptions
-from sam_plugins.model.inference.volume.propagate import correct, propagate
+from sam_plugins.model.inference.volume.propagate import PropagationRun, correct, propagate
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
 from sam_plugins.model.inference.volume.stack import AXES, Volume
 from sam_plugins.model.inference.volume.three_axes import ThreeAxes, propagate_three_axes
@@ -27,6 +27,7 @@ __all__ = [
     "ObjectSlices",
     "Propagation",
     "PropagationOptions",
+    "PropagationRun",
     "Seed",
     "SliceEmbeddings",
     "SliceMask",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +36,9 @@ from sam_plugins.model.inference.volume.values import (
 Anchors = dict[int, dict[int, tuple[Seed, SliceMask]]]
 """The prompted slices of each object."""
 
+OnSlice = Callable[[int, SliceMask], None]
+"""Told of an object and a slice of it as soon as it is found."""
+
 _UP, _DOWN = 1, -1
 _LEAST_STRAIGHTNESS = 0.1
 
@@ -55,7 +58,10 @@ def propagate(
     of them it is followed from both, without stopping for doubts, and the two shapes of a slice are
     averaged: by the distance from either, and by how near they are to a straight line. All objects
     that wait for a slice are asked for at once, so that each slice is encoded once and read once
-    for each direction.
+    for each direction. The two directions take turns, so that what lies near comes first.
+
+    :class:`PropagationRun` does the same, and can be looked at on the way and left with what is
+    done.
 
     Parameters
     ----------
@@ -70,8 +76,9 @@ def propagate(
         An earlier result: the ways from seeds that are among ``seeds`` again (the same objects,
         not equal ones) are taken from it as far as they still hold.
     progress : callable, optional
-        Called before each slice with the slices visited and the most that there can be, and at the
-        end. An exception that it raises stops the work; embeddings that were computed stay.
+        Called before each slice with the slices visited and the most that there can be, which falls
+        when an object ends, and at the end. An exception that it raises stops the work; embeddings
+        that were computed stay.
 
     Returns
     -------
@@ -89,26 +96,11 @@ def propagate(
     MemoryLimitError
         If memory runs out.
     """
-    require_type("slices", slices, SliceEmbeddings, "make them with SliceEmbeddings(model, volume)")
-    chosen = options or PropagationOptions()
-    require_type("options", chosen, PropagationOptions, "leave it out for the defaults")
-    given = tuple(seeds)
-    first, stop = _checked_range(slices, given, index_range)
-    old = {} if known is None else {chain.key: chain for chain in known.chains}
-    work = _Work(slices, chosen, (first, stop), progress)
-    anchors = work.anchors(given, old)
-    chains: list[Chain] = []
-    for direction in (_UP, _DOWN):
-        walkers = list(_walkers(anchors, direction, first, stop, old))
-        work.walk(walkers)
-        chains += [walker.done() for walker in walkers]
-    work.report_end()
-    objects = tuple(
-        _object(number, anchors[number], chains, slices.volume.plane_hw(slices.axis))
-        for number in sorted(anchors)
+    run = PropagationRun(
+        slices, seeds, options=options, index_range=index_range, known=known, progress=progress
     )
-    shape = slices.volume.shape_zyx
-    return Propagation(slices.axis, shape, objects, given, tuple(chains), work.decodes)
+    run.go()
+    return run.result()
 
 
 def correct(
@@ -157,59 +149,131 @@ def correct(
     )
 
 
-class _Work:
-    """The slices of one propagation, visited one after the other."""
+class PropagationRun:
+    """A propagation that can be looked at while it goes on, and left with what is done.
+
+    Parameters
+    ----------
+    slices, seeds, options, index_range, known, progress
+        As for :func:`propagate`.
+    on_slice : callable, optional
+        Called with the number of an object and a slice of it, the prompted ones first, as soon as
+        it is found. What is between two prompted slices may be another in the result, and the last
+        slices of an object that ends for doubt are not in it.
+
+    Raises
+    ------
+    ValueError, IndexError, TypeError
+        As for :func:`propagate`.
+    """
 
     def __init__(
         self,
         slices: SliceEmbeddings,
-        options: PropagationOptions,
-        index_range: tuple[int, int],
-        progress: Progress | None,
+        seeds: Iterable[Seed],
+        *,
+        options: PropagationOptions | None = None,
+        index_range: tuple[int, int] | None = None,
+        known: Propagation | None = None,
+        progress: Progress | None = None,
+        on_slice: OnSlice | None = None,
     ) -> None:
+        require_type(
+            "slices", slices, SliceEmbeddings, "make them with SliceEmbeddings(model, volume)"
+        )
+        self._options = options or PropagationOptions()
+        require_type("options", self._options, PropagationOptions, "leave it out for the defaults")
         self._slices = slices
-        self._options = options
+        self._seeds = tuple(seeds)
+        self._range = _checked_range(slices, self._seeds, index_range)
+        self._old = {} if known is None else {chain.key: chain for chain in known.chains}
         self._progress = progress
-        self._most = 2 * (index_range[1] - index_range[0])
+        self._on_slice = on_slice
         self._visited = 0
-        self.decodes = 0
+        self._decodes = 0
+        self._anchors: Anchors = {}
+        self._walkers: tuple[Walker, ...] = ()
         self._references: dict[int, tuple[npt.NDArray[np.float32] | None, WindowMask]] = {}
         volume, axis = slices.volume, slices.axis
         self._slice_distance = volume.voxel_size_zyx[axis]
         self._pixel_size = sum(volume.pixel_size_hw(axis)) / 2
 
-    def anchors(self, seeds: Sequence[Seed], old: dict[tuple[int, int, int], Chain]) -> Anchors:
+    def go(self) -> None:
+        """Do the work, or what is left of it.
+
+        Raises
+        ------
+        MemoryLimitError
+            If memory runs out.
+        """
+        if not self._walkers:
+            anchors = self._answered()
+            first, stop = self._range
+            self._walkers = tuple(
+                walker
+                for direction in (_UP, _DOWN)
+                for walker in _walkers(anchors, direction, first, stop, self._old)
+            )
+            self._anchors = anchors
+        while any(walker.stop is None for walker in self._walkers):
+            for direction in (_UP, _DOWN):
+                self._walk(direction)
+        if self._progress is not None:
+            self._progress(self._visited, self._visited)
+
+    def result(self) -> Propagation:
+        """Return what is found so far; from any thread, at any time.
+
+        An object that was not followed to its end stops for :attr:`StopReason.INTERRUPTED`; given
+        to another run as ``known`` it is followed on from there.
+        """
+        anchors, chains = self._anchors, [walker.done() for walker in self._walkers]
+        slices = self._slices
+        objects = tuple(
+            _object(number, anchors[number], chains, slices.volume.plane_hw(slices.axis))
+            for number in sorted(anchors)
+        )
+        shape = slices.volume.shape_zyx
+        return Propagation(slices.axis, shape, objects, self._seeds, tuple(chains), self._decodes)
+
+    def _answered(self) -> Anchors:
         """Return the masks of the prompted slices, answering prompts that are new."""
-        answered = {id(chain.seed): chain.anchor for chain in old.values()}
+        answered = {id(chain.seed): chain.anchor for chain in self._old.values()}
         anchors: Anchors = defaultdict(dict)
-        for seed in sorted(seeds, key=lambda one: one.index):
+        for seed in sorted(self._seeds, key=lambda one: one.index):
             mask = answered.get(id(seed))
             if mask is None:
-                self._report()
+                if self._progress is not None:
+                    self._progress(0, 0)
                 embedding = self._slices.embedding(seed.index)
                 mask, asked = answer_seed(self._slices.model, embedding, seed)
-                self.decodes += asked
+                self._decodes += asked
+                self._tell(seed.object_id, mask)
             anchors[seed.object_id][seed.index] = seed, mask
         return anchors
 
-    def walk(self, walkers: Sequence[Walker]) -> None:
-        """Take walkers of one direction as far as they go."""
-        while waiting := [walker for walker in walkers if walker.stop is None]:
-            direction = waiting[0].direction
-            index = min((w.next_index for w in waiting), key=lambda i: i * direction)
-            here = [walker for walker in waiting if walker.next_index == index]
-            self._report()
-            self._visited += 1
-            for walker in here:
-                self._prepare(walker)
-            self.decodes += take_step(
-                self._slices.model,
-                self._slices.embedding(index),
-                here,
-                self._options,
-                self._slice_distance,
-                self._pixel_size,
-            )
+    def _walk(self, direction: int) -> None:
+        """Take the walkers of one direction that are furthest behind onto their next slice."""
+        waiting = [w for w in self._walkers if w.stop is None and w.direction == direction]
+        if not waiting:
+            return
+        index = min((w.next_index for w in waiting), key=lambda i: i * direction)
+        here = [walker for walker in waiting if walker.next_index == index]
+        self._report()
+        self._visited += 1
+        for walker in here:
+            self._prepare(walker)
+        self._decodes += take_step(
+            self._slices.model,
+            self._slices.embedding(index),
+            here,
+            self._options,
+            self._slice_distance,
+            self._pixel_size,
+        )
+        for walker in here:
+            if walker.steps and walker.steps[-1].index == index:
+                self._tell(walker.seed.object_id, walker.steps[-1])
 
     def _prepare(self, walker: Walker) -> None:
         """Give a walker what its steps are compared with; both directions share it."""
@@ -222,19 +286,30 @@ class _Work:
             if self._options.min_similarity > -1:
                 look = describe(embedding, walker.anchor.found)
             echo, asked = echo_of(self._slices.model, embedding, walker.anchor, self._options)
-            self.decodes += asked
+            self._decodes += asked
             self._references[key] = (look, echo)
         walker.look, walker.echo = self._references[key]
+
+    def _tell(self, object_id: int, found: SliceMask) -> None:
+        """Tell of a slice that was found."""
+        if self._on_slice is not None:
+            self._on_slice(object_id, found)
 
     def _report(self) -> None:
         """Say how far the work is."""
         if self._progress is not None:
-            self._progress(min(self._visited, self._most), self._most)
+            self._progress(self._visited, self._visited + self._most_left())
 
-    def report_end(self) -> None:
-        """Say that the work is done."""
-        if self._progress is not None:
-            self._progress(self._most, self._most)
+    def _most_left(self) -> int:
+        """Return how many slices there are to visit if no object ends before it must."""
+        left = 0
+        for direction in (_UP, _DOWN):
+            visits: set[int] = set()
+            for walker in self._walkers:
+                if walker.stop is None and walker.direction == direction:
+                    visits.update(range(walker.next_index, walker.limit, direction))
+            left += len(visits)
+        return left
 
 
 def _checked_range(
@@ -291,6 +366,9 @@ def _walkers(
             yield walker
 
 
+_OPEN_ENDS = (StopReason.EDGE, StopReason.PROMPTED, StopReason.INTERRUPTED)
+
+
 def _remember(walker: Walker, chain: Chain | None) -> None:
     """Take the steps of an earlier way as far as they hold."""
     if chain is None or chain.seed is not walker.seed:
@@ -298,7 +376,7 @@ def _remember(walker: Walker, chain: Chain | None) -> None:
     held = [step for step in chain.steps if (walker.limit - step.index) * walker.direction > 0]
     walker.steps.extend(held)
     is_whole = len(held) == len(chain.steps)
-    is_doubt = chain.stop.reason not in (StopReason.EDGE, StopReason.PROMPTED)
+    is_doubt = chain.stop.reason not in _OPEN_ENDS
     goes_on = walker.goal is not None and chain.stop.reason is not StopReason.EMPTY
     if is_whole and is_doubt and chain.stop.index != walker.limit and not goes_on:
         walker.stop = chain.stop

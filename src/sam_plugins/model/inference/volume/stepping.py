@@ -100,9 +100,11 @@ class Walker:
             self.stop = Stop(self.limit, self.at_limit)
 
     def done(self) -> Chain:
-        """Return the way that was gone."""
-        assert self.stop is not None
-        return Chain(self.seed, self.anchor, self.direction, tuple(self.steps), self.stop)
+        """Return the way that was gone so far."""
+        stop, steps = self.stop, tuple(self.steps)
+        if stop is None:
+            stop = Stop(self.seed.index + self.direction * (len(steps) + 1), StopReason.INTERRUPTED)
+        return Chain(self.seed, self.anchor, self.direction, steps, stop)
 
 
 def answer_seed(model: Model, embedding: ImageEmbedding, seed: Seed) -> tuple[SliceMask, int]:
@@ -373,7 +375,8 @@ def _go_or_stop(
     if walker.goal is None:
         for reason, value, least in doubts:
             if value < least:
-                walker.stop = Stop(step.index, reason, abs(value))
+                shown = -value if reason is StopReason.AREA else value
+                walker.stop = Stop(step.index, reason, shown)
                 return
     walker.steps.append(step)
     last = walker.steps[-options.patience :]

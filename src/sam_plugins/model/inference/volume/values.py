@@ -33,6 +33,7 @@ class StopReason(Enum):
     PREDICTED_IOU = "the model does not trust the mask"
     CONFIDENCE = "doubtful slices in a row"
     APPEARANCE = "looks unlike the prompted slice"
+    INTERRUPTED = "not followed further yet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,7 +391,12 @@ class Propagation:
         return tuple(sorted(doubts.values(), key=lambda doubt: doubt.confidence))
 
 
-_CERTAIN_STOPS = (StopReason.EDGE, StopReason.PROMPTED, StopReason.EMPTY)
+_CERTAIN_STOPS = (
+    StopReason.EDGE,
+    StopReason.PROMPTED,
+    StopReason.EMPTY,
+    StopReason.INTERRUPTED,
+)
 
 
 def require_room(out: WritableArray, shape: Iterable[int], highest: int) -> None:

@@ -3,7 +3,7 @@
 Over HTTP, as Label Studio asks: one annotator, then eight on eight pictures at once. Also the part
 of it that the model alone takes, so that what the backend adds can be told from a slow machine.
 
-    python benchmarks/labelstudio_click.py [--clicks 40] [--soak 2000]
+    PYTHONPATH=. python benchmarks/labelstudio_click.py [--clicks 40] [--soak 2000]
 """
 
 from __future__ import annotations

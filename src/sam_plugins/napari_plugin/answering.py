@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from sam_plugins.napari_plugin.coordinates import RegionPixels
 from sam_plugins.napari_plugin.session.masks import MaskCrop
@@ -271,12 +270,9 @@ def _draw(logits: FloatArray, seen: Seen) -> MaskCrop:
 
 def _logits_of_mask(mask: MaskCrop, seen: Seen) -> FloatArray:
     """Return a mask of the plane as the model's own low-resolution logits would have it."""
-    known = seen.embedding
-    low_h, low_w = known.low_res_hw
-    (in_h, in_w), (pad_h, pad_w) = known.input_size_hw, known.padded_size_hw
-    drawn = Image.fromarray(mask.on(seen.pixels.region).astype(np.float32))
-    size_hw = (max(1, round(in_h * low_h / pad_h)), max(1, round(in_w * low_w / pad_w)))
-    shares = np.asarray(drawn.resize(size_hw[::-1], Image.Resampling.BILINEAR))
-    logits = np.full((low_h, low_w), -_MASK_LOGIT, np.float32)
-    logits[: size_hw[0], : size_hw[1]] = (2 * shares - 1) * _MASK_LOGIT
-    return logits
+    from sam_plugins.model.inference.pooling import logits_of_mask
+
+    shown = mask.on(seen.pixels.region)
+    if not shown.any():
+        return np.full(seen.embedding.low_res_hw, -_MASK_LOGIT, np.float32)
+    return logits_of_mask(shown, seen.embedding)

@@ -129,7 +129,7 @@ def test_proposals_of_a_grid(
 def test_instances_from_moved_boxes(
     evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("pycocotools")
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra: evaluate)")
     assert evaluate("instances", "--noise", 0, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["settings"]["noise"] == 0
@@ -162,7 +162,7 @@ def write_coco(data: Path, folder: Path) -> tuple[Path, Path]:
 def test_boxes_of_a_detector_on_a_coco_set(
     evaluate: Callable[..., int], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("pycocotools")
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra: evaluate)")
     coco, results = write_coco(data, tmp_path)
     pictures = data / "cells" / "val" / "images"
     out = tmp_path / "out"

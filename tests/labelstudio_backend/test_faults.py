@@ -275,6 +275,12 @@ SETUP = st.fixed_dictionaries(
 )
 
 
+def test_a_setup_that_names_no_project_is_answered(learning_client: Any) -> None:
+    answer = learning_client.post("/setup", json={})
+    assert answer.status_code == 200
+    assert answer.get_json()["model_version"]
+
+
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]),
     route=st.sampled_from(["/", "/health", "/setup", "/predict", "/webhook", "/webhook/x",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend import auth
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
+from sam_plugins.labelstudio_backend.payload import read_project
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.service import Service
@@ -164,7 +165,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
         payload = _document(request.get_data(cache=False))
         answer = service.setup(payload)
         if learning is not None:
-            learning.on_project(str(payload["project"]))
+            learning.on_project(read_project(payload.get("project")))
         return jsonify(answer)
 
     @app.post("/predict")

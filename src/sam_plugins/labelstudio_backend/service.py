@@ -86,7 +86,7 @@ class Service:
         Raises
         ------
         PayloadError
-            If it names no project.
+            If a value is of the wrong kind.
         """
         key = read_project(payload.get("project"))
         texts = {name: payload.get(name) or "" for name in ("schema", "hostname", "access_token")}

@@ -97,6 +97,32 @@ def test_predicted_iou_is_pulled_to_the_iou_of_every_mask() -> None:
     assert answer.iou_error.item() == pytest.approx(0.5)
 
 
+def test_dice_of_the_foreground_counts_pictures_alike() -> None:
+    targets = torch.zeros(2, 4, 16, 16)
+    targets[:, 3] = 1
+    targets[0, 0, 4:8, 4:8] = 1
+    targets[1, 0, :, 2:] = 1
+    answer = (targets[:, :3] * 2 - 1) * 9
+    answer[0, 0, 3:9, 3:9] = 9  # 20 cells too many around 16, but of 512 in all
+
+    def losses(share: float) -> list[float]:
+        return [
+            instance_loss(
+                InstanceMaps(*[answer[one, i : i + 1] for i in range(3)]),
+                targets[one],
+                foreground_dice=share,
+            ).item()
+            for one in (slice(0, 1), slice(1, 2), slice(0, 2))
+        ]
+
+    small, large, both = (with_dice - without for with_dice, without in zip(
+        losses(1.0), losses(0.0), strict=True
+    ))  # fmt: skip
+    assert small == pytest.approx(1 - 33 / 53, abs=0.01)
+    assert large < 0.01
+    assert both == pytest.approx((small + large) / 2, abs=1e-4)
+
+
 def test_instance_loss_is_least_for_the_truth_and_ignores_what_is_unknown() -> None:
     targets = torch.zeros(1, 4, 8, 8)
     targets[:, :3, 2:5, 2:5] = 1

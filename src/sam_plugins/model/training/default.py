@@ -42,6 +42,8 @@ from sam_plugins.model.weights.passport import DataSource, Passport
 _PRETRAINED = "image_encoder.pretrained."
 _IMAGENET = "ImageNet-1k, through EfficientNet-Lite 0"
 
+_LOSSES_OF_A_CHILD = LossWeights(background_areas=1.5, foreground_dice=0.5, choice=0.3)
+
 DESCRIPTION = "Points, boxes and automatic segmentation on microscopy, materials and photographs."
 
 
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dense_steps=0 if options.start_from else TrainingConfig.dense_steps,
         warmup_steps=50 if options.start_from else TrainingConfig.warmup_steps,
         # Masks that stand need no help against collapse, only a fair edge.
-        losses=LossWeights(background_areas=1.5) if options.start_from else LossWeights(),
+        losses=_LOSSES_OF_A_CHILD if options.start_from else LossWeights(),
     )
     torch.manual_seed(config.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())

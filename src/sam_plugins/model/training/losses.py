@@ -48,6 +48,10 @@ class LossWeights:
         Share of the single mask's loss where the prompt is ambiguous.
     ambiguous : float
         Share of the best of the masks for ambiguous prompts where the prompt is clear.
+    foreground_dice : float
+        Dice of the foreground, picture by picture, beside the entropy of the instance decoder's
+        maps: a mean over all cells of a batch hardly notices that a few dim objects come out half
+        as large again.
     choice : float
         Cross-entropy between which of those masks is best and which the predicted IoU would choose:
         what makes an object hard moves all its masks alike and hides the order from squared errors.
@@ -62,6 +66,7 @@ class LossWeights:
     background_areas: float = 4.0
     iou: float = 4.0
     instances: float = 3.0
+    foreground_dice: float = 0.0
     others: float = 0.05
     single: float = 0.3
     ambiguous: float = 0.3
@@ -226,7 +231,14 @@ def _choice_loss(predicted: Tensor, iou: Tensor) -> Tensor:
     return -(wanted * found).sum(dim=1).mean()
 
 
-def instance_loss(maps: InstanceMaps, targets: Tensor, known_cells: Tensor | None = None) -> Tensor:
+def instance_loss(
+    maps: InstanceMaps,
+    targets: Tensor,
+    known_cells: Tensor | None = None,
+    *,
+    foreground_dice: float = 0.0,
+    pictures: int | None = None,
+) -> Tensor:
     """Loss of the instance decoder.
 
     Parameters
@@ -238,6 +250,10 @@ def instance_loss(maps: InstanceMaps, targets: Tensor, known_cells: Tensor | Non
     known_cells : Tensor, optional
         How many cells the sum is divided by, where these are a part of a batch; those of
         ``targets`` by default.
+    foreground_dice : float
+        Weight of the foreground's dice, see :class:`LossWeights`.
+    pictures : int, optional
+        Pictures of the whole batch, where these are a part of it; B by default.
     """
     foreground, centre, border, known = targets.float().unbind(1)
     size = (known.sum() if known_cells is None else known_cells) + 1
@@ -247,4 +263,14 @@ def instance_loss(maps: InstanceMaps, targets: Tensor, known_cells: Tensor | Non
     peaks = entropy(maps.centre[:, 0].float(), centre, reduction="none") * (1 + 8 * centre)
     slope = entropy(maps.border[:, 0].float(), border, reduction="none") * (1 + 2 * foreground)
     total: Tensor = ((seen + peaks + slope) * known).sum() / size
+    if foreground_dice:
+        dice = _soft_dice(maps.foreground[:, 0].float().sigmoid(), foreground, known)
+        total = total + foreground_dice * dice.sum() / (pictures or len(dice))
     return total
+
+
+def _soft_dice(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Dice loss (B,) of maps (B, h, w) with shares of cells, from squares."""
+    overlap = (probability * target * known).sum((1, 2))
+    squares = ((probability.square() + target.square()) * known).sum((1, 2))
+    return 1 - (2 * overlap + 1) / (squares + 1)

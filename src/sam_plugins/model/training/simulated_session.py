@@ -106,6 +106,8 @@ def simulate_session(
             maps,
             batch.instance_targets[own.start : own.stop],
             batch.instance_targets[:, 3].float().sum(),
+            foreground_dice=config.losses.foreground_dice,
+            pictures=len(batch.mask_known),
         )
         sums.add("instances", of_instances)
         loss = loss + config.losses.instances * of_instances

@@ -140,7 +140,10 @@ class _Session:
             )
         loss = batch.images.new_zeros((), dtype=torch.float32)
         if maps is not None:
-            loss = loss + self.config.losses.instances * instance_loss(maps, batch.instance_targets)
+            losses = self.config.losses
+            loss = loss + losses.instances * instance_loss(
+                maps, batch.instance_targets, foreground_dice=losses.foreground_dice
+            )
         areas = batch.masks.flatten(1).sum(dim=1, dtype=torch.int64)
         by_text = torch.from_numpy(rng.random(len(areas)) < options.text_share).to(device)
         by_text &= areas >= options.min_area

@@ -123,6 +123,16 @@ class Search:
         """What the table calls it."""
         return "exemplars" if self.exemplars else "text"
 
+    def elsewhere(self, absolute: Callable[[Any], Any]) -> Search:
+        """Return the search with files named so that another process finds them."""
+        masks = [absolute(path) for path in self.exemplars.mask_files]
+        return replace(
+            self,
+            exemplars=replace(self.exemplars, mask_files=masks),
+            text=replace(self.text, clip=absolute(self.text.clip)),
+            like_in=absolute(self.like_in),
+        )
+
     def find(self, core: Core, rgb: Rgb, mode: str, progress: Progress | None) -> Found:
         """Search a picture."""
         if self.text:

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -77,24 +77,44 @@ def performed(
     ordered: bool = False,
 ) -> Iterator[Outcome[Item, Value]]:
     """Yield the outcome of each item, with a progress bar; what workers say is said here."""
+    from sam_plugins.model.cluster.outcome import Outcome
+
     if not runner.is_distributed:
         # Here the bar moves with what is begun, and steps draw bars of their own.
         yield from runner.run(function, with_progress(items, unit))
         return
     outcomes = runner.run(_Quiet(function), items, ordered=ordered)
     for outcome in _counted(outcomes, len(items), unit):
+        if outcome.error is not None:  # lost with its worker
+            yield Outcome(outcome.index, outcome.item, error=outcome.error)
+            continue
         said = outcome.result()
         pass_on(said.lines)
-        yield replace(outcome, value=said.value, error=said.error)  # type: ignore[arg-type]
+        yield Outcome(outcome.index, outcome.item, said.value, said.error)
 
 
 def absolute(name: Any) -> Any:  # noqa: ANN401
-    """Return a path, or a name that is one here, so that it means the same in another folder."""
+    """Return a path, or the name of a file here, so that it means the same in another folder.
+
+    Within tuples, lists and the fields of dataclasses, too.
+    """
     if isinstance(name, Path):
         return Path(os.path.abspath(name))  # noqa: PTH100
-    if isinstance(name, str) and name and Path(name).exists():
-        return os.path.abspath(name)  # noqa: PTH100
+    if isinstance(name, str):
+        return os.path.abspath(name) if name and Path(name).is_file() else name  # noqa: PTH100
+    if isinstance(name, tuple | list):
+        return type(name)(absolute(one) for one in name)
     return name
+
+
+def with_absolute_paths(item: Item) -> Item:
+    """Return a dataclass whose paths mean the same in another folder."""
+    paths = {
+        one.name: absolute(value)
+        for one in fields(item)  # type: ignore[arg-type]
+        if isinstance(value := getattr(item, one.name), Path | tuple)
+    }
+    return replace(item, **paths)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)

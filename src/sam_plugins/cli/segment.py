@@ -221,7 +221,9 @@ def segment_jobs(jobs: Sequence[Job], order: Order, summary: Summary, runner: Ru
     _folder(jobs)  # before the model is loaded and works for nothing
     there = order.elsewhere() if runner.is_distributed else order
     summary.model_id = runner.call(partial(_model_id, there))
-    named = [_elsewhere(job) for job in jobs] if runner.is_distributed else jobs
+    named = jobs
+    if runner.is_distributed:
+        named = [scheduler.with_absolute_paths(job) for job in jobs]
     results: dict[int, dict[str, Any]] = {}
     for outcome in scheduler.performed(runner, partial(_segment_one, there), named, "image"):
         job = jobs[outcome.index]
@@ -314,12 +316,6 @@ def _result(job: Job, done: Done) -> dict[str, Any]:
         "seconds": round(done.seconds, 3),
         "files": {kind: str(path) for kind, path in job.results.items()},
     }
-
-
-def _elsewhere(job: Job) -> Job:
-    """Return a job for a worker, which may work in another folder than we do."""
-    absolute = scheduler.absolute
-    return replace(job, image=absolute(job.image), folder=absolute(job.folder))
 
 
 def _segment_one(order: Order, kept: Kept, job: Job) -> Done:

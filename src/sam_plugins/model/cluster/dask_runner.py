@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import queue
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sam_plugins.errors import ClusterError
 from sam_plugins.model.cluster.outcome import Function, Item, Kept, Outcome, Value
@@ -30,9 +29,9 @@ class DaskRunner:
 
     **Bounded.** Four tasks for each thread of the workers are handed in, and a further one when one
     is done, so that neither the scheduler nor a worker holds more, however many items there are.
-    **Once.** A task whose worker was lost runs again elsewhere (Dask allows three losses). It may so
-    run twice; its outcome is yielded once, and functions must leave the same behind when they run
-    twice: files that appear whole, under the same names.
+    **Once.** A task whose worker was lost runs again elsewhere (Dask allows three losses). So it
+    may run twice; its outcome is yielded once, and functions must leave the same behind when they
+    run twice: files that appear whole, under the same names.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ class DaskRunner:
                     return
                 future = self._next(done)
                 index, item = flying.pop(future)
-                outcome = self._outcome(future, index, item)
+                outcome: Outcome[Item, Value] = self._outcome(future, index, item)
                 future.release()
                 if not ordered:
                     yield outcome
@@ -148,7 +147,7 @@ class DaskRunner:
         from distributed import KilledWorker
 
         try:
-            outcome: Outcome[None, Any] = future.result()
+            outcome: Outcome[None, Value] = future.result()
         except KilledWorker as error:
             lost = ClusterError(
                 "the workers that tried it were lost one after the other; if memory ran out, give "
@@ -165,7 +164,7 @@ class DaskRunner:
                 f"a task was lost with the scheduler ({type(error).__name__}); what is written is "
                 "complete: run the command again"
             ) from error
-        return dataclasses.replace(outcome, item=item)  # type: ignore[return-value]
+        return Outcome(index, item, outcome.value, outcome.error)
 
 
 def _without_item(function: Callable[[Kept], Value], kept: Kept, item: None) -> Value:

@@ -106,17 +106,17 @@ def _local(count: int, workers: int | None) -> Iterator[Client]:
         },
     }
     with dask.config.set(settings), _quietly():
-        cluster: LocalCluster = LocalCluster(  # type: ignore[no-untyped-call]
+        cluster: LocalCluster = LocalCluster(
             n_workers=number,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
         try:
-            with Client(cluster, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+            with Client(cluster, set_as_default=False) as client:
                 yield client
         finally:
-            cluster.close(timeout=10)  # type: ignore[no-untyped-call]
+            cluster.close(timeout=10)
 
 
 def _fitting() -> int:
@@ -135,7 +135,7 @@ def _connected(address: str) -> Iterator[Client]:
         {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     )
     try:
-        client = Client(**how, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(**how, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"cannot reach a Dask scheduler at {address} ({error}); start it with `dask scheduler` "

@@ -18,16 +18,16 @@ def kept_by_worker() -> Kept:
     from distributed import get_worker
 
     worker = get_worker()
-    kept = getattr(worker, _ATTRIBUTE, None)
-    if kept is None:
-        kept = Kept()
-        # Of two threads that come here at once, both get the same.
-        kept = vars(worker).setdefault(_ATTRIBUTE, kept)
+    # Of two threads that come here at once, both get the same.
+    kept: Kept = vars(worker).setdefault(_ATTRIBUTE, Kept())
     return kept
 
 
 def perform(
-    shared: SharedFiles, function: Function[Any, Any], index: int, item: Any  # noqa: ANN401
+    shared: SharedFiles,
+    function: Function[Any, Any],
+    index: int,
+    item: Any,  # noqa: ANN401
 ) -> Outcome[None, Any]:
     """Run one task in a worker; the item stays here, the way back is for small values."""
     kept = kept_by_worker()

@@ -1,10 +1,10 @@
 """One map of an embedding in a tenth to a quarter of float16's bytes, by transform coding.
 
 Channels of a map say nearly the same, and so do neighbouring cells. Three steps use that, as image
-codecs do (Goyal 2001, "Theoretical foundations of transform coding"): channels of equal variance are
-turned to their principal axes (Karhunen-Loève transform), blocks of each axis to frequencies (DCT),
-and all coefficients are rounded to multiples of one step, which spreads the error evenly. What is
-left are mostly zeros, which Zstandard codes.
+codecs do (Goyal 2001, "Theoretical foundations of transform coding"): channels of equal variance
+are turned to their principal axes (Karhunen-Loève transform), blocks of each axis to frequencies
+(DCT), and all coefficients are rounded to multiples of one step, which spreads the error evenly.
+What is left are mostly zeros, which Zstandard codes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROUND_UP_FROM = 0.6
 
 _LARGE_BLOCK, _SMALL_BLOCK = 16, 8
 _LARGE_FROM = 64
-_LEVEL = 9
+_LEVEL = 5
 _LEAST_DEVIATION = 1e-6
 _LARGEST_CODE = 2**15 - 1
 
@@ -89,7 +89,7 @@ def decode_map(parts: Mapping[str, npt.NDArray[Any]]) -> FloatArray:
     bands = np.empty((used * block * block, cells), np.float32)
     bands[order] = _unpacked(parts["codes"], (len(order), cells)) * parts["step"][0]
     turned = _from_bands(bands.reshape(used, block * block, cells), height, width)
-    values = basis @ turned.reshape(used, -1) + parts["mean"][:, None]
+    values: FloatArray = basis @ turned.reshape(used, -1) + parts["mean"][:, None]
     return values.reshape(-1, height, width)
 
 
@@ -103,7 +103,8 @@ def _cosines(side: int) -> FloatArray:
     frequency, place = np.mgrid[:side, :side]
     matrix = np.sqrt(2 / side) * np.cos(np.pi * (2 * place + 1) * frequency / (2 * side))
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    cosines: FloatArray = matrix.astype(np.float32)
+    return cosines
 
 
 def _to_bands(maps: FloatArray) -> FloatArray:
@@ -115,7 +116,7 @@ def _to_bands(maps: FloatArray) -> FloatArray:
     blocks = np.pad(maps, beyond, mode="edge").reshape(count, down, block, across, block)
     cosines = _cosines(block)
     columns = np.matmul(cosines, blocks.transpose(0, 1, 3, 2, 4))  # (D, down, across, block, block)
-    bands = columns @ cosines.T
+    bands: FloatArray = columns @ cosines.T
     return np.ascontiguousarray(
         bands.reshape(count, down * across, block * block).transpose(0, 2, 1)
     )
@@ -128,7 +129,7 @@ def _from_bands(bands: FloatArray, height: int, width: int) -> FloatArray:
     count = len(bands)
     blocks = bands.transpose(0, 2, 1).reshape(count, down, across, block, block)
     cosines = _cosines(block)
-    maps = (np.matmul(cosines.T, blocks) @ cosines).transpose(0, 1, 3, 2, 4)
+    maps: FloatArray = (np.matmul(cosines.T, blocks) @ cosines).transpose(0, 1, 3, 2, 4)
     return maps.reshape(count, down * block, across * block)[:, :height, :width]
 
 
@@ -142,7 +143,7 @@ def _packed(codes: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
     """Return codes as bytes: all low ones, then all high ones, which are nearly all zero."""
     zigzag = ((codes << 1) ^ (codes >> 15)).astype("<u2")
     halves = zigzag.view(np.uint8).reshape(-1, 2).T
-    return np.frombuffer(imagecodecs.zstd_encode(np.ascontiguousarray(halves), _LEVEL), np.uint8)
+    return np.frombuffer(imagecodecs.zstd_encode(halves.tobytes(), _LEVEL), np.uint8)
 
 
 def _unpacked(packed: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.int16]:

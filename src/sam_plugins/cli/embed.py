@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -301,13 +302,21 @@ def _rgb(order: Order, kept: Kept, part: Part) -> npt.NDArray[np.uint8]:
     """Return what the model sees of a part."""
     if part.axis is None:
         return read_rgb(part.image, order.view)
-    key = ("volume", part.image, repr(order.view), order.voxel_size)
-    volume = kept.get(key, lambda: _volume(part.image, order))
-    return volume.rgb(part.axis, part.index)
+    key = ("stack", part.image, repr(order.view), order.voxel_size)
+    stack = kept.get(key, lambda: _open_stack(part.image, order))
+    return stack.volume.rgb(part.axis, part.index)
 
 
-def _volume(image: Path, order: Order) -> Volume:
-    """Open a stack; it stays open for the slices that follow."""
+@dataclass(frozen=True, eq=False)
+class _OpenStack:
+    """A stack that stays open for the slices that follow."""
+
+    volume: Volume
+    close: Callable[[], None]
+
+
+def _open_stack(image: Path, order: Order) -> _OpenStack:
+    """Open a stack."""
     from sam_plugins.model.inference.rgb import channel_indices
     from sam_plugins.model.inference.volume import Volume
     from sam_plugins.model.io.images import open_image
@@ -315,18 +324,24 @@ def _volume(image: Path, order: Order) -> Volume:
 
     view = order.view
     opened = open_image(image, level=view.level, axes=view.axes)
-    array = StackArray(opened)
+    try:
+        array = StackArray(opened)
+    except SamPluginsError:
+        opened.close()
+        raise
     limits = view.limits
     if limits is not None and len(limits) == 1:
         limits = [limits[0]] * (1 if array.channel_axis is None else array.shape[3])
     channels = view.channels
     shown = None if channels is None else channel_indices(channels, opened.channel_names)
-    return Volume(array, order.voxel_size, array.channel_axis, shown, limits)
+    volume = Volume(array, order.voxel_size, array.channel_axis, shown, limits)
+    return _OpenStack(volume, opened.close)
 
 
 def _shape(image: Path, order: Order) -> tuple[int, int, int]:
     """Return the lengths of a stack."""
-    return _volume(image, order).shape_zyx
+    with contextlib.closing(_open_stack(image, order)) as stack:
+        return stack.volume.shape_zyx
 
 
 def _voxel_size(text: str) -> tuple[float, float, float]:

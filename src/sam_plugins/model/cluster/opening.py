@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ def open_runner(
     files: Iterable[Path] = (),
     folder: Path | None = None,
     workers: int | None = None,
+    threads: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Runner]:
     """Open what runs tasks, for as long as the block lasts.
@@ -50,6 +52,8 @@ def open_runner(
         Where tasks write; workers must see it.
     workers : int, optional
         Processes of a local cluster; by default one a core, as far as there are 2 GiB for each.
+    threads : int, optional
+        Of PyTorch in each of these processes; by default the cores are shared out.
     tell : callable
         Told where the cluster and its dashboard are.
 
@@ -66,7 +70,8 @@ def open_runner(
         versions.
     """
     if scheduler == NONE:
-        yield SerialRunner()
+        with contextlib.closing(SerialRunner()) as runner:
+            yield runner
         return
     require_dask()
     some = list(files)
@@ -74,7 +79,7 @@ def open_runner(
     with contextlib.ExitStack() as opened:
         shared = opened.enter_context(marked(shared, folder))
         if scheduler == LOCAL:
-            client = opened.enter_context(_local(count, workers))
+            client = opened.enter_context(_local(count, workers, threads))
         else:
             client = opened.enter_context(_connected(scheduler))
         _require_software(client, shared)
@@ -88,35 +93,53 @@ def open_runner(
 
 
 @contextlib.contextmanager
-def _local(count: int, workers: int | None) -> Iterator[Client]:
+def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Client]:
     """Start processes on this machine, and end them."""
     import dask
     from distributed import Client, LocalCluster
 
     cores = usable_cores()
     number = max(1, min(count, workers or min(cores, _fitting())))
-    threads = str(max(1, cores // number))
+    share = str(threads or max(1, cores // number))
     settings = {
         # Results are small; a worker that grows is paused and then started again, never swapped.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         **{
-            f"distributed.nanny.pre-spawn-environ.{name}": threads
+            f"distributed.nanny.pre-spawn-environ.{name}": share
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         },
     }
     with dask.config.set(settings), _quietly():
-        cluster: LocalCluster = LocalCluster(
-            n_workers=number,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
+        with _deaf_to_interrupts():
+            cluster: LocalCluster = LocalCluster(
+                n_workers=number,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
         try:
             with Client(cluster, set_as_default=False) as client:
                 yield client
         finally:
             cluster.close(timeout=10)
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let threads, and their processes, that are started here not hear of Ctrl-C.
+
+    A terminal sends it to them too, and they would end with tracebacks; this program ends them. One
+    that comes meanwhile is heard after the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _fitting() -> int:

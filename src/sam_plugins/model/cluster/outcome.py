@@ -19,7 +19,8 @@ _KEPT = 4
 class Kept:
     """Values that are costly to make, above all models, kept from task to task in one process.
 
-    Safe with threads: a value is made once, and whoever asks meanwhile waits.
+    Safe with threads: a value is made once, and whoever asks meanwhile waits. What goes is closed,
+    where it has a ``close``.
 
     Parameters
     ----------
@@ -38,9 +39,15 @@ class Kept:
             if key not in self._values:
                 self._values[key] = make()
                 if len(self._values) > self._most:
-                    self._values.popitem(last=False)
+                    _close(self._values.popitem(last=False)[1])
             self._values.move_to_end(key)
             return cast("Value", self._values[key])
+
+    def close(self) -> None:
+        """Let all values go."""
+        with self._lock:
+            while self._values:
+                _close(self._values.popitem()[1])
 
 
 Function = Callable[[Kept, Item], Value]
@@ -102,6 +109,10 @@ class SerialRunner:
     def __init__(self) -> None:
         self._kept = Kept()
 
+    def close(self) -> None:
+        """Let go what was kept."""
+        self._kept.close()
+
     def call(self, function: Callable[[Kept], Value]) -> Value:
         """Run a function."""
         return function(self._kept)
@@ -123,6 +134,13 @@ class SerialRunner:
         del ordered
         for index, item in enumerate(items):
             yield attempt(function, self._kept, index, item)
+
+
+def _close(value: object) -> None:
+    """Close what can be closed."""
+    close = getattr(value, "close", None)
+    if close is not None:
+        close()
 
 
 def attempt(

@@ -60,8 +60,8 @@ def test_kept_values_are_made_once_by_many_threads() -> None:
 def test_the_least_recently_used_value_goes() -> None:
     kept = Kept(most=2)
     for key in ("a", "b", "a", "c"):
-        kept.get(key, lambda: key)
-    assert kept.get("a", lambda: "made again") == "a"
+        kept.get(key, key.upper)
+    assert kept.get("a", lambda: "made again") == "A"
     assert kept.get("b", lambda: "made again") == "made again"
 
 
@@ -83,3 +83,19 @@ def test_an_error_that_cannot_be_built_again_arrives_as_its_words() -> None:
     # As itself where a library of the cluster taught pickle to build it.
     assert isinstance(arrived, RuntimeError | StubbornError)
     assert str(arrived).endswith("this and that")
+
+
+def test_what_goes_is_closed() -> None:
+    closed = []
+
+    class File:
+        def close(self) -> None:
+            closed.append(self)
+
+    kept = Kept(most=1)
+    first = kept.get("first", File)
+    kept.get("second", str)
+    assert closed == [first]
+    second = kept.get("third", File)
+    kept.close()
+    assert closed == [first, second]

@@ -51,7 +51,7 @@ def test_another_folder_of_results(picture: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     with (
-        pytest.raises(ClusterError, match="cannot write into .*missing: "),
+        pytest.raises(ClusterError, match=r"cannot write into .*missing: "),
         marked(SharedFiles.of(), tmp_path / "missing"),
     ):
         pass

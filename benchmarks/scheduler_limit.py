@@ -2,10 +2,10 @@
 
 ``python benchmarks/scheduler_limit.py`` starts a scheduler and workers as processes of their own
 and sends them tasks that do nothing, as our commands would, with a fixed number under way. It
-reports processor time per task in the scheduler, in the program that hands them out and in the workers,
-which other programs on the machine do not change, beside the rate that was reached here. A
-scheduler is one thread: one second over its time per task is what it carries, however many workers
-there are.
+reports processor time per task in the scheduler, in the program that hands them out and in the
+workers, beside the rate that was reached here. Other programs on the machine change the former far
+less than the latter. A scheduler is one thread: one second over its time per task is what it
+carries, however many workers there are.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def test_ctrl_c_ends_processes_and_leaves_no_half_file(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not labels_in(out):
+    while len(list(out.glob("*_labels.tif"))) < 6:
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
@@ -198,7 +198,7 @@ def test_ctrl_c_ends_processes_and_leaves_no_half_file(
     document = json.loads(said)
     assert "interrupted" in document["error"]
     assert "Traceback" not in complained
-    assert 0 < len(document["results"]) < 40
+    assert 0 < len(document["results"]) < 46
     endings = {path.name.rpartition("_")[2] for path in out.iterdir()}
     assert endings == {"labels.tif", "overlay.png", "objects.json"}
     deadline = time.monotonic() + 20

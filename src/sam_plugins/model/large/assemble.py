@@ -11,7 +11,14 @@ from scipy import ndimage
 
 from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.large.job import TileJob
-from sam_plugins.model.large.join import Contact, Joined, contacts_of, join, objects_of_tile
+from sam_plugins.model.large.join import (
+    Contact,
+    Joined,
+    TileObjects,
+    contacts_of,
+    join,
+    objects_of_tile,
+)
 from sam_plugins.model.large.plan import shared, size_of, within
 from sam_plugins.model.large.tiles import read_tile
 
@@ -41,7 +48,8 @@ def number_objects(job: TileJob) -> Numbering:
     read = lru_cache(_TILES_IN_MEMORY)(lambda index: read_tile(job.tile_path(index)))
     counts = [len(read(index).scores) for index in range(len(job.plan))]
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    tiles, points = [], [np.zeros((0, 2), np.float32)]
+    tiles: list[TileObjects] = []
+    points: list[npt.NDArray[np.float32]] = [np.zeros((0, 2), np.float32)]
     contacts: list[Contact] = []
     for tile in job.plan:
         mine = read(tile.index)

@@ -92,6 +92,10 @@ class TileJob:
         if earlier is None:
             write_bytes(path, (json.dumps(mine, indent=1) + "\n").encode())
 
+    def is_begun(self) -> bool:
+        """Return whether the folder was begun with the same settings."""
+        return _read(self.folder / MANIFEST) == self.described()
+
     def described(self) -> dict[str, Any]:
         """Return all that decides the result, as values for JSON."""
         values = {

@@ -98,18 +98,19 @@ class LabelPyramid:
         """Make a level of the finer one, a chunk after the other; yields chunks done and in all."""
         finer, coarse = self.array(level - 1), self.array(level)
         parts = [
-            (*before, *window)
+            (before, window)
             for before in np.ndindex(*self.shape[:-2])
             for window in _chunks(self.level_shape(level)[-2:], self.chunk)
         ]
-        for done, where in enumerate(parts):
+        for done, (before, window) in enumerate(parts):
             yield done, len(parts)
-            rows, columns = (slice(2 * part.start, 2 * part.stop) for part in where[-2:])
-            self._put(coarse, where, np.asarray(finer[(*where[:-2], rows, columns)])[::2, ::2])
+            rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window)
+            values = np.asarray(finer[(*before, rows, columns)])[::2, ::2]
+            self._put(coarse, (*before, *window), values)
 
     def _put(
         self,
-        array: Any,
+        array: Any,  # noqa: ANN401
         where: tuple[int | slice, ...],
         values: npt.NDArray[np.integer],
     ) -> None:

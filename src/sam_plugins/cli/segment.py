@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
-from sam_plugins.cli import arguments, search
+from sam_plugins.cli import arguments, search, tiles
 from sam_plugins.cli.console import mention, say_json, step_progress, with_progress
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.view import View, read_rgb, smaller
@@ -70,6 +70,7 @@ def add_parser(
     _add_prompts(parser)
     search.add_options(parser)
     _add_view(parser)
+    tiles.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace results even where somebody changed them"
@@ -125,6 +126,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
     wanted = search.search_of(args, prompts, partial(read_rgb, view=view))
+    choice = tiles.choice_of(args, parser)
     summary = Summary(failures=Failures(args.debug))
     args.so_far = summary.document
     folder = Path(args.output)
@@ -133,7 +135,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     search.refuse_many(args, len(jobs), parser)
     if jobs:
         mode = args.mode or MODES[0]
-        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary, wanted)
+        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary, wanted, choice)
     if args.json:
         say_json(summary.document())
     summary.failures.summarise(len(summary.results), "segmented")
@@ -169,6 +171,7 @@ def segment_jobs(
     view: View,
     summary: Summary,
     wanted: Search | None = None,
+    choice: tiles.TileChoice | None = None,
 ) -> None:
     """Segment images one after the other; a failure is reported and the rest go on."""
     from sam_plugins.model.io.atomic import make_folder, require_writable_folder
@@ -179,7 +182,12 @@ def segment_jobs(
     summary.model_id = core.model_id
     for job in with_progress(jobs, "image"):
         with summary.failures.caught(job.image, partial(smaller, job.image, view)):
-            summary.results.append(_segment_one(job, core, mode, prompts, view, wanted))
+            is_automatic = not prompts and not wanted
+            if choice and is_automatic and choice.wants_tiles(job.image, view, core):
+                done = tiles.segment_by_tiles(job, core, mode, view, choice)
+            else:
+                done = _segment_one(job, core, mode, prompts, view, wanted)
+            summary.results.append(done)
 
 
 def load_core(model: str, device: str | None) -> Core:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from sam_plugins.model.inference.text import (
     text_prompts,
 )
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
+from sam_plugins.model.large.automatic import LargeSegmentation, needs_tiles, segment_large
+from sam_plugins.model.large.sources import FileSource
 from sam_plugins.model.weights.paths import embeddings_directory
 
 
@@ -52,6 +55,31 @@ class TorchCore:
             require_instance_decoder(self.model)  # before the slow part
         found = segment_embedding(self.model, self._encoded(rgb), mode=mode, progress=progress)
         return Found(found.labels, found.scores, found.points_xy)
+
+    def needs_tiles(self, size_hw: tuple[int, int]) -> bool:
+        """Return whether a picture is so large that segmenting it by tiles pays."""
+        return needs_tiles(size_hw, self.model.preprocessing)
+
+    def by_tiles(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        *,
+        tile: int | None,
+        overwrite: bool,
+        progress: Progress | None,
+    ) -> LargeSegmentation:
+        """Write all objects of a picture of any size."""
+        return segment_large(
+            source,
+            output,
+            self.model,
+            mode=mode,
+            tile=tile,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture, each by one mask."""

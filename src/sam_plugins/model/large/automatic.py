@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -31,19 +30,18 @@ from sam_plugins.model.large.assemble import Numbering, number_objects, paint_co
 from sam_plugins.model.large.job import Finder, TileJob, model_finder
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.labels_zarr import LabelPyramid
+from sam_plugins.model.large.mark import MARK, mark_of
 from sam_plugins.model.large.plan import TilePlan
 from sam_plugins.model.large.sources import ArraySource, FileSource, Source
 from sam_plugins.model.large.tables import CoreFigures, ObjectTable, figures_of
 from sam_plugins.model.large.tiles import segment_tile
 from sam_plugins.model.networks.config import Preprocessing
 
-HALO_SHARE = 16
+HALO_SHARE = 8
 """The halo is this part of the tile, unless it is given."""
 
 PAYS_FROM = 2.0
 """Pictures longer than the longest input of a model by this factor are segmented by tiles."""
-
-_MARK = "sam_plugins"
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,11 @@ def segment_large(
     mode, channels, limits, channel_axis
         As for :func:`~sam_plugins.segment`.
     tile : int, optional
-        Side of what the model sees at a time, in pixels; by default its longest input. Less suits
-        objects of few pixels, which are enlarged then.
+        Side of what the model sees at a time, in pixels; by default half of its longest input, so
+        that small objects are enlarged: with 512 for 1,024 the shipped model finds 250 of 329
+        nuclei of about 20 pixels in place of 172. More is quicker, and suits larger objects.
     halo : int, optional
-        By how much the tiles overlap on each side; by default a sixteenth of ``tile``. Objects
+        By how much the tiles overlap on each side; by default an eighth of ``tile``. Objects
         of up to twice this length are seen whole.
     options : SegmentOptions, optional
         As for :func:`~sam_plugins.segment`.
@@ -162,7 +161,7 @@ def segment_large(
         model_id=loaded.model_id,
         mode=mode,
         options=chosen,
-        tile=tile or loaded.preprocessing.max_long_side,
+        tile=usual_tile(loaded.preprocessing) if tile is None else tile,
         halo=halo,
         join=join,
     )
@@ -172,6 +171,11 @@ def segment_large(
 def needs_tiles(size_hw: tuple[int, int], preprocessing: Preprocessing) -> bool:
     """Return whether a picture is so much larger than the model's input that tiles pay."""
     return max(size_hw) > PAYS_FROM * preprocessing.max_long_side
+
+
+def usual_tile(preprocessing: Preprocessing) -> int:
+    """Return the side of the tiles where none is given."""
+    return max(1, preprocessing.max_long_side // 2)
 
 
 def source_of(
@@ -277,7 +281,7 @@ def assemble(job: TileJob, output: Path) -> Iterator[int]:
         table.add(CoreFigures.read(_core_path(job, index)))
     count = table.write(job.folder / "objects.csv", numbering.joined.scores, numbering.points_xy)
     group = zarr.open_group(labels.path, mode="r+")
-    group.attrs[_MARK] = {"count": count, **job.described()}
+    group.attrs[MARK] = {"count": count, **job.described()}
     _publish(job, labels.path, output)
 
 
@@ -305,13 +309,13 @@ def finished(job: TileJob, output: Path) -> LargeSegmentation | None:
     """
     if not output.exists():
         return None
-    mark = _mark(output)
+    mark = mark_of(output)
     expected = job.described()
     if mark is None or {key: mark.get(key) for key in expected} != expected:
         whose = "is not ours" if mark is None else "was made with other settings"
         raise OutputError(
-            f"{output} exists and {whose}; pass overwrite=True to replace labels of ours, or "
-            "choose another name"
+            f"{output} exists and {whose}; replace labels of ours with overwrite=True, or choose "
+            "another name"
         )
     shutil.rmtree(job.folder, ignore_errors=True)  # Killed before it was removed.
     return LargeSegmentation(output, table_path(output), int(mark["count"]))
@@ -328,19 +332,9 @@ def _core_path(job: TileJob, index: int) -> Path:
     return job.folder / "cores" / f"{index:06d}.npz"
 
 
-def _mark(path: Path) -> dict[str, Any] | None:
-    """Return what labels of ours say about themselves, None for anything else."""
-    try:
-        attributes = json.loads((path / ".zattrs").read_bytes())
-    except (OSError, ValueError):
-        return None
-    mark = attributes.get(_MARK) if isinstance(attributes, dict) else None
-    return mark if isinstance(mark, dict) else None
-
-
 def _remove_earlier(job: TileJob, output: Path) -> None:
     """Remove labels of ours, and what was begun with other settings."""
-    if _mark(output) is not None:
+    if mark_of(output) is not None:
         shutil.rmtree(output)
     if job.folder.is_dir() and not job.is_begun():
         shutil.rmtree(job.folder)

@@ -87,7 +87,7 @@ class TileJob:
             raise OutputError(
                 f"{self.folder} holds tiles of an interrupted run with other settings "
                 f"({', '.join(differ) or 'unknown ones'}); finish that run with its settings, or "
-                "remove the folder"
+                "begin anew with overwrite=True"
             )
         if earlier is None:
             write_bytes(path, (json.dumps(mine, indent=1) + "\n").encode())

@@ -16,7 +16,7 @@ from tests.cli.helpers import RunSegment, Said
 
 from sam_plugins.cli import main, segment
 from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
-from sam_plugins.model.large.automatic import LargeSegmentation
+from sam_plugins.model.large.results import LargeSegmentation
 
 
 class FakeCore:

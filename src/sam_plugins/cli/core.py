@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sam_plugins.model.large.automatic import LargeSegmentation
+    from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.sources import FileSource
 
 Progress = Callable[[int, int], None]

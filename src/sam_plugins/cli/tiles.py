@@ -50,8 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "large pictures",
         "Pictures of more than twice the model's longest input are segmented tile by tile, at "
-        "their own resolution; the labels are then written as OME-Zarr, NAME_labels.zarr, and the table "
-        "as CSV. An interrupted run goes on where it was.",
+        "their own resolution; the labels are then written as OME-Zarr, NAME_labels.zarr, and the "
+        "table as CSV. An interrupted run goes on where it was.",
     )
     either = group.add_mutually_exclusive_group()
     either.add_argument(

@@ -26,7 +26,8 @@ from sam_plugins.model.inference.text import (
     text_prompts,
 )
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
-from sam_plugins.model.large.automatic import LargeSegmentation, needs_tiles, segment_large
+from sam_plugins.model.large.automatic import needs_tiles, segment_large
+from sam_plugins.model.large.results import LargeSegmentation
 from sam_plugins.model.large.sources import FileSource
 from sam_plugins.model.weights.paths import embeddings_directory
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.automatic import (
     AUTO,
     GRID,
@@ -25,13 +21,19 @@ from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.rgb import Channels, Limits
 from sam_plugins.model.io.arrays import SliceableArray
-from sam_plugins.model.io.atomic import make_folder, output_error, write_bytes
+from sam_plugins.model.io.atomic import make_folder, write_bytes
 from sam_plugins.model.large.assemble import Numbering, number_objects, paint_core
 from sam_plugins.model.large.job import Finder, TileJob, model_finder
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.labels_zarr import LabelPyramid
-from sam_plugins.model.large.mark import MARK, mark_of
 from sam_plugins.model.large.plan import TilePlan
+from sam_plugins.model.large.results import (
+    LargeSegmentation,
+    finished,
+    publish,
+    remove_earlier,
+    work_folder,
+)
 from sam_plugins.model.large.sources import ArraySource, FileSource, Source
 from sam_plugins.model.large.tables import CoreFigures, ObjectTable, figures_of
 from sam_plugins.model.large.tiles import segment_tile
@@ -42,40 +44,6 @@ HALO_SHARE = 8
 
 PAYS_FROM = 2.0
 """Pictures longer than the longest input of a model by this factor are segmented by tiles."""
-
-
-@dataclass(frozen=True)
-class LargeSegmentation:
-    """All objects of a picture, on disk.
-
-    Parameters
-    ----------
-    path : Path
-        The labels: an OME-Zarr (NGFF 0.4) of unsigned 32-bit integers, 0 is background.
-    table : Path
-        One row for each object, as CSV: ``label``, ``score``, ``area`` (pixels), ``x0``, ``y0``,
-        ``x1``, ``y1`` (the outermost pixels), ``point_x``, ``point_y``.
-    count : int
-        Number of objects.
-    """
-
-    path: Path
-    table: Path
-    count: int
-
-    def __len__(self) -> int:
-        """Return the number of objects."""
-        return self.count
-
-    def labels(self, level: int = 0) -> Any:  # noqa: ANN401
-        """Return the labels as a Zarr array, of which only what is indexed is read.
-
-        Parameters
-        ----------
-        level : int
-            0 is the finest.
-        """
-        return zarr.open_array(self.path / str(level), mode="r")
 
 
 def segment_large(
@@ -111,7 +79,8 @@ def segment_large(
         beside it, under the same name with ``.csv``.
     model : Model, str or path
         A loaded model, or what :func:`~sam_plugins.load_model` takes.
-    mode, channels, limits, channel_axis
+    mode : {"auto", "grid"}
+    channels, limits, channel_axis : optional
         As for :func:`~sam_plugins.segment`.
     tile : int, optional
         Side of what the model sees at a time, in pixels; by default half of its longest input, so
@@ -224,12 +193,6 @@ def plan_job(
     )
 
 
-def work_folder(output: str | os.PathLike[str]) -> Path:
-    """Return where the results of tiles are kept until all is done."""
-    path = Path(output)
-    return path.with_name(f"{path.name}.work")
-
-
 def run_job(
     job: TileJob,
     output: str | os.PathLike[str],
@@ -240,7 +203,7 @@ def run_job(
     """Do a job in this process, from where it was left."""
     path = Path(output)
     if overwrite:
-        _remove_earlier(job, path)
+        remove_earlier(job, path)
     done = finished(job, path)
     if done is not None:
         return done
@@ -280,9 +243,7 @@ def assemble(job: TileJob, output: Path) -> Iterator[int]:
     for index in range(len(job.plan)):
         table.add(CoreFigures.read(_core_path(job, index)))
     count = table.write(job.folder / "objects.csv", numbering.joined.scores, numbering.points_xy)
-    group = zarr.open_group(labels.path, mode="r+")
-    group.attrs[MARK] = {"count": count, **job.described()}
-    _publish(job, labels.path, output)
+    publish(job, labels.path, output, count)
 
 
 def paint(job: TileJob, index: int, numbering: Numbering, labels: LabelPyramid) -> None:
@@ -299,55 +260,9 @@ def paint(job: TileJob, index: int, numbering: Numbering, labels: LabelPyramid) 
     write_bytes(path, figures_of(painted, (core[0].start, core[1].start)).to_bytes())
 
 
-def finished(job: TileJob, output: Path) -> LargeSegmentation | None:
-    """Return the result of a job that was done before, None where there is none.
-
-    Raises
-    ------
-    OutputError
-        If there is something else at its place.
-    """
-    if not output.exists():
-        return None
-    mark = mark_of(output)
-    expected = job.described()
-    if mark is None or {key: mark.get(key) for key in expected} != expected:
-        whose = "is not ours" if mark is None else "was made with other settings"
-        raise OutputError(
-            f"{output} exists and {whose}; replace labels of ours with overwrite=True, or choose "
-            "another name"
-        )
-    shutil.rmtree(job.folder, ignore_errors=True)  # Killed before it was removed.
-    return LargeSegmentation(output, table_path(output), int(mark["count"]))
-
-
-def table_path(output: Path) -> Path:
-    """Return the file of the table of objects."""
-    name = output.name.removesuffix(".zarr").removesuffix("_labels")
-    return output.with_name(f"{name}_objects.csv")
-
-
 def _core_path(job: TileJob, index: int) -> Path:
     """Return the file of the figures of a core."""
     return job.folder / "cores" / f"{index:06d}.npz"
-
-
-def _remove_earlier(job: TileJob, output: Path) -> None:
-    """Remove labels of ours, and what was begun with other settings."""
-    if mark_of(output) is not None:
-        shutil.rmtree(output)
-    if job.folder.is_dir() and not job.is_begun():
-        shutil.rmtree(job.folder)
-
-
-def _publish(job: TileJob, labels: Path, output: Path) -> None:
-    """Give the results their names, and remove the results of tiles."""
-    try:
-        (job.folder / "objects.csv").replace(table_path(output))
-        labels.rename(output)
-    except OSError as error:
-        raise output_error(output, error) from error
-    shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _report(progress: Progress | None, done: int, total: int) -> None:

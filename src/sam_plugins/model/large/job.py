@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class TileJob:
         Where the results of the tiles are kept.
     join : JoinOptions
         How objects are joined across borders.
+    extra : mapping
+        What else decides the result, as values for JSON.
     """
 
     source: Source
@@ -62,6 +64,7 @@ class TileJob:
     options: SegmentOptions
     folder: Path
     join: JoinOptions = field(default_factory=JoinOptions)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def tile_path(self, index: int) -> Path:
         """Return the file of the result of a tile."""
@@ -79,7 +82,7 @@ class TileJob:
         OutputError
             If the folder was begun with other settings, or cannot be written.
         """
-        make_folder(self.folder / "tiles")
+        self.make_folders()
         path, mine = self.folder / MANIFEST, self.described()
         earlier = _read(path)
         if earlier is not None and earlier != mine:
@@ -91,6 +94,16 @@ class TileJob:
             )
         if earlier is None:
             write_bytes(path, (json.dumps(mine, indent=1) + "\n").encode())
+
+    def make_folders(self) -> None:
+        """Make the folders of the results.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be made.
+        """
+        make_folder(self.folder / "tiles")
 
     def is_begun(self) -> bool:
         """Return whether the folder was begun with the same settings."""
@@ -107,6 +120,7 @@ class TileJob:
             "mode": self.mode,
             "options": asdict(self.options),
             "join": asdict(self.join),
+            "extra": dict(self.extra),
         }
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain

@@ -84,6 +84,15 @@ class LazyPicture:
         """Return the picture with its limits fixed, so that no one estimates them again."""
         return replace(self, limits=self.contrast, sample=None)
 
+    def sampled(self, count: int) -> npt.NDArray[Any]:
+        """Return about so many pixels on a regular grid, as an array like the picture."""
+        height, width = self.size_hw
+        step = max(1, math.ceil(math.sqrt(height * width / count)))
+        where = [slice(None, None, step)] * 2
+        if self.channel_axis is not None:
+            where.insert(self.channel_axis, slice(None))
+        return np.asarray(self.array[tuple(where)])
+
     def rgb(self, window: Window) -> npt.NDArray[np.uint8]:
         """Return what the model sees of a window.
 

@@ -272,7 +272,7 @@ def _in_window(
 
 def _seen_in(view: View, embedding: ImageEmbedding, before: LargeMask) -> FloatArray:
     """Return the best mask of an earlier answer as low-resolution logits of another window."""
-    logits = before.logits[before.best]
+    logits: FloatArray = before.logits[before.best]
     if before.view == view and logits.shape == embedding.low_res_hw:
         return logits
     cells = cell_of(view.size_hw, embedding.input_size_hw)

@@ -88,6 +88,22 @@ class FileSource:
         plane = dict(self.plane) if isinstance(self.plane, Mapping) else {}
         return replace(self, plane={**plane, axis: index})
 
+    def slices(self, axis: str) -> int:
+        """Return the number of slices along an axis of a stack.
+
+        Raises
+        ------
+        UnusableImageError
+            If there is no such axis.
+        """
+        with open_image(self.path, level=self.level, axes=self.axes) as image:
+            lengths = image.stack_axes
+            if axis not in lengths:
+                raise UnusableImageError(
+                    f"{self.path} has no stack axis {axis!r}; it has {', '.join(lengths) or 'none'}"
+                )
+            return lengths[axis]
+
     def described(self) -> dict[str, Any]:
         """Return what tells this source from another, for a manifest: values for JSON."""
         path = Path(self.path)
@@ -133,6 +149,28 @@ class ArraySource:
         """Yield the picture."""
         yield LazyPicture(self.array, self.channels, self.limits, self.channel_axis)
 
+    def at(self, axis: str, index: int) -> ArraySource:
+        """Return the source of one slice of a stack, whose first axis the slices go along."""
+        del axis
+        return replace(self, array=_Slice(self.array, index))
+
+    def slices(self, axis: str) -> int:
+        """Return the number of slices of a stack.
+
+        Raises
+        ------
+        UnusableImageError
+            If the array is no stack.
+        """
+        del axis
+        expected = 3 if self.channel_axis is None else 4
+        if len(self.array.shape) != expected:
+            raise UnusableImageError(
+                f"expected a stack with {expected} axes, slices first, got shape "
+                f"{tuple(self.array.shape)}"
+            )
+        return int(self.array.shape[0])
+
     def described(self) -> dict[str, Any]:
         """Return what tells this source from another, for a manifest: values for JSON."""
         step = tuple(slice(None, None, max(1, n // _DIGESTED_PER_AXIS)) for n in self.array.shape)
@@ -145,6 +183,29 @@ class ArraySource:
             "channel_axis": self.channel_axis,
             "digest_of_sample": digest.hexdigest(),
         }
+
+
+class _Slice:
+    """One slice of a stack, read window by window."""
+
+    def __init__(self, stack: SliceableArray | npt.NDArray[Any], index: int) -> None:
+        self._stack, self._index = stack, index
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(self._stack.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy type of the values."""
+        return self._stack.dtype
+
+    def __getitem__(self, where: slice | tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Return a part."""
+        parts = where if isinstance(where, tuple) else (where,)
+        stack: SliceableArray = self._stack
+        return np.asarray(stack[(self._index, *parts)])
 
 
 Source = FileSource | ArraySource

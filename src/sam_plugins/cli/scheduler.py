@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -75,7 +75,7 @@ def performed(
     unit: str,
     *,
     ordered: bool = False,
-) -> Iterator[Outcome[Item, Value]]:
+) -> Generator[Outcome[Item, Value], None, None]:
     """Yield the outcome of each item, with a progress bar; what workers say is said here."""
     from sam_plugins.model.cluster.outcome import Outcome
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
-from sam_plugins.cli import arguments, scheduler, search
+from sam_plugins.cli import arguments, scheduler, search, tiles
 from sam_plugins.cli.console import mention, say_json, step_progress
+from sam_plugins.cli.done import Done
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.view import View, read_rgb, smaller
 from sam_plugins.errors import ClusterError, SamPluginsError, UnreadableImageError
@@ -72,6 +73,7 @@ def add_parser(
     search.add_options(parser)
     add_view_options(parser)
     scheduler.add_option(parser, "pictures")
+    tiles.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace results even where somebody changed them"
@@ -127,6 +129,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
     wanted = search.search_of(args, prompts, partial(read_rgb, view=view))
+    choice = tiles.choice_of(args, parser)
     summary = Summary(failures=Failures(args.debug))
     args.so_far = summary.document
     folder = Path(args.output)
@@ -134,7 +137,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     jobs = _plan(args.images, folder, summary, overwrite=args.overwrite)
     search.refuse_many(args, len(jobs), parser)
     if jobs:
-        order = Order(args.model, args.device, args.mode or MODES[0], prompts, view, wanted)
+        mode = args.mode or MODES[0]
+        order = Order(args.model, args.device, mode, prompts, view, wanted, choice)
         _segment_all(jobs, order, summary, args)
     if args.json:
         say_json(summary.document())
@@ -176,6 +180,8 @@ class Order:
     prompts : PromptChoice
     view : View
     wanted : Search, optional
+    choice : TileChoice, optional
+        Whether large pictures are segmented by tiles; without it none is.
     """
 
     model: str
@@ -184,6 +190,19 @@ class Order:
     prompts: PromptChoice
     view: View
     wanted: Search | None = None
+    choice: tiles.TileChoice | None = None
+
+    def wants_tiles(self, image: Path, core: Core) -> bool:
+        """Return whether a picture is segmented by tiles; reads no pixel of it.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        """
+        if self.choice is None or self.prompts or self.wanted:
+            return False
+        return self.choice.wants_tiles(image, self.view, core)
 
     def elsewhere(self) -> Order:
         """Return the order with names that mean the same in another folder."""
@@ -225,21 +244,38 @@ def segment_jobs(jobs: Sequence[Job], order: Order, summary: Summary, runner: Ru
     if runner.is_distributed:
         named = [scheduler.with_absolute_paths(job) for job in jobs]
     results: dict[int, dict[str, Any]] = {}
-    for outcome in scheduler.performed(runner, partial(_segment_one, there), named, "image"):
+    large: list[int] = []
+
+    def keep(index: int, done: Done) -> None:
+        job = jobs[index]
+        results[index] = _result(job, done)
+        summary.results[:] = [results[place] for place in sorted(results)]
+        where = results[index]["files"]["labels"]
+        mention(f"{job.image}: {done.count} objects in {done.seconds:.1f} s -> {where}")
+
+    function = partial(_segment_one, there, leaves_large=runner.is_distributed)
+    for outcome in scheduler.performed(runner, function, named, "image"):
         job = jobs[outcome.index]
         with summary.failures.caught(job.image, partial(smaller, job.image, order.view)):
             done = outcome.result()
-            if done.model_id != summary.model_id:
-                raise ClusterError(
-                    f"a worker has other weights as {order.model} ({done.model_id}, the others "
-                    f"{summary.model_id}): the results were written; give all the same file"
-                )
-            results[outcome.index] = _result(job, done)
-            summary.results[:] = [results[index] for index in sorted(results)]
-            mention(
-                f"{job.image}: {done.count} objects in {done.seconds:.1f} s -> "
-                f"{job.results['labels']}"
-            )
+            _require_same_model(done.model_id, summary.model_id)
+            if done.is_left:
+                large.append(outcome.index)
+            else:
+                keep(outcome.index, done)
+    for index in sorted(large):  # each of them keeps all workers busy
+        job = jobs[index]
+        with summary.failures.caught(job.image, partial(smaller, job.image, order.view)):
+            keep(index, tiles.segment_on(runner, partial(_core, there), there, named[index], job))
+
+
+def _require_same_model(there: str, here: str) -> None:
+    """Refuse a worker with other weights."""
+    if there != here:
+        raise ClusterError(
+            f"a worker has other weights ({there}) than the others ({here}): the results were "
+            "written; give all the same file and segment again"
+        )
 
 
 def _folder(jobs: Sequence[Job]) -> Path:
@@ -299,30 +335,25 @@ def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bo
     return jobs
 
 
-@dataclass(frozen=True)
-class Done:
-    """What is said of a picture that was segmented; the rest is on the disk."""
-
-    model_id: str
-    count: int
-    seconds: float
-
-
 def _result(job: Job, done: Done) -> dict[str, Any]:
     """Return a picture for the summary."""
     return {
         "image": str(job.image),
         "objects": done.count,
         "seconds": round(done.seconds, 3),
-        "files": {kind: str(path) for kind, path in job.results.items()},
+        "files": {kind: str(path) for kind, path in (done.files or job.results).items()},
     }
 
 
-def _segment_one(order: Order, kept: Kept, job: Job) -> Done:
-    """Segment one image and write its results."""
+def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = False) -> Done:
+    """Segment one image and write its results; one that needs tiles may be left to all workers."""
     from sam_plugins.cli.results import write_results
 
     core, wanted = _core(order, kept), order.wanted
+    if order.choice and order.wants_tiles(job.image, core):
+        if leaves_large:
+            return Done(core.model_id, is_left=True)
+        return tiles.segment_by_tiles(job, core, order.mode, order.view, order.choice)
     start = time.perf_counter()
     rgb = read_rgb(job.image, order.view)
     if wanted:

@@ -107,9 +107,8 @@ def _cluster(folder: Path, options: argparse.Namespace) -> Iterator[Client]:
             client.wait_for_workers(options.workers, timeout=60)
             yield client
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
+        for process in processes:  # nothing of theirs is to be kept
+            process.kill()
             process.wait()
 
 

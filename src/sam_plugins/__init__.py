@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from sam_plugins.model.io.labels import write_labels
     from sam_plugins.model.large.automatic import segment_large
     from sam_plugins.model.large.embedding import TiledEmbedding
-    from sam_plugins.model.large.prompts import LargePrediction, predict_large
+    from sam_plugins.model.large.masks import LargePrediction
+    from sam_plugins.model.large.prompts import predict_large
     from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.stack import segment_large_stack
 
@@ -100,7 +101,7 @@ _HOME_OF_NAME = {
     "Exemplars": "sam_plugins.model.inference.exemplars",
     "GRID": "sam_plugins.model.inference.automatic",
     "ImageEmbedding": "sam_plugins.model.inference.types",
-    "LargePrediction": "sam_plugins.model.large.prompts",
+    "LargePrediction": "sam_plugins.model.large.masks",
     "LargeSegmentation": "sam_plugins.model.large.results",
     "MaskPrediction": "sam_plugins.model.inference.types",
     "Prompts": "sam_plugins.model.inference.types",

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.cli import arguments, scheduler
 from sam_plugins.cli.console import complain, in_bytes, say, say_json
 from sam_plugins.cli.failures import Failures
-from sam_plugins.cli.inputs import find_images
 from sam_plugins.cli.segment import add_view_options
 from sam_plugins.cli.view import View, read_rgb, smaller
 from sam_plugins.errors import ClusterError, SamPluginsError
@@ -196,6 +195,8 @@ def _order(args: argparse.Namespace, view: View) -> Order:
 
 def _parts(args: argparse.Namespace, order: Order, summary: Summary) -> list[Part]:
     """Return what can be tried; report what cannot."""
+    from sam_plugins.cli.inputs import find_images
+
     parts: list[Part] = []
     for name in args.images:
         try:

@@ -23,7 +23,7 @@ from sam_plugins.model.large.stack import run_stack, segment_large_stack
 
 def moving(count: int) -> npt.NDArray[np.int32]:
     """Return labels (Z, H, W) of coins that move by two pixels from slice to slice."""
-    coins = coins_labels()
+    coins = np.pad(coins_labels(), 10)
     return np.stack([np.roll(coins, 2 * index, axis=1) for index in range(count)])
 
 

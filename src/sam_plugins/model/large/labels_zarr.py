@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
 import numpy.typing as npt
 import zarr
 
-from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.io.atomic import output_error
 
@@ -128,7 +126,6 @@ class LabelPyramid:
             shape=shape,
             chunks=(*(1,) * (len(shape) - 2), *(min(self.chunk, n) for n in shape[-2:])),
             dtype=np.uint32,
-            compressors=numcodecs.Blosc(cname="zstd", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE),
             chunk_key_encoding={"name": "v2", "separator": "/"},
             fill_value=0,
         )
@@ -158,18 +155,6 @@ class LabelPyramid:
             ],
             "image-label": {"version": _VERSION},
         }
-
-
-def require_new(path: Path) -> None:
-    """Refuse to write labels where something is.
-
-    Raises
-    ------
-    OutputError
-        With what to do.
-    """
-    if path.exists():
-        raise OutputError(f"{path} exists; remove it, or choose another name")
 
 
 def _chunks(size_hw: tuple[int, ...], chunk: int) -> Iterator[Window]:

@@ -3,128 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sam_plugins.model.inference.candidates import chain_of
 from sam_plugins.model.inference.checks import require_type
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import SizeChain, WindowMask
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.prompts import PADDING
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
 from sam_plugins.model.large.embedding import TiledEmbedding
-from sam_plugins.model.large.zoom import Extent, View
+from sam_plugins.model.large.masks import LargeMask, LargePrediction, resampled, weighted_mean
+from sam_plugins.model.large.zoom import Extent, View, Zoom
 
-FloatArray = npt.NDArray[np.float32]
-
-_CELL = 4  # input pixels along a cell of the low-resolution masks
-_OUTSIDE = -10.0
-"""Logit of what an earlier answer did not see."""
-
-
-@dataclass(frozen=True, eq=False)
-class LargeMask:
-    """The C masks of one object, in the window of the picture that answered.
-
-    Parameters
-    ----------
-    view : View
-        The window and its level.
-    logits : ndarray of shape (C, h, w), float32
-        Low-resolution logits.
-    iou_predictions : ndarray of shape (C,), float32
-    sizes : SizeChain
-        From the logits to the window.
-    """
-
-    view: View
-    logits: FloatArray
-    iou_predictions: FloatArray
-    sizes: SizeChain
-
-    @property
-    def best(self) -> int:
-        """The mask that the model trusts most."""
-        return int(self.iou_predictions.argmax())
-
-    def extent(self, which: int) -> Extent | None:
-        """Return the box around a mask in pixels of the picture, None for an empty one."""
-        inside = self.logits[which] > 0
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        if not rows.size:
-            return None
-        (down, across), view = self.cell_hw, self.view
-        return Extent(
-            view.left + float(columns[0]) * across,
-            view.top + float(rows[0]) * down,
-            min(view.left + float(columns[-1] + 1) * across, view.right),
-            min(view.top + float(rows[-1] + 1) * down, view.bottom),
-        )
-
-    @property
-    def cell_hw(self) -> tuple[float, float]:
-        """Pixels of the picture along a cell, down and across."""
-        return cell_of(self.sizes.original_size_hw, self.sizes.input_size_hw)
-
-
-@dataclass(frozen=True, eq=False)
-class LargePrediction:
-    """C masks for each of N objects of a picture of any size.
-
-    Parameters
-    ----------
-    size_hw : (int, int)
-        Of the picture.
-    objects : tuple of LargeMask
-        In the order of the prompts.
-    """
-
-    size_hw: SizeHW
-    objects: tuple[LargeMask, ...]
-
-    def __len__(self) -> int:
-        """Return the number of objects."""
-        return len(self.objects)
-
-    @property
-    def iou_predictions(self) -> FloatArray:
-        """The IoU that the model expects of each mask, (N, C), about 0 to 1."""
-        return np.stack([one.iou_predictions for one in self.objects])
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """The level at which each object was answered; 0 is the picture's own resolution."""
-        return tuple(one.view.level for one in self.objects)
-
-    def window_mask(self, index: int, which: int | None = None) -> WindowMask:
-        """Return one mask of one object within the part of the picture that it can reach.
-
-        Parameters
-        ----------
-        index : int
-            The object.
-        which : int, optional
-            The mask; the one that the model trusts most by default.
-
-        Returns
-        -------
-        WindowMask
-            Rows and columns of the picture, and the mask there; nothing is elsewhere.
-        """
-        one = self.objects[index]
-        (rows, columns), mask = one.sizes.draw(one.logits[one.best if which is None else which])
-        top, left = one.view.top, one.view.left
-        return WindowMask(
-            (
-                slice(rows.start + top, rows.stop + top),
-                slice(columns.start + left, columns.stop + left),
-            ),
-            mask,
-        )
+_LEAST_WEIGHT = 0.05
+"""Windows that count for less are not asked."""
 
 
 def predict_large(
@@ -134,6 +30,7 @@ def predict_large(
     multimask: bool | None = None,
     earlier: LargePrediction | None = None,
     level: int | None = None,
+    blend: bool = False,
     chunk_size: int | None = None,
 ) -> LargePrediction:
     """Answer the prompts of any number of objects of a picture of any size.
@@ -153,6 +50,9 @@ def predict_large(
         An answer about the same N objects, whose best masks the prompts correct.
     level : int, optional
         Finer levels are not taken: the one at which a person looks at the picture, say.
+    blend : bool
+        Whether the logits of the up to four windows around an object are blended, so that answers
+        do not jump where prompts move on to the next window; up to four times the work at first.
     chunk_size : int, optional
         As for :func:`~sam_plugins.predict_masks`.
 
@@ -178,42 +78,73 @@ def predict_large(
     before = [None] * len(prompts) if earlier is None else list(earlier.objects)
     extents = [_extent(one, zoom.size_hw, was) for one, was in zip(prompts, before, strict=True)]
     views = [zoom.view(extent, level or 0) for extent in extents]
+    ask = _Ask(tiled, prompts, before, multimask, chunk_size)
     answers: dict[int, LargeMask] = {}
     waiting = list(range(len(prompts)))
     while waiting:
-        together: defaultdict[View, list[int]] = defaultdict(list)
-        for index in waiting:
-            together[views[index]].append(index)
+        found = ask({index: views[index] for index in waiting})
+        answers |= found
         waiting = []
-        for view, indices in sorted(together.items()):
-            embedding = tiled.embedding(view)
-            asked = _in_window(prompts[indices], view, embedding, [before[i] for i in indices])
-            found = predict_masks(
-                tiled.model, embedding, asked, multimask=multimask, chunk_size=chunk_size
-            )
-            for place, index in enumerate(indices):
-                answers[index] = LargeMask(
-                    view,
-                    found.low_res_logits[place],
-                    found.iou_predictions[place],
-                    chain_of(embedding),
-                )
-                reach = answers[index].extent(answers[index].best)
-                if reach is None or view.level == zoom.top:
-                    continue
-                if zoom.may_be_cut(view, reach) or zoom.is_too_large(view, reach):
-                    views[index] = zoom.view(extents[index].union(reach), view.level + 1)
-                    waiting.append(index)
+        for index, one in found.items():
+            reach = one.extent(one.best)
+            if reach is None or one.view.level == zoom.top:
+                continue
+            if zoom.may_be_cut(one.view, reach) or zoom.is_too_large(one.view, reach):
+                views[index] = zoom.view(extents[index].union(reach), one.view.level + 1)
+                waiting.append(index)
+    if blend:
+        answers = _blended(zoom, ask, answers, extents)
     return LargePrediction(zoom.size_hw, tuple(answers[index] for index in range(len(prompts))))
 
 
-def cell_of(original_size_hw: SizeHW, input_size_hw: SizeHW) -> tuple[float, float]:
-    """Return the pixels of a picture along a low-resolution cell, down and across."""
-    down, across = (
-        _CELL * original / inner
-        for original, inner in zip(original_size_hw, input_size_hw, strict=True)
-    )
-    return down, across
+@dataclass(frozen=True, eq=False)
+class _Ask:
+    """Answers the prompts of some objects, each in a window; those of one window together."""
+
+    tiled: TiledEmbedding
+    prompts: Prompts
+    before: Sequence[LargeMask | None]
+    multimask: bool
+    chunk_size: int | None
+
+    def __call__(self, views: Mapping[int, View]) -> dict[int, LargeMask]:
+        """Return the masks of objects, by their indices."""
+        together: defaultdict[View, list[int]] = defaultdict(list)
+        for index, view in views.items():
+            together[view].append(index)
+        answers: dict[int, LargeMask] = {}
+        for view, indices in sorted(together.items()):
+            embedding = self.tiled.embedding(view)
+            before = [self.before[index] for index in indices]
+            asked = _in_window(self.prompts[indices], view, embedding, before)
+            found = predict_masks(
+                self.tiled.model,
+                embedding,
+                asked,
+                multimask=self.multimask,
+                chunk_size=self.chunk_size,
+            )
+            sizes = chain_of(embedding)
+            for place, index in enumerate(indices):
+                logits, guesses = found.low_res_logits[place], found.iou_predictions[place]
+                answers[index] = LargeMask(view, logits, guesses, sizes)
+        return answers
+
+
+def _blended(
+    zoom: Zoom, ask: _Ask, answers: Mapping[int, LargeMask], extents: Sequence[Extent]
+) -> dict[int, LargeMask]:
+    """Return answers that are weighted means over the windows around each object."""
+    around: dict[int, list[tuple[float, View]]] = {}
+    for index, one in answers.items():
+        near = zoom.around(one.view, one.extent(one.best) or extents[index])
+        around[index] = [pair for pair in near if pair[0] >= _LEAST_WEIGHT]
+    seen: defaultdict[int, list[tuple[float, LargeMask]]] = defaultdict(list)
+    for turn in range(max(map(len, around.values()), default=0)):
+        views = {index: near[turn][1] for index, near in around.items() if turn < len(near)}
+        for index, one in ask(views).items():
+            seen[index].append((around[index][turn][0], one))
+    return {index: weighted_mean(parts) for index, parts in seen.items()}
 
 
 def _check(tiled: TiledEmbedding, prompts: Prompts, earlier: LargePrediction | None) -> None:
@@ -260,7 +191,8 @@ def _in_window(
 ) -> Prompts:
     """Return prompts in pixels of a window, with the earlier masks as the window shows them."""
     corner = np.array([view.left, view.top], np.float32)
-    logits = [_seen_in(view, embedding, one) for one in before if one is not None]
+    cells, inner = embedding.low_res_hw, embedding.input_size_hw
+    logits = [resampled(one, one.best, view, cells, inner) for one in before if one is not None]
     return Prompts(
         None if prompts.points_xy is None else prompts.points_xy - corner,
         prompts.point_labels,
@@ -268,22 +200,3 @@ def _in_window(
         np.stack(logits)[:, None] if logits else None,
         prompts.text_embeddings,
     )
-
-
-def _seen_in(view: View, embedding: ImageEmbedding, before: LargeMask) -> FloatArray:
-    """Return the best mask of an earlier answer as low-resolution logits of another window."""
-    logits: FloatArray = before.logits[before.best]
-    if before.view == view and logits.shape == embedding.low_res_hw:
-        return logits
-    cells = cell_of(view.size_hw, embedding.input_size_hw)
-    corner, there = (view.top, view.left), (before.view.top, before.view.left)
-    places = [
-        (start + (np.arange(number) + 0.5) * cell - origin) / cell_before - 0.5
-        for start, number, cell, origin, cell_before in zip(
-            corner, embedding.low_res_hw, cells, there, before.cell_hw, strict=True
-        )
-    ]
-    seen = ndimage.map_coordinates(
-        logits, np.meshgrid(*places, indexing="ij"), order=1, cval=_OUTSIDE
-    )
-    return np.asarray(seen, np.float32)

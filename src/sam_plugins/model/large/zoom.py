@@ -113,6 +113,32 @@ class Zoom:
         columns = _placed((extent.x0 + extent.x1) / 2, side, self.size_hw[1])
         return View(level, rows[0], columns[0], rows[1], columns[1])
 
+    def around(self, view: View, extent: Extent) -> list[tuple[float, View]]:
+        """Return the up to four windows of a level around something, and what each one counts.
+
+        Parameters
+        ----------
+        view : View
+            Says the level.
+        extent : Extent
+            Its centre lies between the centres of the windows.
+
+        Returns
+        -------
+        list of (float, View)
+            Bilinear weights, which add up to 1, the largest first: as something moves across the
+            picture, windows come and go with a weight of 0.
+        """
+        side = self.tile << view.level
+        along_y = _between((extent.y0 + extent.y1) / 2, side, self.size_hw[0])
+        along_x = _between((extent.x0 + extent.x1) / 2, side, self.size_hw[1])
+        found = [
+            (down * across, View(view.level, top, left, bottom, right))
+            for down, (top, bottom) in along_y
+            for across, (left, right) in along_x
+        ]
+        return sorted(found, key=lambda one: (-one[0], one[1]))
+
     def may_be_cut(self, view: View, extent: Extent) -> bool:
         """Return whether a mask comes so close to an edge of its window that it may go on."""
         height, width = self.size_hw
@@ -138,3 +164,17 @@ def _placed(centre: float, side: int, length: int) -> tuple[int, int]:
     start = round((centre - side / 2) / step) * step
     start = max(0, min(start, length - side))
     return start, start + side
+
+
+def _between(centre: float, side: int, length: int) -> list[tuple[float, tuple[int, int]]]:
+    """Return the windows before and after a place along one axis, with their weights."""
+    if side >= length:
+        return [(1.0, (0, length))]
+    last = length - side
+    wanted = min(max(centre - side / 2, 0.0), float(last))
+    step = side // _STEPS
+    low = int(wanted // step) * step
+    high = min(low + step, last)
+    part = (wanted - low) / (high - low) if high > low else 0.0
+    both = [(1 - part, (low, low + side)), (part, (high, high + side))]
+    return [one for one in both if one[0] > 0]

@@ -117,7 +117,7 @@ class EmbeddingCache:
         The least recently used embeddings go when these are exceeded; 0 switches a level off.
     compact : bool
         Whether new embeddings are written in about a fifth of float16's bytes. Masks from them
-        agree with fresh ones to a mean IoU of 0.998; writing one takes about 0.1 s longer.
+        agree with fresh ones to a mean IoU of 0.998; writing one takes about 0.2 s longer.
 
     Notes
     -----

@@ -159,6 +159,38 @@ def test_a_run_that_stops_while_it_writes_goes_on_without_asking(
     assert (again.labels()[:] == whole.labels()[:]).all()
 
 
+def test_a_tile_that_was_cut_off_is_done_again_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    picture = drawn(coins_labels())
+    whole = run(picture, tmp_path / "whole_labels.zarr")
+    output = tmp_path / "a_labels.zarr"
+    job = job_of(picture, output)
+    job.begin()
+    for index in (1, 2):
+        segment_tile(job, index, found_in)
+    content = job.tile_path(1).read_bytes()
+    job.tile_path(1).write_bytes(content[:200])
+    job.tile_path(2).write_bytes(b"\0" * 200 + job.tile_path(2).read_bytes()[200:])
+    with pytest.raises(OutputError, match=r"000002\.npz, the result of a tile, is damaged; remove"):
+        run(picture, output)
+    assert job.tile_path(1).read_bytes() == content
+    job.tile_path(2).unlink()
+    assert (run(picture, output).labels()[:] == whole.labels()[:]).all()
+
+
+def test_a_run_that_was_killed_after_its_labels_got_their_name_can_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = drawn(coins_labels())
+    output = tmp_path / "a_labels.zarr"
+    with monkeypatch.context() as kept:
+        kept.setattr("sam_plugins.model.large.results.shutil.rmtree", lambda *_, **__: None)
+        first = run(picture, output).labels()[:]
+    assert work_folder(output).is_dir()
+    again = run_job(job_of(picture, output), output, Oracle(), overwrite=True)
+    assert first.any()
+    assert (again.labels()[:] == first).all()
+
+
 def test_what_is_done_is_returned_at_once_and_nothing_else_is_replaced(tmp_path: Path) -> None:
     picture = drawn(coins_labels())
     output = tmp_path / "a_labels.zarr"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,8 @@ def assemble(job: TileJob, output: Path) -> Iterator[int]:
     """
     numbering = number_objects(job)
     labels = LabelPyramid(job.folder / "labels.zarr", job.plan.size_hw, job.plan.core)
+    if not labels.path.is_dir():  # Killed after the labels got their name: they hold these cores.
+        shutil.rmtree(job.folder / "cores", ignore_errors=True)
     labels.create(name=output.name.removesuffix(".zarr"))
     make_folder(job.folder / "cores")
     for index in range(len(job.plan)):
@@ -252,7 +256,7 @@ def paint(job: TileJob, index: int, numbering: Numbering, labels: LabelPyramid) 
     Any number of processes may paint, in any order: a core is made of whole chunks.
     """
     path = _core_path(job, index)
-    if path.is_file():
+    if zipfile.is_zipfile(path):
         return
     core = job.plan[index].core
     painted = paint_core(job, index, numbering)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,8 +72,8 @@ class TileJob:
         return self.folder / "tiles" / f"{index:06d}.npz"
 
     def is_done(self, index: int) -> bool:
-        """Return whether a tile has been segmented."""
-        return self.tile_path(index).is_file()
+        """Return whether a tile has been segmented; a file that was cut off does not count."""
+        return zipfile.is_zipfile(self.tile_path(index))
 
     def begin(self) -> None:
         """Make the folder, or go on in one that was begun with the same settings.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.atomic import write_bytes
 from sam_plugins.model.large.job import Finder, TileJob
@@ -84,9 +87,21 @@ def segment_tile(
 
 
 def read_tile(path: Path) -> TileResult:
-    """Return the result of a tile."""
-    with np.load(path) as arrays:
-        return TileResult(arrays["labels"], arrays["scores"], arrays["points_xy"])
+    """Return the result of a tile.
+
+    Raises
+    ------
+    OutputError
+        If the file is damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return TileResult(arrays["labels"], arrays["scores"], arrays["points_xy"])
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise OutputError(
+            f"{path}, the result of a tile, is damaged; remove it and start again: what is done "
+            "is kept"
+        ) from error
 
 
 def _write(path: Path, found: Segmentation, offset_xy: tuple[int, int]) -> None:

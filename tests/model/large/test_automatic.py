@@ -208,6 +208,53 @@ def test_what_is_done_is_returned_at_once_and_nothing_else_is_replaced(tmp_path:
         run_job(job_of(picture, theirs), theirs, Oracle(), overwrite=True)
 
 
+def test_a_table_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    picture = drawn(coins_labels())
+    output, table = tmp_path / "a_labels.zarr", tmp_path / "a_objects.csv"
+    table.write_text("mine")
+    asked = Oracle()
+    with pytest.raises(OutputError, match=r"a_objects\.csv exists without the labels"):
+        run(picture, output, asked)
+    assert (asked.asked, table.read_text()) == (0, "mine")
+    assert run_job(job_of(picture, output), output, Oracle(), overwrite=True).table == table
+    assert table.read_text() != "mine"
+
+
+def test_a_run_that_was_killed_between_its_table_and_its_labels_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    picture = drawn(coins_labels())
+    output = tmp_path / "a_labels.zarr"
+    with monkeypatch.context() as kept:
+        kept.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(picture, output)
+    assert (tmp_path / "a_objects.csv").is_file()
+    assert not output.exists()
+    assert run(picture, output).labels()[:].any()
+
+
+def test_the_values_of_an_array_are_digested_once(tmp_path: Path) -> None:
+    class Counted:
+        def __init__(self, array: npt.NDArray[np.uint8]) -> None:
+            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+            self.strided = 0
+
+        def __getitem__(self, where: tuple[slice, ...]) -> npt.NDArray[np.uint8]:
+            self.strided += any((part.step or 1) > 1 for part in where)
+            return self.array[where]
+
+    counted = Counted(drawn(coins_labels()))
+    source = ArraySource(counted, limits=SHOWN, channel_axis=2)
+    output = tmp_path / "a_labels.zarr"
+    job = plan_job(source, output, model_id="oracle", mode="auto", options=AUTO, tile=200)
+    run_job(job, output, Oracle())
+    assert counted.strided == 1
+
+
 def test_tiles_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     picture = drawn(coins_labels())
     output = tmp_path / "a_labels.zarr"

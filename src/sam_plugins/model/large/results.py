@@ -62,9 +62,10 @@ def finished(job: TileJob, output: Path) -> LargeSegmentation | None:
     Raises
     ------
     OutputError
-        If there is something else at its place.
+        If there is something else at its place, or at that of its table.
     """
     if not output.exists():
+        _refuse_table(job, table_path(output))
         return None
     mark = mark_of(output)
     expected = job.described()
@@ -85,11 +86,22 @@ def table_path(output: Path) -> Path:
 
 
 def remove_earlier(job: TileJob, output: Path) -> None:
-    """Remove labels of ours, and what was begun with other settings."""
+    """Remove labels of ours, their table, and what was begun with other settings."""
+    if not output.exists() or mark_of(output) is not None:
+        table_path(output).unlink(missing_ok=True)
     if mark_of(output) is not None:
         shutil.rmtree(output)
     if job.folder.is_dir() and not job.is_begun():
         shutil.rmtree(job.folder)
+
+
+def _refuse_table(job: TileJob, table: Path) -> None:
+    """Refuse to replace a table, unless this job put it there before it was killed."""
+    if table.exists() and mark_of(job.folder / "labels.zarr") is None:
+        raise OutputError(
+            f"{table} exists without the labels that it belongs to; replace it with "
+            "overwrite=True, or choose another name"
+        )
 
 
 def publish(job: TileJob, labels: Path, output: Path, count: int) -> None:

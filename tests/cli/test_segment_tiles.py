@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,13 @@ import tifffile
 from tests.cli.conftest import FakeCore
 from tests.cli.helpers import RunSegment, Said, names
 
+from sam_plugins.cli.core import PromptChoice
 from sam_plugins.cli.results import is_own_result
+from sam_plugins.cli.segment import Order
+from sam_plugins.cli.tiles import TileChoice, count_tasks
+from sam_plugins.cli.view import View
+from sam_plugins.model.cluster import opening
+from sam_plugins.model.cluster.outcome import SerialRunner
 from sam_plugins.model.large.automatic import segment_large
 from sam_plugins.model.large.sources import FileSource
 
@@ -110,6 +118,36 @@ def test_who_interrupts_is_told_that_the_work_is_kept(
     monkeypatch.setattr(core, "by_tiles", by_tiles)
     assert run_segment(large) == 130
     said(r"large\.tif: what is done is kept; the same command goes on from there")
+
+
+@pytest.mark.parametrize(
+    ("tile", "is_refused", "tasks"), [(None, False, 2), (100, False, 13), (None, True, 2)]
+)
+def test_a_picture_is_as_many_tasks_as_it_has_tiles(
+    pictures: Path, large: Path, tile: int | None, is_refused: bool, tasks: int
+) -> None:
+    order = Order(
+        "default", None, "auto", PromptChoice(), View(), choice=TileChoice(tile, is_refused)
+    )
+    assert count_tasks([pictures / "a.png", large], order) == tasks
+
+
+def test_one_large_picture_keeps_several_processes_busy(
+    core: FakeCore, pictures: Path, out: Path, run_segment: RunSegment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = pictures / "wide.tif"
+    tifffile.imwrite(path, np.zeros((8, 2100), np.uint8), photometric="minisblack")
+    counts: list[int] = []
+
+    @contextmanager
+    def opened(scheduler: str, count: int, **_: object) -> Iterator[SerialRunner]:
+        counts.append(count)
+        yield SerialRunner()
+
+    monkeypatch.setattr(opening, "open_runner", opened)
+    assert run_segment(path, "--scheduler", "local", "--workers", "2") == 0
+    assert counts == [5]
 
 
 def test_labels_of_an_earlier_run_are_no_picture(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -57,11 +57,19 @@ def opened(
     *,
     files: Iterable[Path] = (),
     folder: Path | None = None,
+    split: Callable[[], int] | None = None,
 ) -> Iterator[Runner]:
-    """Open what runs the tasks of a command; says where the cluster and its dashboard are."""
+    """Open what runs the tasks of a command; says where the cluster and its dashboard are.
+
+    ``split`` returns into how many tasks the items can be divided; it is asked where there are
+    fewer items than processes to keep busy.
+    """
+    from sam_plugins.model.cluster.choice import LOCAL, usable_cores
     from sam_plugins.model.cluster.opening import open_runner
 
     scheduler = chosen(args, count)
+    if split and scheduler == LOCAL and count < (args.workers or usable_cores()):
+        count = split()
     with open_runner(
         scheduler, count, files=files, folder=folder, workers=args.workers, tell=complain
     ) as runner:

@@ -215,7 +215,10 @@ def _segment_all(
 ) -> None:
     """Segment pictures where the options say."""
     images = [job.image for job in jobs]
-    with scheduler.opened(args, len(jobs), files=images, folder=_folder(jobs)) as runner:
+    split = partial(tiles.count_tasks, images, order)
+    with scheduler.opened(
+        args, len(jobs), files=images, folder=_folder(jobs), split=split
+    ) as runner:
         segment_jobs(jobs, order, summary, runner)
 
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.types import Segmentation
     from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.sources import FileSource
+
+
+_LARGE, _USUAL_TILE = 2048, 512  # with the longest input that most models have, 1024
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,25 @@ def choice_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Tile
     ):  # fmt: skip
         parser.error("--tile finds every object of a picture: give it without prompts")
     return TileChoice(args.tile, args.no_tiles)
+
+
+def count_tasks(images: Sequence[Path], order: Order) -> int:
+    """Return about how many tasks pictures are: each one, or its tiles where it is large.
+
+    Asked before there is a model, to know how many processes pay.
+    """
+    choice = order.choice
+    if choice is None or choice.is_refused or order.prompts or order.wanted:
+        return len(images)
+    count = 0
+    for image in images:
+        height = width = 0
+        with contextlib.suppress(Exception):  # said when its turn comes
+            height, width = _size_of(image, order.view)
+        is_large = choice.tile is not None or max(height, width) > _LARGE
+        side = choice.tile or _USUAL_TILE
+        count += max(1, -(-height // side) * -(-width // side)) if is_large else 1
+    return count
 
 
 def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileChoice) -> Done:

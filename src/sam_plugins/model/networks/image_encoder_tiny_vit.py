@@ -15,7 +15,11 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import TinyVitConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.image_encoder_vit import check_square_input, make_neck
+from sam_plugins.model.networks.image_encoder_vit import (
+    check_square_input,
+    is_exported,
+    make_neck,
+)
 
 _MAX_SCORES = 1 << 19
 """Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
@@ -43,8 +47,7 @@ class ConvNorm(nn.Sequential):
         conv, norm = self.c, self.bn
         assert isinstance(norm, nn.BatchNorm2d)
         if norm.training or type(conv) is not nn.Conv2d:
-            normalised: Tensor = norm(conv(x))
-            return normalised
+            return super().forward(x)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         factor = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
@@ -138,11 +141,12 @@ class WindowAttention(nn.Module):
         biases = self.attention_biases[:, self.bias_index]
         # Explicit, and some windows at a time so that their scores stay in a core's cache: with a
         # bias, the fused kernel looks for infinities in it and is slower on a CPU.
-        step = len(x) if x.device.type != "cpu" else max(1, _MAX_SCORES // biases.numel())
+        whole = x.device.type != "cpu" or is_exported()
+        step = len(x) if whole else max(1, _MAX_SCORES // biases.numel())
         queries = queries * queries.shape[-1] ** -0.5
         attended = torch.cat(
             [
-                (((q @ k.mT) + biases).softmax(dim=-1) @ v).transpose(1, 2)
+                (((q @ k.transpose(-2, -1)) + biases).softmax(dim=-1) @ v).transpose(1, 2)
                 for q, k, v in zip(
                     *(part.split(step) for part in (queries, keys, values)), strict=True
                 )

@@ -68,13 +68,15 @@ class RelativeAttention(nn.Module):
         by_row, by_column = self._position_scores(queries)
         scale = queries.shape[-1] ** -0.5
         limit = _MAX_SCORES if qkv.device.type == "cpu" else _MAX_SCORES_ON_GPU
+        if is_exported():  # As one product; who runs the graph chooses the parts.
+            limit = len(queries) * area**2
         # Some heads as a whole, or one head and some of its queries.
         together = max(1, limit // area**2)
         step = min(area, max(1, limit // area))
         # Without gradients, all parts go through the same memory: fresh memory costs as much as the
         # softmax. With them, every part is new.
         room = attended = None
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or is_exported()):
             room = by_row.new_empty(min(together, len(queries)), step, side, side)
             attended = torch.empty_like(values)
         blocks: list[Tensor] = []
@@ -85,7 +87,9 @@ class RelativeAttention(nn.Module):
                 rows, columns = by_row[own, part, :, None], by_column[own, part, None, :]
                 space = None if room is None else room[: rows.shape[0], : rows.shape[1]]
                 scores = torch.add(rows, columns, out=space).flatten(-2)
-                scores = scores.baddbmm_(queries[own, part], keys[own].mT, alpha=scale)
+                scores = scores.baddbmm_(
+                    queries[own, part], keys[own].transpose(-2, -1), alpha=scale
+                )
                 weights = torch.softmax(scores, -1, out=None if space is None else scores)
                 if attended is None:
                     blocks.append((weights @ values[own]).flatten(0, 1))
@@ -207,6 +211,11 @@ class VitImageEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         return ImageFeatures(self.neck(x.to(dtype).permute(0, 3, 1, 2)))
+
+
+def is_exported() -> bool:
+    """Tell whether a graph is made of what is computed, to be run by something else."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def make_neck(dim: int, out_dim: int) -> nn.Sequential:

@@ -42,13 +42,16 @@ class Script(nn.Module):
         """Add nothing."""
         return PreparedImage(features, features.embedding)
 
-    def decode(self, image: PreparedImage, *, points_xy: Tensor, **_: object) -> MaskOutput:
+    def decode(
+        self, image: PreparedImage, *, points_xy: Tensor, which: slice, **_: object
+    ) -> MaskOutput:
         """Return the masks of the next prompts, after a single mask that nobody wants."""
         these = slice(self.asked, self.asked + len(points_xy))
         self.asked += len(points_xy)
         logits, predicted = self.logits[these], self.predicted[these]
         single = torch.full_like(logits[:, :1], 9), torch.ones_like(predicted[:, :1])
-        return MaskOutput(torch.cat([single[0], logits], 1), torch.cat([single[1], predicted], 1))
+        logits = torch.cat([single[0], logits], 1)[:, which]
+        return MaskOutput(logits, torch.cat([single[1], predicted], 1)[:, which])
 
 
 def decode(

@@ -156,7 +156,12 @@ def decode_candidates(
     parts: list[Candidates] = []
     done = 0
     for output in decode_prompts(
-        model, embedding, prompts, multimask=is_ambiguous, chunk_size=chunk_size
+        model,
+        embedding,
+        prompts,
+        multimask=is_ambiguous,
+        chunk_size=chunk_size,
+        min_predicted_iou=mask_filter.min_predicted_iou,
     ):
         parts.append(judge.passing(output, first_point=done))
         done += len(output.logits)

@@ -34,7 +34,7 @@ def add_parser(
 
 def run(args: argparse.Namespace) -> int:
     """Segment the picture that comes with the package; return the exit code."""
-    from sam_plugins.cli.core import PromptChoice
+    from sam_plugins.cli.core import PromptChoice, Running
     from sam_plugins.cli.failures import Failures
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.segment import Summary, segment_jobs
@@ -47,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
         job = Job(picture, picture.stem, Path(args.output), args.overwrite)
         remove_leftovers(job.folder)
         job.refuse_to_overwrite()
-        segment_jobs([job], args.model, args.device, "auto", PromptChoice(), View(), summary)
+        segment_jobs(
+            [job], args.model, Running(args.device), "auto", PromptChoice(), View(), summary
+        )
     if summary.failures:
         return 1
     done = summary.results[0]

@@ -18,7 +18,7 @@ from sam_plugins.cli.view import View, read_rgb, smaller
 from sam_plugins.errors import SamPluginsError, UnreadableImageError
 
 if TYPE_CHECKING:
-    from sam_plugins.cli.core import Core, PromptChoice
+    from sam_plugins.cli.core import Core, PromptChoice, Running
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.search import Search
 
@@ -61,6 +61,7 @@ def add_parser(
         "-o", "--output", required=True, metavar="DIR", help="folder of the results"
     )
     arguments.add_model_options(parser)
+    arguments.add_running_options(parser)
     parser.add_argument(
         "--mode",
         choices=MODES,
@@ -119,7 +120,7 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Segment all images; return the exit code."""
     _refuse_contradictions(args, parser)
-    from sam_plugins.cli.core import PromptChoice
+    from sam_plugins.cli.core import PromptChoice, Running
     from sam_plugins.model.io.leftovers import remove_leftovers
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
@@ -133,7 +134,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     search.refuse_many(args, len(jobs), parser)
     if jobs:
         mode = args.mode or MODES[0]
-        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary, wanted)
+        running = Running(args.device, args.precision, args.backend)
+        segment_jobs(jobs, args.model, running, mode, prompts, view, summary, wanted)
     if args.json:
         say_json(summary.document())
     summary.failures.summarise(len(summary.results), "segmented")
@@ -163,7 +165,7 @@ def _refuse_contradictions(args: argparse.Namespace, parser: argparse.ArgumentPa
 def segment_jobs(
     jobs: Sequence[Job],
     model: str,
-    device: str | None,
+    running: Running,
     mode: str,
     prompts: PromptChoice,
     view: View,
@@ -175,18 +177,18 @@ def segment_jobs(
 
     # before the model is loaded and works for nothing
     require_writable_folder(make_folder(jobs[0].folder))
-    core = load_core(model, device)
+    core = load_core(model, running)
     summary.model_id = core.model_id
     for job in with_progress(jobs, "image"):
         with summary.failures.caught(job.image, partial(smaller, job.image, view)):
             summary.results.append(_segment_one(job, core, mode, prompts, view, wanted))
 
 
-def load_core(model: str, device: str | None) -> Core:
+def load_core(model: str, running: Running) -> Core:
     """Load the model; the first moment at which torch is imported."""
     from sam_plugins.cli.torch_core import TorchCore
 
-    return TorchCore.load(model, device)
+    return TorchCore.load(model, running)
 
 
 def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bool) -> list[Job]:

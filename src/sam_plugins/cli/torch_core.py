@@ -5,12 +5,21 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from sam_plugins.cli.core import ExemplarChoice, Found, Progress, PromptChoice, TextChoice
+from sam_plugins.cli.core import (
+    ExemplarChoice,
+    Found,
+    Precision,
+    Progress,
+    PromptChoice,
+    Running,
+    TextChoice,
+)
 from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
@@ -27,6 +36,12 @@ from sam_plugins.model.inference.text import (
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.weights.paths import embeddings_directory
 
+_DTYPES: dict[Precision, torch.dtype | Literal["auto"]] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "auto": "auto",
+}
+
 
 @dataclass(frozen=True)
 class TorchCore:
@@ -37,9 +52,15 @@ class TorchCore:
     clips: dict[str, Clip] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def load(cls, name_or_path: str, device: str | None) -> TorchCore:
+    def load(cls, name_or_path: str, running: Running) -> TorchCore:
         """Load a model by name or file onto a device; by default the first CUDA GPU or the CPU."""
-        return cls(load_model(name_or_path, device=device), EmbeddingCache(embeddings_directory()))
+        model = load_model(
+            name_or_path,
+            device=running.device,
+            dtype=_DTYPES[running.precision],
+            backend=running.backend,
+        )
+        return cls(model, EmbeddingCache(embeddings_directory()))
 
     @property
     def model_id(self) -> str:

@@ -198,3 +198,27 @@ def test_real_networks_pass_through(any_model: Model, picture: npt.NDArray[np.ui
 def test_a_filter_out_of_range_is_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MaskFilter(**{"min_predicted_iou": 0.5, "min_stability": 0.5, **values})
+
+
+def test_points_in_a_mask_that_was_found_are_skipped() -> None:
+    script = Script([[logits_of(18)]] * 9, [[0.9]] * 9)  # the first three rows of cells
+    model = Model(cast("Sam", script), "script")
+    embedding = ImageEmbedding(torch.zeros(1, 1, 2, 2), (), SIZE_HW, SIZE_HW, (32, 32), "script")
+    points = np.array([[2, 2], [10, 6], [20, 11], [3, 13], [9, 18], [22, 15]], np.float32)
+    steps: list[tuple[int, int]] = []
+    found = decode_candidates(
+        model,
+        embedding,
+        points,
+        ANY,
+        chunk_size=1,
+        skip_found=True,
+        progress=lambda *step: steps.append(step),
+    )
+    asked = set(found.points.tolist())
+    assert {3, 4, 5} <= asked  # below the mask
+    assert len(asked & {0, 1, 2}) <= 1
+    assert script.asked == len(asked)
+    assert steps[-1][0] == steps[-1][1] == 6
+    everything = decode([[logits_of(18)]] * 6, [[0.9]] * 6, ANY)
+    assert everything.points.tolist() == [0, 1, 2, 3, 4, 5]

@@ -246,7 +246,9 @@ class _Found:
     def still_open(self, points: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return those of some points, by their indices, that lie in no mask."""
         x, y = self._cells_xy[points].T
-        return points[~self._covered[y, x]]
+        is_open: npt.NDArray[np.bool_] = ~self._covered[y, x]
+        left: npt.NDArray[np.int64] = points[is_open]
+        return left
 
 
 class _Mask(NamedTuple):

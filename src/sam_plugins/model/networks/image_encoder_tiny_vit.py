@@ -15,11 +15,8 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import TinyVitConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.image_encoder_vit import (
-    check_square_input,
-    is_exported,
-    make_neck,
-)
+from sam_plugins.model.networks.image_encoder_vit import check_square_input, make_neck
+from sam_plugins.model.networks.layers import is_exported
 
 _MAX_SCORES = 1 << 19
 """Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
@@ -44,10 +41,12 @@ class ConvNorm(nn.Sequential):
 
         Outside training, the kernel is scaled instead of the map, which saves a pass over it.
         """
-        conv, norm = self.c, self.bn
+        conv, norm = self._modules["c"], self._modules["bn"]
+        assert conv is not None
         assert isinstance(norm, nn.BatchNorm2d)
         if norm.training or type(conv) is not nn.Conv2d:
-            return super().forward(x)
+            normalised: Tensor = norm(conv(x))
+            return normalised
         assert norm.running_mean is not None
         assert norm.running_var is not None
         factor = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import VitConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.layers import DropPath, LayerNorm2d, MlpBlock
+from sam_plugins.model.networks.layers import DropPath, LayerNorm2d, MlpBlock, is_exported
 
 _MAX_SCORES = 1 << 19
 """Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
@@ -211,11 +211,6 @@ class VitImageEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         return ImageFeatures(self.neck(x.to(dtype).permute(0, 3, 1, 2)))
-
-
-def is_exported() -> bool:
-    """Tell whether a graph is made of what is computed, to be run by something else."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def make_neck(dim: int, out_dim: int) -> nn.Sequential:

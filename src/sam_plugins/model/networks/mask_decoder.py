@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 from sam_plugins.model.networks.appearance import AppearanceToken
 from sam_plugins.model.networks.config import MaskDecoderConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
-from sam_plugins.model.networks.layers import ContextBlock, LayerNorm2d, Mlp
+from sam_plugins.model.networks.layers import ContextBlock, LayerNorm2d, Mlp, is_exported
 from sam_plugins.model.networks.mask_scorer import MaskScorer
 from sam_plugins.model.networks.prompt_encoder import EncodedPrompts
 from sam_plugins.model.networks.prompt_map import DrawnPrompts
@@ -305,9 +306,23 @@ def cells_to_map(cells: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Put cells that were split twice in order: (N, h * w, 4, 4, F) to (N, F, 4 h, 4 w)."""
     height, width = size_hw
     count, dim = cells.shape[0], cells.shape[-1]
+    if not (torch.is_grad_enabled() or is_exported()):
+        # Pairs of columns lie beside each other already: moving them one by one is four to sixteen
+        # times as fast as PyTorch's copy of a view with eight axes.
+        pairs = cells.reshape(count, -1, 2 * dim)
+        ordered = pairs.index_select(1, _order_of_pairs(height, width, cells.device))
+        return ordered.reshape(count, 4 * height, 4 * width, dim).permute(0, 3, 1, 2)
     # Rows: cell, first half, second half; then columns in the same way.
     ordered = cells.reshape(count, height, width, 2, 2, 2, 2, dim).permute(0, 1, 3, 5, 2, 4, 6, 7)
     return ordered.reshape(count, 4 * height, 4 * width, dim).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=8)
+def _order_of_pairs(height: int, width: int, device: torch.device) -> Tensor:
+    """Return where the pairs of columns of a map lie among those of twice split cells."""
+    numbers = torch.arange(8 * height * width, device=device)
+    cells = numbers.reshape(height, width, 2, 2, 2)  # row and column of the halves, then row
+    return cells.permute(0, 2, 4, 1, 3).flatten()
 
 
 class SkipFusion(nn.Module):

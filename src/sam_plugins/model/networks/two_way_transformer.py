@@ -135,11 +135,13 @@ class Attention(nn.Module):
 
     def _by_head(self, weight: Tensor) -> Tensor:
         """(inner, D) to (heads, inner / heads, D)."""
-        return weight.unflatten(0, (self.num_heads, -1))
+        heads: Tensor = weight.unflatten(0, (self.num_heads, -1))
+        return heads
 
     def shared_side(self, projected: Tensor) -> Tensor:
         """(1, S, inner) of one picture to (heads, S, inner / heads), in one piece."""
-        return projected[0].unflatten(-1, (self.num_heads, -1)).transpose(0, 1).contiguous()
+        heads: Tensor = projected[0].unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
+        return heads.contiguous()
 
     def few_of_shared(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from the tokens of N prompts to one picture that is projected already.

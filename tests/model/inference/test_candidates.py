@@ -19,6 +19,7 @@ from sam_plugins.model.inference.candidates import (
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.networks.config import SamConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
@@ -33,6 +34,7 @@ class Script(nn.Module):
 
     def __init__(self, logits: npt.ArrayLike, predicted: npt.ArrayLike) -> None:
         super().__init__()
+        self.config = SamConfig()
         self.weight = nn.Parameter(torch.zeros(1))
         self.logits = torch.tensor(np.asarray(logits, np.float32))
         self.predicted = torch.tensor(np.asarray(predicted, np.float32))

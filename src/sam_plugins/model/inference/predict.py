@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sam_plugins.errors import is_out_of_memory
 from sam_plugins.model.inference.checks import count, require_type
+from sam_plugins.model.inference.consensus import weighed
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
 from sam_plugins.model.inference.corrections import can_correct, steadied
 from sam_plugins.model.inference.loading import Model, load_model
@@ -22,7 +23,7 @@ from sam_plugins.model.inference.preprocess import check_rgb, padded_size_hw, pr
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.io.arrays import SliceableArray
-from sam_plugins.model.networks.mask_decoder import MaskOutput
+from sam_plugins.model.networks.mask_decoder import ALL_MASKS, MaskOutput
 
 __all__ = ["Model", "decode_prompts", "encode_image", "encode_rgb", "load_model", "predict_masks"]
 
@@ -236,7 +237,10 @@ def decode_prompts(
     if multimask is None:
         multimask = prompts.is_ambiguous
     size = free_chunk_size(model.device) if chunk_size is None else count("chunk_size", chunk_size)
-    which = slice(1, None) if multimask else slice(0, 1)
+    # Masks are weighed against each other: then all of them are needed.
+    weighs = model.config.mask_decoder.weighs_masks and prompts.mask_logits is None
+    wanted = slice(1, None) if multimask else slice(0, 1)
+    drawn, least = (ALL_MASKS, -math.inf) if weighs else (wanted, min_predicted_iou)
     start = 0
     while start < max(1, len(prompts)):
         chunk = prompts[start : start + size]
@@ -245,9 +249,7 @@ def decode_prompts(
             partial(_fewer, len(chunk)),
         ):
             try:
-                output = _decode(
-                    model, embedding, chunk, which=which, min_predicted_iou=min_predicted_iou
-                )
+                output = _decode(model, embedding, chunk, which=drawn, min_predicted_iou=least)
             except (MemoryError, RuntimeError) as error:
                 if chunk_size is not None or len(chunk) <= 1 or not is_out_of_memory(error):
                     raise
@@ -256,7 +258,9 @@ def decode_prompts(
                 release_memory(model.device)
                 continue
         start += size
-        if steady and not multimask and can_correct(chunk):
+        if weighs:
+            output = weighed(output, multimask=multimask)
+        elif steady and not multimask and can_correct(chunk):
             output = output._replace(logits=_steadied(output.logits, chunk, embedding))
         yield output
 

@@ -73,13 +73,18 @@ def segment_large(
         parts); NumPy, Zarr or Dask; or a
         :class:`~sam_plugins.model.large.sources.FileSource`, which names a plane or a level.
     output : path
-        Folder of the labels, by convention ``NAME_labels.zarr``. The table of objects is written
-        beside it, under the same name with ``.csv``.
+        Folder of the labels, by convention ``NAME_labels.zarr``. The table of objects,
+        ``NAME_objects.csv``, is written beside it.
     model : Model, str or path
         A loaded model, or what :func:`~sam_plugins.load_model` takes.
     mode : {"auto", "grid"}
-    channels, limits, channel_axis : optional
         As for :func:`~sam_plugins.segment`.
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
+        As for :func:`~sam_plugins.segment`.
+    limits : (float, float) or sequence of (float, float), optional
+        Values shown as black and as white; by default robust percentiles of the whole picture.
+    channel_axis : int, optional
+        Axis of the channels of an array; guessed by default.
     tile : int, optional
         Side of what the model sees at a time, in pixels. By default three windows are looked at:
         objects of few pixels get tiles of half of the model's longest input, which are enlarged,

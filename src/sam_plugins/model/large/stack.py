@@ -92,12 +92,24 @@ def segment_large_stack(
         Letter of the axis of a file that the slices go along.
     voxel_size_zyx : (float, float, float)
         Lengths of a voxel, in one unit.
-    mode, channels, limits, tile, halo, options, overwrite : optional
-        As for :func:`~sam_plugins.segment_large`. The limits are those of the whole stack.
+    mode : {"auto", "grid"}
+        As for :func:`~sam_plugins.segment`.
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
+        As for :func:`~sam_plugins.segment`.
+    limits : (float, float) or sequence of (float, float), optional
+        Values shown as black and as white; by default robust percentiles of some of the slices.
     channel_axis : int, optional
         Axis of the channels of one slice.
+    tile : int, optional
+        As for :func:`~sam_plugins.segment_large`; the windows are of the middle slice.
+    halo : int, optional
+        As for :func:`~sam_plugins.segment_large`.
+    options : SegmentOptions, optional
+        How a tile is segmented.
     link : LinkOptions, optional
         How objects of slices are linked, split, merged and filtered.
+    overwrite : bool
+        As for :func:`~sam_plugins.segment_large`.
     progress : callable, optional
         Called with the steps done and the steps in all.
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sam_plugins.cli.console import complain, mention, step_progress
+from sam_plugins.cli.console import complain, step_progress
+from sam_plugins.cli.done import Done
 from sam_plugins.cli.results import LARGE_ENDING, Job
+from sam_plugins.cli.scheduler import performed
 from sam_plugins.cli.view import View
+from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
     from sam_plugins.cli.core import Core
+    from sam_plugins.cli.segment import Order
+    from sam_plugins.model.cluster.outcome import Kept, Runner
+    from sam_plugins.model.inference.types import Segmentation
+    from sam_plugins.model.large.job import TileJob
+    from sam_plugins.model.large.sources import FileSource
 
 
 @dataclass(frozen=True)
@@ -74,21 +85,117 @@ def choice_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Tile
     return TileChoice(args.tile, args.no_tiles)
 
 
-def segment_by_tiles(
-    job: Job, core: Core, mode: str, view: View, choice: TileChoice
-) -> dict[str, Any]:
-    """Segment one picture by tiles, and return what was done for the summary.
+def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileChoice) -> Done:
+    """Segment one picture by tiles, one after the other, and return what was done.
 
     Raises
     ------
     SamPluginsError
         As :func:`~sam_plugins.segment_large` raises them.
     """
+    start = time.perf_counter()
+    with step_progress(job.name) as progress, _told_what_is_kept(job.image):
+        found = core.by_tiles(
+            _source(job, view),
+            _output(job),
+            mode,
+            tile=choice.tile,
+            overwrite=job.overwrite,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    return Done(core.model_id, found.count, seconds, {"labels": found.path, "objects": found.table})
+
+
+def segment_on(
+    runner: Runner, core: Callable[[Kept], Core], order: Order, there: Job, job: Job
+) -> Done:
+    """Segment one picture by tiles, which are tasks of a cluster; joined and written from here.
+
+    Parameters
+    ----------
+    runner : Runner
+    core : callable
+        Loads the model in a worker.
+    order : Order
+    there, job : Job
+        As workers and as people name it.
+
+    Raises
+    ------
+    SamPluginsError
+        As :func:`~sam_plugins.segment_large` raises them.
+    """
+    from sam_plugins.model.large.automatic import run_job
+    from sam_plugins.model.large.results import finished, remove_earlier
+
+    assert order.choice is not None
+    start = time.perf_counter()
+    output = _output(there)
+    source = _source(there, order.view)
+    planned = runner.call(partial(_planned, core, source, output, order.mode, order.choice.tile))
+    if job.overwrite:
+        remove_earlier(planned, output)
+    with _told_what_is_kept(job.image):
+        if finished(planned, output) is None:
+            planned.begin()
+            left = [index for index in range(len(planned.plan)) if not planned.is_done(index)]
+            tiles = performed(runner, partial(_one_tile, core, planned), left, "tile")
+            with contextlib.closing(tiles):
+                for outcome in tiles:
+                    outcome.result()
+        with step_progress(job.name) as progress:
+            found = run_job(planned, output, _nothing_left, progress=progress)
+    files = {"labels": job.folder / found.path.name, "objects": job.folder / found.table.name}
+    return Done(planned.model_id, found.count, time.perf_counter() - start, files)
+
+
+def _planned(
+    core: Callable[[Kept], Core],
+    source: FileSource,
+    output: Path,
+    mode: str,
+    tile: int | None,
+    kept: Kept,
+) -> TileJob:
+    """Plan the tiles of a picture in a worker, which has the model."""
+    return core(kept).planned(source, output, mode, tile=tile)
+
+
+def _one_tile(core: Callable[[Kept], Core], job: TileJob, kept: Kept, index: int) -> None:
+    """Segment one tile in a worker; its result stays on the disk."""
+    core(kept).one_tile(job, index)
+
+
+def _nothing_left(_: object) -> Segmentation:
+    """Stand for the model where every tile is done."""
+    raise ClusterError(
+        "a tile that a worker reported as done is not there; the folder of the results must be the "
+        "same on every machine"
+    )
+
+
+@contextlib.contextmanager
+def _told_what_is_kept(image: Path) -> Iterator[None]:
+    """Say on an interruption that the work can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"{image}: what is done is kept; the same command goes on from there")
+        raise
+
+
+def _output(job: Job) -> Path:
+    """Return where the labels of a large picture go."""
+    return job.folder / f"{job.name}{LARGE_ENDING}"
+
+
+def _source(job: Job, view: View) -> FileSource:
+    """Return a picture as it is read by tiles."""
     from sam_plugins.model.large.sources import FileSource
 
-    start = time.perf_counter()
     limits = view.limits
-    source = FileSource(
+    return FileSource(
         str(job.image),
         plane=view.plane,
         channels=view.channels,
@@ -96,23 +203,6 @@ def segment_by_tiles(
         level=view.level,
         axes=view.axes,
     )
-    output = job.folder / f"{job.name}{LARGE_ENDING}"
-    try:
-        with step_progress(job.name) as progress:
-            found = core.by_tiles(
-                source, output, mode, tile=choice.tile, overwrite=job.overwrite, progress=progress
-            )
-    except KeyboardInterrupt:
-        complain(f"{job.image}: what is done is kept; the same command goes on from there")
-        raise
-    seconds = time.perf_counter() - start
-    mention(f"{job.image}: {found.count} objects in {seconds:.1f} s -> {found.path}")
-    return {
-        "image": str(job.image),
-        "objects": found.count,
-        "seconds": round(seconds, 3),
-        "files": {"labels": str(found.path), "objects": str(found.table)},
-    }
 
 
 def _size_of(path: Path, view: View) -> tuple[int, int]:

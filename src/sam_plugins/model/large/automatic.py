@@ -128,24 +128,18 @@ def segment_large(
     if mode == "auto":
         require_instance_decoder(loaded)
     chosen = options or (GRID if mode == "grid" else AUTO)
-    find = model_finder(loaded, mode, chosen)
-    source = source_of(image, channels, limits, channel_axis)
-    size = None if overwrite else earlier_size(Path(output), work_folder(output))
-    if size is None or tile is not None or halo is not None:
-        with source.open() as picture:
-            longest = loaded.preprocessing.max_long_side
-            shown = picture.with_contrast()
-            size = tile_size(shown, longest, find, tile=tile, halo=halo)
-    job = plan_job(
-        source,
+    job = plan_for_model(
+        source_of(image, channels, limits, channel_axis),
         output,
-        model_id=loaded.model_id,
+        loaded,
         mode=mode,
         options=chosen,
-        tile=size.tile,
-        halo=size.halo,
+        tile=tile,
+        halo=halo,
         join=join,
+        overwrite=overwrite,
     )
+    find = model_finder(loaded, mode, chosen)
     return run_job(job, output, find, overwrite, progress)
 
 
@@ -168,6 +162,45 @@ def source_of(
     if not hasattr(image, "shape"):
         image = np.asarray(image)
     return ArraySource(image, channels, limits, channel_axis)
+
+
+def plan_for_model(
+    source: Source,
+    output: str | os.PathLike[str],
+    model: Model,
+    *,
+    mode: str,
+    options: SegmentOptions | None = None,
+    tile: int | None = None,
+    halo: int | None = None,
+    join: JoinOptions | None = None,
+    overwrite: bool = False,
+) -> TileJob:
+    """Return the job of a picture, with tiles that suit its objects, or those it was begun with.
+
+    Parameters and errors are those of :func:`segment_large`.
+    """
+    chosen = options or (GRID if mode == "grid" else AUTO)
+    size = None if overwrite else earlier_size(Path(output), work_folder(output))
+    if size is None or tile is not None or halo is not None:
+        with source.open() as picture:
+            size = tile_size(
+                picture.with_contrast(),
+                model.preprocessing.max_long_side,
+                model_finder(model, mode, chosen),
+                tile=tile,
+                halo=halo,
+            )
+    return plan_job(
+        source,
+        output,
+        model_id=model.model_id,
+        mode=mode,
+        options=chosen,
+        tile=size.tile,
+        halo=size.halo,
+        join=join,
+    )
 
 
 def plan_job(

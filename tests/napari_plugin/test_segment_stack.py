@@ -354,7 +354,7 @@ def test_a_large_stack_is_written_to_a_chunked_file(
     embryo: tuple[Any, Labels],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sam_plugins.napari_plugin.layers._LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr("sam_plugins.napari_plugin.label_arrays.LARGEST_IN_MEMORY", 1000)
     widget, hand, truth = start(viewer, open_segment, embryo)
     layer = widget.segmenter.objects  # type: ignore[union-attr]
     assert isinstance(layer.data, zarr.Array)

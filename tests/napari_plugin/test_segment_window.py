@@ -226,7 +226,7 @@ def test_zarr_images_and_zarr_labels(
 ) -> None:
     import zarr
 
-    monkeypatch.setattr("sam_plugins.napari_plugin.layers._LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr("sam_plugins.napari_plugin.label_arrays.LARGEST_IN_MEMORY", 1000)
     stack = in_stack(nuclei)
     array = zarr.create_array(
         tmp_path / "a.zarr", shape=stack.shape, chunks=(1, 64, 64), dtype="u1"

@@ -17,7 +17,7 @@ from sam_plugins.napari_plugin.coordinates import (
     place_of,
 )
 from sam_plugins.napari_plugin.images import look_at
-from sam_plugins.napari_plugin.layers import source_of
+from sam_plugins.napari_plugin.layers import channel_axis_of, source_of
 from sam_plugins.napari_plugin.params import SegmentParams, parse_channels
 from sam_plugins.napari_plugin.session.planes import Plane
 from sam_plugins.napari_plugin.session.values import Sight
@@ -41,11 +41,10 @@ class Viewpoint:
     """
 
     def __init__(self, viewer: ViewerModel, image: Image, params: SegmentParams) -> None:
-        axis = params.channel_axis
         self.viewer = viewer
         self.image = image
         self.params = params
-        self.channel_axis = axis if 0 <= axis < image.ndim and not image.rgb else None
+        self.channel_axis = channel_axis_of(image, params.channel_axis)
         self.source = source_of(image, self.channel_axis)
 
     def place(self, position: Position) -> Place:

@@ -471,3 +471,28 @@ def test_what_cannot_be_followed_says_why(viewer: Any, open_segment: Open) -> No
     source = ImageSource([np.zeros((4, 5, 6), np.uint8)])
     with pytest.raises(NoStackError, match="roll the axes"):
         follow_axis(source, Plane((1, 2), (0,)), 2)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_delete_removes_an_object_from_all_slices_and_undo_brings_it_back(
+    viewer: Any, open_segment: Open, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        monkeypatch.setattr("sam_plugins.napari_plugin.object_edits._SEARCHED_AT_ONCE", 0)
+    viewer.add_image(nuclei_3d()[0][0][:12])
+    widget, hand = open_segment()
+    labels = objects(widget)
+    labels[2:9, 40:80, 40:80] = 3
+    labels[:, 100:120, 100:120] = 4
+    before = labels.copy()
+    viewer.dims.set_point(0, 5)
+    hand.hover((5, 60, 60))
+    hand.key(Qt.Key.Key_Delete)
+    until(lambda: 3 not in objects(widget))
+    np.testing.assert_array_equal(objects(widget) == 4, before == 4)
+    hand.key(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(objects(widget), before)
+    hand.hover((5, 60, 60))
+    hand.key(Qt.Key.Key_Delete, SHIFT)
+    assert 3 not in objects(widget)[5]
+    np.testing.assert_array_equal(objects(widget)[4], before[4])

@@ -256,7 +256,7 @@ def test_objects_of_any_labels_layer_are_edited_and_keep_their_number(
     others = viewer.add_labels(np.where(truth, 42, 0).astype(np.int64), name="from elsewhere")
     viewer.layers.selection.active = viewer.layers["nuclei"]
     assert widget.segmenter is not None
-    draft = widget.segmenter.edit_at(centre)
+    draft = widget.segmenter.edits.edit_at(centre)
     assert widget.segmenter.objects is others
     np.testing.assert_array_equal(mask_of(draft.mask, truth.shape), truth)  # type: ignore[arg-type]
     hand.click(centre)
@@ -264,15 +264,15 @@ def test_objects_of_any_labels_layer_are_edited_and_keep_their_number(
     hand.key(Qt.Key.Key_C)
     assert np.unique(others.data).tolist() == [0, 42]
     assert iou(np.asarray(others.data) == 42, truth) > 0.8
-    widget.segmenter.split_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
+    widget.segmenter.edits.split_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
     assert np.unique(others.data).tolist() == [0, 42, 43]
-    widget.segmenter.merge_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
+    widget.segmenter.edits.merge_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
     assert len(np.unique(others.data)) == 2
     hand.click(nuclei.nucleus(1)[1])
     answered(widget)
     hand.key(Qt.Key.Key_C)
     assert others.data.max() == 44
-    widget.segmenter.delete_at(centre)
+    widget.segmenter.edits.delete_at(centre)
     assert others.data[round(centre[0]), round(centre[1])] == 0
 
 

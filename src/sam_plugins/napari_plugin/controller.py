@@ -164,23 +164,28 @@ class SegmentController(QObject):
 
     def edit_object(self) -> None:
         """Go on with the object under the mouse."""
-        self._do(lambda segmenter: segmenter.edit_at(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.edits.edit_at(self._mouse_position()))
 
     def delete_object(self) -> None:
-        """Remove the object under the mouse."""
-        self._do(lambda segmenter: segmenter.delete_at(self._mouse_position()))
+        """Remove the object under the mouse, from all slices of its stack."""
+        self._do(lambda segmenter: segmenter.edits.delete_at(self._mouse_position()))
+
+    def delete_slice(self) -> None:
+        """Remove the object under the mouse from the slice that is seen."""
+        position = self._mouse_position()
+        self._do(lambda segmenter: segmenter.edits.delete_at(position, only_here=True))
 
     def fill_object(self) -> None:
         """Fill the holes of the object under the mouse."""
-        self._do(lambda segmenter: segmenter.fill_at(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.edits.fill_at(self._mouse_position()))
 
     def split_object(self) -> None:
         """Split the object under the draft's points, one in each part; or under the mouse."""
-        self._do(lambda segmenter: self._with_points(segmenter, segmenter.split_at))
+        self._do(lambda segmenter: self._with_points(segmenter, segmenter.edits.split_at))
 
     def merge_objects(self) -> None:
         """Join the objects under the draft's points."""
-        self._do(lambda segmenter: self._with_points(segmenter, segmenter.merge_at))
+        self._do(lambda segmenter: self._with_points(segmenter, segmenter.edits.merge_at))
 
     def find_similar(self) -> None:
         """Find all objects like the current ones, the one under the mouse, or the committed ones.

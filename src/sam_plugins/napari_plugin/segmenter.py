@@ -25,12 +25,13 @@ from sam_plugins.napari_plugin.layers import (
     set_role,
 )
 from sam_plugins.napari_plugin.notifications import show_info
+from sam_plugins.napari_plugin.object_edits import ObjectEdits
 from sam_plugins.napari_plugin.params import SegmentParams, parse_phrases
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
 from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
 from sam_plugins.napari_plugin.session.masks import MaskCrop
-from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import (
@@ -79,6 +80,10 @@ class Segmenter:
         The session, or what is being waited for, has changed.
     starts_new : bool
         Whether the next prompt begins another object.
+    edits : ObjectEdits
+        What can be done to committed objects.
+    through : ThroughStack
+        What can be done along an axis with a slider.
     """
 
     changed = Signal()
@@ -99,6 +104,7 @@ class Segmenter:
         self.asker = Asker(self._show, self.changed.emit, owner, load)
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
+        self.edits = ObjectEdits(self, owner)
         self.objects = self._objects_layer()
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
@@ -197,6 +203,10 @@ class Segmenter:
             return None
         return BoxPrompt(*box), Place(one.plane, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
 
+    def sight_at(self, position: Position) -> Sight:
+        """Return what the model is shown for a position."""
+        return self._sight(self.viewpoint.place(position))
+
     def _sight(self, found: Place) -> Sight:
         """Return what the model is shown for a place."""
         active = self.session.state.active
@@ -277,7 +287,7 @@ class Segmenter:
             like = [mask for mask in masks if not mask.is_empty]
             if like:
                 return sight, like
-        label = 0 if position is None else self.label_at(position)
+        label = 0 if position is None else self.edits.label_at(position)
         if label and position is not None:
             found: Place | None = self.viewpoint.place(position)
         else:
@@ -368,51 +378,6 @@ class Segmenter:
         """Do again what was undone last, and return what it was."""
         return self.session.redo()
 
-    def label_at(self, position: Position) -> int:
-        """Return the label of the objects layer at a position, 0 for none."""
-        found = self.viewpoint.place_inside(position)
-        if found is None:
-            return 0
-        row, column = int(found.y + 0.5), int(found.x + 0.5)
-        size_hw = self.viewpoint.size_hw(found.plane)
-        row, column = min(row, size_hw[0] - 1), min(column, size_hw[1] - 1)
-        window = Window(row, column, row + 1, column + 1)
-        return int(self.session.canvas.read(found.plane, window)[0, 0])
-
-    def edit_at(self, position: Position) -> Draft:
-        """Make the object at a position the draft, whichever labels layer it is in.
-
-        Raises
-        ------
-        NothingThereError
-            If there is none.
-        """
-        layer = self._labels_layer_at(position)
-        if layer is not self.objects:
-            self.use_labels(layer)
-        label, _ = self._object_at(position)
-        return self.session.edit(label, self._sight(self.viewpoint.place(position)))
-
-    def delete_at(self, position: Position) -> None:
-        """Remove the object at a position from its plane."""
-        self.session.delete(*self._object_at(position))
-
-    def fill_at(self, position: Position) -> None:
-        """Fill the holes of the object at a position."""
-        self.session.fill(*self._object_at(position))
-
-    def merge_at(self, positions: Sequence[Position]) -> int:
-        """Give the objects at some positions the number of the first one, and return it."""
-        found = [self._object_at(position) for position in positions]
-        return self.session.merge([label for label, _ in found], found[0][1])
-
-    def split_at(self, positions: Sequence[Position]) -> tuple[int, ...]:
-        """Split an object: into its pieces, or between two positions or more that lie in it."""
-        label, plane = self._object_at(positions[0])
-        seeds = [self.viewpoint.place(position) for position in positions]
-        seeds_xy = [(seed.x, seed.y) for seed in seeds] if len(seeds) > 1 else []
-        return self.session.split(label, plane, seeds_xy)
-
     def use_labels(self, layer: Labels) -> None:
         """Write objects to another labels layer from now on, with a history of its own.
 
@@ -462,25 +427,6 @@ class Segmenter:
         placed = placement(self.image, self.viewpoint.channel_axis)
         placed.pop("units")
         return {name: np.asarray(value).tolist() for name, value in placed.items()}
-
-    def _object_at(self, position: Position) -> tuple[int, Plane]:
-        """Return label and plane of the object at a position."""
-        label = self.label_at(position)
-        if not label:
-            raise NothingThereError("there is no object here; click on one of the objects layer")
-        return label, self.viewpoint.place(position).plane
-
-    def _labels_layer_at(self, position: Position) -> Labels:
-        """Return the topmost labels layer that has an object at a position."""
-        from napari.layers import Labels
-
-        shape = self.viewpoint.source.shape
-        for layer in reversed(self.viewer.layers):
-            if not isinstance(layer, Labels) or not layer.visible or layer in self.view.layers:
-                continue
-            if tuple(layer.data.shape) == shape and layer.get_value(position, world=True):
-                return layer
-        raise NothingThereError("there is no object here; click on one of a labels layer")
 
     # -------------------------------------------------------------------------------------- model
 

@@ -104,3 +104,26 @@ def copy_labels(
         if plane.any():
             target[at] = plane
     progress(total, total)
+
+
+def largest_label(
+    labels: Any,  # noqa: ANN401
+    progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+) -> int:
+    """Return the largest number in labels; those of a file are read plane by plane.
+
+    Examples
+    --------
+    >>> largest_label(np.array([[0, 7], [2, 0]]))
+    7
+    """
+    if isinstance(labels, np.ndarray):
+        return int(labels.max(initial=0))
+    if getattr(labels, "nchunks_initialized", 1) == 0:
+        return 0
+    lengths = labels.shape[:-2]
+    total, largest = int(np.prod(lengths)), 0
+    for done, at in enumerate(np.ndindex(*lengths)):
+        progress(done, total)
+        largest = max(largest, int(np.asarray(labels[at]).max(initial=0)))
+    return largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -208,6 +209,10 @@ class SegmentController(QObject):
     def drop_one(self) -> None:
         """Drop only the mask under the mouse."""
         self._do(lambda segmenter: segmenter.drop_at(self._mouse_position()))
+
+    def keep_labels(self, path: Path) -> None:
+        """Write the objects to a Zarr array of one's own, now and from now on."""
+        self._do(lambda segmenter: segmenter.stored.keep(path))
 
     def replay(self) -> dict[str, Any]:
         """Ask for all objects of the session again, and tell which masks are no longer the same."""

@@ -16,6 +16,7 @@ LARGEST_IN_MEMORY = 1 << 30
 """Bytes; larger labels are kept in a file."""
 
 _CHUNK_SIDE = 512
+_TEMPORARY = "sam-plugins-labels-"
 
 
 def label_bytes(shape: Sequence[int], dtype: npt.DTypeLike = np.uint32) -> int:
@@ -38,7 +39,7 @@ def empty_labels(shape: Sequence[int], dtype: npt.DTypeLike = np.uint32) -> Any:
     """Return labels without objects: in memory, or in a temporary file where they are too large."""
     if not is_large(shape, dtype):
         return np.zeros(shape, dtype)
-    folder = Path(tempfile.mkdtemp(prefix="sam-plugins-labels-"))
+    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
     return create_labels(folder / "labels.zarr", shape, dtype)
 
 
@@ -88,6 +89,18 @@ def open_labels(path: Path) -> Any:  # noqa: ANN401
     import zarr
 
     return zarr.open_array(path, mode="r+")
+
+
+def file_of(labels: Any) -> Path | None:  # noqa: ANN401
+    """Return the file that labels are written to, None for those in memory."""
+    root = getattr(getattr(labels, "store", None), "root", None)
+    return None if root is None else Path(root)
+
+
+def is_temporary(labels: Any) -> bool:  # noqa: ANN401
+    """Return whether labels lie in a file that :func:`empty_labels` made."""
+    path = file_of(labels)
+    return path is not None and path.parent.name.startswith(_TEMPORARY)
 
 
 def copy_labels(

@@ -44,6 +44,7 @@ from sam_plugins.napari_plugin.session.values import (
     Sight,
     State,
 )
+from sam_plugins.napari_plugin.stored_labels import StoredLabels
 from sam_plugins.napari_plugin.through_stack import ThroughStack
 from sam_plugins.napari_plugin.viewpoint import Position, Viewpoint
 
@@ -82,6 +83,8 @@ class Segmenter:
         Whether the next prompt begins another object.
     edits : ObjectEdits
         What can be done to committed objects.
+    stored : StoredLabels
+        The file of the objects, where they are large.
     through : ThroughStack
         What can be done along an axis with a slider.
     """
@@ -105,6 +108,7 @@ class Segmenter:
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
         self.edits = ObjectEdits(self, owner)
+        self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
@@ -355,6 +359,7 @@ class Segmenter:
     def commit(self, keys: Collection[int] | None = None) -> tuple[int, ...]:
         """Write the drafts, or those of some keys, to the objects layer; return their labels."""
         self.through.require_rest()
+        self.stored.require_count()
         if self.objects not in self.viewer.layers:  # somebody removed it
             self._add_again()
         params = self.params
@@ -490,8 +495,7 @@ class Segmenter:
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
         """Return a session that writes to a layer."""
         session = Session(LayerCanvas(self.viewer, layer), state)
-        if isinstance(layer.data, np.ndarray):
-            session.reserve_labels(int(layer.data.max(initial=0)))
+        self.stored.count(session)
         session.state_changed.connect(self._on_state)
         return session
 

@@ -32,6 +32,7 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.widgets.stored_labels import StoredLabelsBox
 from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class SegmentWidget(QWidget):
         layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
+        self.stored_labels = StoredLabelsBox(self.controller)
+        layout.addWidget(self.stored_labels)
         layout.addLayout(self._buttons())
         self.through_stack = ThroughStackBox(self.controller)
         layout.addWidget(self.through_stack)
@@ -283,6 +286,7 @@ class SegmentWidget(QWidget):
             self._waiting.stop()
             self._status.setText(self.status())
         self.through_stack.show_state()
+        self.stored_labels.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""

@@ -449,3 +449,25 @@ def test_hand_painting_is_left_alone(viewer: Any, open_segment: Open, nuclei: Nu
     hand.click((100, 100))
     assert drafts(widget) == ()
     assert (objects(widget) == 9).any()
+
+
+def test_opened_from_the_menu_it_knows_its_layers_again(
+    viewer: Any, nuclei: Nuclei, tmp_path: Path
+) -> None:
+    viewer.add_image(nuclei.image, name="nuclei")
+    _, widget = viewer.window.add_plugin_dock_widget("sam-plugins", "Segment")
+    segmenter = widget.segmenter
+    hand = Hand(viewer)
+    hand.settle()
+    truth, centre = nuclei.nucleus()
+    hand.hover(centre)
+    hand.click(centre)
+    answered(widget)
+    viewer.layers.selection.active = viewer.layers[-1]
+    viewer.layers.selection.active = viewer.layers["nuclei"]
+    assert widget.segmenter is segmenter
+    assert len(widget.controller.segmenters) == 1
+    assert iou(mask_of(drafts(widget)[0].mask, truth.shape), truth) > 0.6
+    hand.key(Qt.Key.Key_C)
+    assert objects(widget).max() == 1
+    widget.controller.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -419,7 +420,8 @@ class SegmentController(QObject):
         if self._is_closed:
             return
         self._is_closed = True
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # Qt has destroyed it with the program
+            self._timer.stop()
         current_model().changed.disconnect(self._on_model)
         for event, callback in self._links:
             event.disconnect(callback)

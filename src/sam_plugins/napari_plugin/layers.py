@@ -23,6 +23,16 @@ Role = Literal["objects", "automatic", "current", "points", "boxes"]
 KEY = "sam_plugins"
 
 
+def plain_viewer(viewer: ViewerModel) -> ViewerModel:
+    """Return a viewer whose layers are always the same objects.
+
+    Widgets that are opened from napari's menu get a viewer in a wrapper that wraps its layers anew
+    whenever they are asked for, so that ``layer is layer`` does not hold.
+    """
+    plain: ViewerModel = getattr(viewer, "__wrapped__", viewer)
+    return plain
+
+
 def role_of(layer: Layer) -> str | None:
     """Return what a layer of ours is, None for others."""
     note = layer.metadata.get(KEY)

@@ -28,7 +28,7 @@ from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
 from sam_plugins.napari_plugin.found_objects import FoundObjects, Labelled
 from sam_plugins.napari_plugin.images import ImageSource, show_model
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
-from sam_plugins.napari_plugin.layers import choose_image, voxel_lengths
+from sam_plugins.napari_plugin.layers import choose_image, plain_viewer, voxel_lengths
 from sam_plugins.napari_plugin.linked import link_all, whole_stack
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.places import NothingToSegmentError, sights_of
@@ -57,7 +57,7 @@ class AutomaticWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
-        self.viewer = napari_viewer
+        self.viewer = plain_viewer(napari_viewer)
         self.model = model or current_model()
         self.finding = Controls(read_settings("automatic", FindParams()))
         self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))

@@ -31,6 +31,7 @@ from sam_plugins.napari_plugin.folder import (
     prefetch,
 )
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
+from sam_plugins.napari_plugin.layers import plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.open_picture import OpenPicture
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
@@ -80,8 +81,8 @@ class FolderWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
-        self.viewer = napari_viewer
-        guard_canvas(napari_viewer, self)
+        self.viewer = plain_viewer(napari_viewer)
+        guard_canvas(self.viewer, self)
         self.model = model or current_model()
         self.pictures: PictureFolder | None = None
         self.index = -1

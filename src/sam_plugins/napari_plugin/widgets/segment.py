@@ -28,6 +28,7 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.layers import plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
@@ -48,9 +49,10 @@ _HINT = (
 _OPEN: WeakSet[SegmentWidget] = WeakSet()
 
 
-def open_widget(viewer: object) -> SegmentWidget | None:
+def open_widget(viewer: napari.viewer.Viewer) -> SegmentWidget | None:
     """Return the **Segment** that is open in a viewer, for commands."""
-    return next((widget for widget in _OPEN if widget.controller.viewer is viewer), None)
+    known = plain_viewer(viewer)
+    return next((widget for widget in _OPEN if widget.controller.viewer is known), None)
 
 
 def open_segmenters() -> list[tuple[Recovery, Segmenter]]:
@@ -89,6 +91,7 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        viewer = plain_viewer(viewer)
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)

@@ -195,11 +195,11 @@ class SegmentController(QObject):
         What is found becomes drafts: *commit* accepts all of them, :meth:`accept_one` and
         :meth:`drop_one` one.
         """
-        self._do(lambda segmenter: segmenter.find_similar(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.finder.similar(self._mouse_position()))
 
     def find_words(self) -> None:
         """Find the objects that the words of the parameters name; they become drafts."""
-        self._do(lambda segmenter: segmenter.find_words())
+        self._do(lambda segmenter: segmenter.finder.words())
 
     def accept_one(self) -> tuple[int, ...]:
         """Write only the mask under the mouse to the objects layer."""

@@ -17,8 +17,10 @@ from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, State
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Points
+    from napari.utils.colormaps import CyclicLabelColormap
 
 _POSITIVE, _NEGATIVE = "lime", "red"
+_VIVID = ((0, 0.9, 1, 1), (1, 0.85, 0, 1), (1, 0.2, 0.9, 1), (0.3, 1, 0.2, 1), (1, 0.5, 0.1, 1))
 _MOST_VALUES = 250
 _POINT_PIXELS = 8
 _MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 400
@@ -121,6 +123,7 @@ class DraftView:
                 channel_axis=self._channel_axis,
                 dtype=np.uint8,
                 name="current object",
+                colormap=_vivid(),
                 opacity=0.6,
             )
             self._painted = {}
@@ -170,6 +173,13 @@ class DraftView:
         """Put the layers where the image is now."""
         for layer in self.layers:
             place(layer, self._image, self._channel_axis)
+
+
+def _vivid() -> CyclicLabelColormap:
+    """Return colours that stand out from pictures and from committed objects."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=[(0, 0, 0, 0), *_VIVID])
 
 
 def place(layer: Any, image: Image, channel_axis: int | None) -> None:  # noqa: ANN401

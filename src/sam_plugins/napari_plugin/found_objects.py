@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +104,10 @@ class FoundObjects:
         self.preview.refresh()
 
     def add_to_objects(self) -> int:
-        """Write what is shown into the objects, where nothing is yet; return how many came in."""
+        """Write what is shown into the objects, where nothing is yet; return how many came in.
+
+        Objects of which older ones cover half are those, found again, and are left out.
+        """
         target = find_layer(self._viewer, "objects", self._shape)
         if target is None:
             target = add_labels(
@@ -133,6 +136,7 @@ class FoundObjects:
             plane, region = found.sight.plane, found.sight.region
             shown = np.asarray(plane.take(self.preview.data, region)).astype(np.int32)
             merged = canvas.read(plane, region)
+            shown[~_is_fresh(*_counts(shown, merged))[shown]] = 0
             whole = Window(0, 0, *region.shape)
             number = paint_into(merged, Plane(), whole, _compact(shown), number)
             canvas.write(plane, region, merged)
@@ -142,11 +146,19 @@ class FoundObjects:
     def _add_linked(self, stack: Stack, canvas: LayerCanvas, highest: int) -> int:
         """Write objects that go through slices, each with one number."""
         region = Window(0, 0, *stack.shape[1:3])
+        planes = [stack.plane_at(index) for index in range(stack.shape[0])]
+        length = self.next_label
+        covered: npt.NDArray[np.int64] = np.zeros(length, np.int64)
+        sizes: npt.NDArray[np.int64] = np.zeros(length, np.int64)
+        for plane in planes:
+            counts = _counts(np.asarray(plane.take(self.preview.data)), canvas.read(plane), length)
+            covered, sizes = covered + counts[0], sizes + counts[1]
+        is_fresh = _is_fresh(covered, sizes)
         seen: set[int] = set()
-        for plane in map(stack.plane_at, range(stack.shape[0])):
+        for plane in planes:
             shown = np.asarray(plane.take(self.preview.data)).astype(np.int64)
             there = canvas.read(plane)
-            free = (there == 0) & (shown > 0)
+            free = (there == 0) & is_fresh[shown]
             seen.update(np.unique(shown[free]).tolist())
             merged = np.where(free, shown + highest, there).astype(there.dtype)
             canvas.write(plane, region, merged)
@@ -156,6 +168,23 @@ class FoundObjects:
     def _wipe(self, plane: Plane, region: Window) -> None:
         """Show nothing in a region."""
         plane.put(self.preview.data, region, np.zeros(region.shape, np.uint32))
+
+
+def _counts(
+    shown: npt.NDArray[Any], there: npt.NDArray[Any], length: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return how many pixels of each object older ones cover, and how many it has."""
+    covered = np.bincount(shown[there > 0], minlength=max(length, int(shown.max(initial=0)) + 1))
+    return covered, np.bincount(shown.ravel(), minlength=len(covered))
+
+
+def _is_fresh(
+    covered: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which objects are no older ones found again: less than half of them is covered."""
+    is_fresh: npt.NDArray[np.bool_] = 2 * covered < sizes
+    is_fresh[0] = False
+    return is_fresh
 
 
 def _compact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

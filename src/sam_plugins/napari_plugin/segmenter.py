@@ -13,7 +13,6 @@ from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
-from sam_plugins.napari_plugin.finding import Words, find_like, find_named
 from sam_plugins.napari_plugin.images import show_model
 from sam_plugins.napari_plugin.jobs import Job
 from sam_plugins.napari_plugin.layers import (
@@ -24,18 +23,15 @@ from sam_plugins.napari_plugin.layers import (
     placement,
     set_role,
 )
-from sam_plugins.napari_plugin.notifications import show_info
 from sam_plugins.napari_plugin.object_edits import ObjectEdits
-from sam_plugins.napari_plugin.params import SegmentParams, parse_phrases
+from sam_plugins.napari_plugin.object_finder import ObjectFinder
+from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
 from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
-from sam_plugins.napari_plugin.session.masks import MaskCrop
-from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import (
-    Answer,
     BoxPrompt,
     Draft,
     MaskPrompt,
@@ -52,9 +48,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
     from qtpy.QtCore import QObject
-
-_MOST_LIKE = 64
-"""Committed objects that others shall be like: more tell nothing new."""
 
 _PLACED = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -81,6 +74,10 @@ class Segmenter:
         The session, or what is being waited for, has changed.
     starts_new : bool
         Whether the next prompt begins another object.
+    found_last : bool
+        Whether the last drafts were found: the next prompt is about another object then.
+    finder : ObjectFinder
+        Finds many objects at once, which become drafts.
     edits : ObjectEdits
         What can be done to committed objects.
     stored : StoredLabels
@@ -108,11 +105,12 @@ class Segmenter:
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
         self.edits = ObjectEdits(self, owner)
+        self.finder = ObjectFinder(self)
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
-        self._found_last = False
+        self.found_last = False
         self._is_closed = False
         for name in _PLACED:
             getattr(image.events, name).connect(self._follow_image)
@@ -183,11 +181,11 @@ class Segmenter:
         for position in points:
             found = self.viewpoint.place_inside(position)
             if found is not None:
-                said.setdefault(self._sight(found), []).append(PointPrompt(found.x, found.y))
+                said.setdefault(self.sight(found), []).append(PointPrompt(found.x, found.y))
         for corner, other in boxes:
             boxed = self._box(corner, other)
             if boxed is not None:
-                said.setdefault(self._sight(boxed[1]), []).append(boxed[0])
+                said.setdefault(self.sight(boxed[1]), []).append(boxed[0])
         return tuple(
             draft
             for sight, prompts in said.items()
@@ -209,9 +207,9 @@ class Segmenter:
 
     def sight_at(self, position: Position) -> Sight:
         """Return what the model is shown for a position."""
-        return self._sight(self.viewpoint.place(position))
+        return self.sight(self.viewpoint.place(position))
 
-    def _sight(self, found: Place) -> Sight:
+    def sight(self, found: Place) -> Sight:
         """Return what the model is shown for a place."""
         active = self.session.state.active
         return self.viewpoint.sight(found, None if active is None else active.sight)
@@ -220,7 +218,7 @@ class Segmenter:
         self, prompts: Sequence[Prompt], found: Place, *, new_object: bool = False
     ) -> Draft:
         """Add prompts of one turn to the session."""
-        sight = self._sight(found)
+        sight = self.sight(found)
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
         is_known = active is not None and active.sight == sight
@@ -228,9 +226,9 @@ class Segmenter:
             raise NothingThereError(
                 "there is no object yet that this point could be beside; click on the object first"
             )
-        starts_new = self.params.each_is_new or self.starts_new or self._found_last
+        starts_new = self.params.each_is_new or self.starts_new or self.found_last
         is_new = new_object or (starts_new and not is_negative)
-        self.starts_new = self._found_last = False
+        self.starts_new = self.found_last = False
         return self.session.add_prompts(prompts, sight, new_object=is_new)
 
     # ----------------------------------------------------------------------------------- objects
@@ -238,89 +236,6 @@ class Segmenter:
     def cycle(self) -> int | None:
         """Choose the next of the three masks of an ambiguous click."""
         return self.session.cycle()
-
-    def find_similar(self, position: Position | None = None) -> Job:
-        """Find all objects like some: the drafts, or the one at a position, or those committed.
-
-        What is found becomes drafts, but for what is covered by objects or drafts already.
-
-        Raises
-        ------
-        NothingThereError
-            If there is no object yet that others could be like.
-        """
-        sight, like = self._exemplars(position)
-        return self.asker.find(
-            lambda answerer, progress: find_like(answerer, sight, like, progress=progress),
-            lambda answers: self._take_found(answers, sight, "find similar"),
-            "Finding similar objects",
-        )
-
-    def find_words(self) -> Job:
-        """Find the objects that the words of the parameters name in what is seen.
-
-        Raises
-        ------
-        NothingThereError
-            If there are no words, or no image is seen.
-        """
-        words = Words(
-            parse_phrases(self.params.words),
-            parse_phrases(self.params.other_words),
-            self.params.clip,
-        )
-        found = self.viewpoint.centre()
-        if not words.phrases or found is None:
-            raise NothingThereError(
-                "type into Words what to find, with the image in view; several phrases are "
-                "separated by commas"
-            )
-        sight = self._sight(found)
-        return self.asker.find(
-            lambda answerer, progress: find_named(answerer, sight, words, progress=progress),
-            lambda answers: self._take_found(answers, sight, "find by words"),
-            "Finding objects by words",
-        )
-
-    def _exemplars(self, position: Position | None) -> tuple[Sight, list[MaskCrop]]:
-        """Return the objects that others shall be like, and where they are seen."""
-        drafts = self.session.state.drafts
-        if drafts:
-            sight = drafts[-1].sight
-            masks = [draft.mask for draft in drafts if draft.sight == sight and draft.mask]
-            like = [mask for mask in masks if not mask.is_empty]
-            if like:
-                return sight, like
-        label = 0 if position is None else self.edits.label_at(position)
-        if label and position is not None:
-            found: Place | None = self.viewpoint.place(position)
-        else:
-            found = self.viewpoint.centre()
-        if found is not None:
-            sight = self._sight(found)
-            labels = self.session.canvas.read(sight.plane, sight.region)
-            offset = (sight.region.top, sight.region.left)
-            chosen = [label] if label else np.unique(labels[labels > 0]).tolist()
-            if chosen:
-                like = [MaskCrop.of(labels == number, offset) for number in chosen[:_MOST_LIKE]]
-                return sight, like
-        raise NothingThereError(
-            "there is no object yet that others could be like; click on one first"
-        )
-
-    def _take_found(self, answers: Sequence[Answer], sight: Sight, title: str) -> None:
-        """Make drafts of what was found and is not covered yet."""
-        region = sight.region
-        covered = self.session.canvas.read(sight.plane, region) > 0
-        for draft in self.session.state.drafts:
-            if draft.sight.plane == sight.plane and draft.mask:
-                covered |= draft.mask.on(region)
-        fresh = [answer for answer in answers if not _is_covered(answer.masks[0], covered, region)]
-        if fresh:
-            self.session.add_found(fresh, sight, title=title)
-            self._found_last = True
-        else:
-            show_info("Nothing else was found; another model, or more examples, may find more.")
 
     def accept_at(self, position: Position) -> tuple[int, ...]:
         """Write the draft at a position to the objects layer, and return its label.
@@ -376,7 +291,7 @@ class Segmenter:
 
     def undo(self) -> str | None:
         """Take the last step back, and return what it was."""
-        self._found_last = False
+        self.found_last = False
         return self.session.undo()
 
     def redo(self) -> str | None:
@@ -447,14 +362,14 @@ class Segmenter:
     def is_ready(self) -> bool:
         """Return whether a click in the middle of what is seen is answered at once."""
         found = self.viewpoint.centre()
-        return found is not None and self.asker.is_ready(self._sight(found))
+        return found is not None and self.asker.is_ready(self.sight(found))
 
     def prepare(self) -> Job | None:
         """Encode what is seen, so that the first click is answered at once."""
         found = self.viewpoint.centre()
-        if found is None or self.asker.is_ready(self._sight(found)):
+        if found is None or self.asker.is_ready(self.sight(found)):
             return None
-        return self.asker.encode(self._sight(found))
+        return self.asker.encode(self.sight(found))
 
     def preview(self) -> npt.NDArray[np.uint8]:
         """Return the picture that the model sees of what is seen.
@@ -465,7 +380,7 @@ class Segmenter:
             If the window shows no plane of the image.
         """
         found = self.viewpoint.centre() or self.viewpoint.place(self.viewer.dims.point)
-        return self._show(self._sight(found))
+        return self._show(self.sight(found))
 
     def _show(self, sight: Sight) -> npt.NDArray[np.uint8]:
         """Return the picture of a sight; from any thread."""
@@ -527,9 +442,3 @@ class Segmenter:
         """Keep our layers where the image is."""
         self.view.follow_image()
         place(self.objects, self.image, self.viewpoint.channel_axis)
-
-
-def _is_covered(mask: MaskCrop, covered: npt.NDArray[np.bool_], region: Window) -> bool:
-    """Return whether more than half of a mask is covered; ``covered`` is that of a region."""
-    seen = mask.on(region)
-    return bool(2 * np.count_nonzero(seen & covered) > np.count_nonzero(seen))

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
+from sam_plugins.labelstudio_backend.click_threads import ClickThreads
 from sam_plugins.labelstudio_backend.lanes import Lane, Priority
 
 
@@ -61,3 +63,48 @@ def test_an_error_goes_to_who_waits_and_the_lane_goes_on(lane: Lane) -> None:
     lane.close()
     with pytest.raises(RuntimeError, match="closed"):
         lane.submit(lambda: None, Priority.BATCH)
+
+
+def test_clicks_share_the_cores_and_others_keep_theirs() -> None:
+    usual = torch.get_num_threads()
+    clicks = ClickThreads(cores=6)
+    seen: list[int] = []
+    try:
+        assert clicks.count == 4
+        assert clicks.run(torch.get_num_threads) == 2
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert seen == [usual] == [torch.get_num_threads()]
+    finally:
+        clicks.close()
+
+
+def test_two_clicks_at_once_hold_up_a_batch_and_not_each_other() -> None:
+    lane = Lane(ClickThreads(cores=2))
+    order: list[str] = []
+    go, clicking, passing = threading.Event(), threading.Event(), threading.Event()
+    both = threading.Barrier(2, action=clicking.set)  # two at once, or it breaks
+
+    def click() -> None:
+        both.wait(5)
+        go.wait(5)
+        order.append("click")
+
+    def batch() -> None:
+        passing.set()
+        lane.let_pass(Priority.BATCH)
+        order.append("batch")
+
+    people = [threading.Thread(target=lane.answer, args=(click,)) for _ in range(2)]
+    for one in people:
+        one.start()
+    assert clicking.wait(5)
+    job = lane.submit(batch, Priority.BATCH)
+    assert passing.wait(5)
+    go.set()
+    job.future.result(timeout=5)
+    for one in people:
+        one.join(5)
+    lane.close()
+    assert order == ["click", "click", "batch"]

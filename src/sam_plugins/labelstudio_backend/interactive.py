@@ -249,9 +249,7 @@ def _asked(
         pixels.box_xyxy,
         logits,
     )
-    answer = engine.lane.run(
-        lambda: predict_masks(here.model, here.embedding, prompts).best(), Priority.INTERACTIVE
-    )
+    answer = engine.lane.answer(lambda: predict_masks(here.model, here.embedding, prompts).best())
     window, inside = answer.window_mask(0)
     mask = np.zeros(here.embedding.original_size_hw, bool)
     if inside.any():

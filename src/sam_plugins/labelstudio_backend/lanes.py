@@ -1,7 +1,8 @@
 """One lane to the model: one job at a time, what people wait for first.
 
 A network uses all cores for one picture; two at once take longer each and mix nothing but memory.
-A long job lets urgent ones pass at points that it chooses (:meth:`Lane.let_pass`).
+A long job lets urgent ones pass at points that it chooses (:meth:`Lane.let_pass`). Clicks are so
+short that they share the cores otherwise (:meth:`Lane.answer`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from concurrent.futures import Future
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
+from sam_plugins.labelstudio_backend.click_threads import ClickThreads
+
 T = TypeVar("T")
+
+_LONGEST_PASS = 1.0
+"""Seconds for which clicks that never end hold up a long job, each time that it lets them pass."""
 
 
 class Priority(IntEnum):
@@ -52,9 +58,16 @@ class Job(Generic[T]):
 
 
 class Lane:
-    """A thread that does jobs in the order of their priority, then of their coming."""
+    """A thread that does jobs in the order of their priority, then of their coming.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clicks : ClickThreads, optional
+        For :meth:`answer`; without them, as on a GPU, a click is a job like any other.
+    """
+
+    def __init__(self, clicks: ClickThreads | None = None) -> None:
+        self._clicks = clicks
         self._waiting: list[tuple[int, int, Job[Any]]] = []
         self._count = itertools.count()
         self._ready = threading.Condition()
@@ -84,6 +97,12 @@ class Lane:
             return work()
         return self.submit(work, priority).future.result()
 
+    def answer(self, work: Callable[[], T]) -> T:
+        """Do short work for somebody who waits, beside what is at work."""
+        if self._clicks is None:
+            return self.run(work, Priority.INTERACTIVE)
+        return self._clicks.run(work)
+
     def hurry(self, job: Job[Any], priority: Priority) -> None:
         """Let a job that waits go with a higher priority: somebody waits for it now."""
         with self._ready:
@@ -94,6 +113,8 @@ class Lane:
         """Do what is more urgent than a job of this priority, which calls this from the lane."""
         if threading.current_thread() is not self._thread:
             return
+        if self._clicks is not None:
+            self._clicks.wait_until_idle(_LONGEST_PASS)
         while (job := self._next(below=int(priority))) is not None:
             job.run()
 
@@ -101,7 +122,7 @@ class Lane:
     def waiting(self) -> int:
         """How many jobs wait."""
         with self._ready:
-            return len(self._waiting)
+            return len(self._waiting) + (0 if self._clicks is None else self._clicks.waiting)
 
     def close(self) -> None:
         """Cancel what waits and end the thread."""
@@ -112,6 +133,8 @@ class Lane:
             self._waiting.clear()
             self._ready.notify()
         self._thread.join(timeout=5)
+        if self._clicks is not None:
+            self._clicks.close()
 
     def _next(self, below: int | None = None) -> Job[Any] | None:
         """Return the next job, more urgent than ``below`` where that is given, or None."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from sam_plugins.labelstudio_backend.batch import Batches
+from sam_plugins.labelstudio_backend.click_threads import ClickThreads
 from sam_plugins.labelstudio_backend.encoded import EncodedPictures
 from sam_plugins.labelstudio_backend.engine import Engine
 from sam_plugins.labelstudio_backend.images import PictureFiles
@@ -32,7 +35,8 @@ class Parts:
     """
 
     def __init__(self, service: Service) -> None:
-        settings, lane = service.settings, Lane()
+        settings = service.settings
+        lane = Lane(ClickThreads() if _is_on_cpu(settings.device) else None)
         files = PictureFiles(settings)
         self.engine = Engine(
             settings=settings,
@@ -87,3 +91,8 @@ class Parts:
         self._prewarmer.close()
         self._batches.close()
         self.engine.lane.close()
+
+
+def _is_on_cpu(device: str | None) -> bool:
+    """Return whether models run on the CPU; a device that is missing is reported by its user."""
+    return not torch.cuda.is_available() if device is None else device.startswith("cpu")

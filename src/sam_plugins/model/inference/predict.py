@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sam_plugins.model.inference.checks import count, require_type
+from sam_plugins.model.inference.consensus import weighed
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
 from sam_plugins.model.inference.corrections import can_correct, steadied
 from sam_plugins.model.inference.loading import Model, load_model
@@ -224,11 +225,26 @@ def decode_prompts(
             lambda: f"chunk_size={max(1, size // 4)} needs a quarter of it",
         ):
             output = _decode(model, embedding, model.prepare(embedding), chunk)
-        which = slice(1, None) if multimask else slice(0, 1)
-        logits = output.logits[:, which]
-        if steady and not multimask and can_correct(chunk):
-            logits = _steadied(logits, chunk, embedding)
-        yield MaskOutput(logits, output.iou_predictions[:, which])
+        yield _chosen(model, embedding, chunk, output, multimask=multimask, steady=steady)
+
+
+def _chosen(
+    model: Model,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    output: MaskOutput,
+    *,
+    multimask: bool,
+    steady: bool,
+) -> MaskOutput:
+    """Return the masks that are wanted of all that the decoder gives."""
+    if model.config.mask_decoder.weighs_masks and prompts.mask_logits is None:
+        return weighed(output, multimask=multimask)
+    which = slice(1, None) if multimask else slice(0, 1)
+    logits = output.logits[:, which]
+    if steady and not multimask and can_correct(prompts):
+        logits = _steadied(logits, prompts, embedding)
+    return MaskOutput(logits, output.iou_predictions[:, which])
 
 
 def _steadied(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Tensor:

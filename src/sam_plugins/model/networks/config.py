@@ -123,6 +123,8 @@ class MaskDecoderConfig:
 
     ``fusion_depth`` convolutional blocks look at image and drawn prompts together before tokens do,
     so that a network trained on little data learns how far an object reaches around a click.
+    ``weighs_masks`` says that the masks of one prompt, taken together, are better than any that it
+    could choose (:mod:`~sam_plugins.model.inference.consensus`); it changes no weight.
     """
 
     depth: int = 2
@@ -135,6 +137,7 @@ class MaskDecoderConfig:
     fusion_depth: int = 0
     uses_skips: bool = False
     scores_masks: bool = False
+    weighs_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,7 @@ SHIPPED = SamConfig(
         fusion_depth=2,
         uses_skips=True,
         scores_masks=True,
+        weighs_masks=True,
     ),
     instance_decoder=InstanceDecoderConfig(hidden_dim=48),
     preprocessing=Preprocessing(

@@ -33,7 +33,6 @@ CAPTION_PIXELS = 34
 COIN = (52, 216)
 """Row and column of a coin."""
 CLICKED_SLICE, CLICKED = 15, (62, 58)
-_GREYS = 64
 _ARROW = [(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (13, 12)]
 
 
@@ -83,7 +82,7 @@ class Recorder:
 
     def write(self, path: Path) -> None:
         """Write the recording, with as many colours as fit."""
-        for colours in (255, 160, 96):
+        for colours in (255, 128, 64):
             shared = _palette([frame.image for frame in self.frames], colours)
             frames = [
                 frame.image.quantize(palette=shared, dither=Image.Dither.NONE)
@@ -108,11 +107,7 @@ def _palette(images: list[Image.Image], colours: int) -> Image.Image:
     sheet = Image.new("RGB", (width // 2, height // 2 * len(images)))
     for number, image in enumerate(images):
         sheet.paste(image.resize((width // 2, height // 2)), (0, height // 2 * number))
-    vivid = sheet.quantize(colours - _GREYS, Image.Quantize.MAXCOVERAGE).getpalette() or []
-    greys = [level for level in np.linspace(0, 255, _GREYS).astype(int) for _ in range(3)]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(vivid[: 3 * (colours - _GREYS)] + [int(level) for level in greys])
-    return palette
+    return sheet.quantize(colours, Image.Quantize.MAXCOVERAGE)
 
 
 def require(is_so: bool, what: str) -> None:

@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     )
     from sam_plugins.model.io.images import read_image
     from sam_plugins.model.io.labels import write_labels
+    from sam_plugins.model.large.automatic import segment_large
+    from sam_plugins.model.large.embedding import TiledEmbedding
+    from sam_plugins.model.large.masks import LargePrediction
+    from sam_plugins.model.large.prompts import predict_large
+    from sam_plugins.model.large.results import LargeSegmentation
+    from sam_plugins.model.large.stack import segment_large_stack
 
 __version__ = "0.1.0.dev0"
 
@@ -54,6 +60,8 @@ __all__ = [
     "EmbeddingCache",
     "Exemplars",
     "ImageEmbedding",
+    "LargePrediction",
+    "LargeSegmentation",
     "MaskPrediction",
     "Prompts",
     "ResizeLongestSide",
@@ -65,6 +73,7 @@ __all__ = [
     "Segmentation",
     "SimilarOptions",
     "TextMatches",
+    "TiledEmbedding",
     "__version__",
     "describe_exemplars",
     "draw_overlay",
@@ -75,10 +84,13 @@ __all__ = [
     "find_similar",
     "load_clip",
     "load_model",
+    "predict_large",
     "predict_masks",
     "read_image",
     "sam_model_registry",
     "segment",
+    "segment_large",
+    "segment_large_stack",
     "to_rgb",
     "write_labels",
 ]
@@ -89,6 +101,8 @@ _HOME_OF_NAME = {
     "Exemplars": "sam_plugins.model.inference.exemplars",
     "GRID": "sam_plugins.model.inference.automatic",
     "ImageEmbedding": "sam_plugins.model.inference.types",
+    "LargePrediction": "sam_plugins.model.large.masks",
+    "LargeSegmentation": "sam_plugins.model.large.results",
     "MaskPrediction": "sam_plugins.model.inference.types",
     "Prompts": "sam_plugins.model.inference.types",
     "ResizeLongestSide": "sam_plugins.model.inference.compat",
@@ -100,6 +114,7 @@ _HOME_OF_NAME = {
     "Segmentation": "sam_plugins.model.inference.types",
     "SimilarOptions": "sam_plugins.model.inference.similar",
     "TextMatches": "sam_plugins.model.inference.text",
+    "TiledEmbedding": "sam_plugins.model.large.embedding",
     "describe_exemplars": "sam_plugins.model.inference.exemplars",
     "draw_overlay": "sam_plugins.model.inference.overlay",
     "embedding_key": "sam_plugins.model.inference.cache",
@@ -109,10 +124,13 @@ _HOME_OF_NAME = {
     "find_similar": "sam_plugins.model.inference.similar",
     "load_clip": "sam_plugins.model.inference.clip",
     "load_model": "sam_plugins.model.inference.predict",
+    "predict_large": "sam_plugins.model.large.prompts",
     "predict_masks": "sam_plugins.model.inference.predict",
     "read_image": "sam_plugins.model.io.images",
     "sam_model_registry": "sam_plugins.model.inference.compat",
     "segment": "sam_plugins.model.inference.automatic",
+    "segment_large": "sam_plugins.model.large.automatic",
+    "segment_large_stack": "sam_plugins.model.large.stack",
     "to_rgb": "sam_plugins.model.inference.rgb",
     "write_labels": "sam_plugins.model.io.labels",
 }

@@ -28,6 +28,7 @@ message says what was expected, what was found and what to do::
     ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
     ├── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
+    ├── ClusterError                 a scheduler or its workers cannot be used
     ├── LabelStudioError             Label Studio cannot be reached, or refuses
     └── LearningError                what a backend learns from cannot be kept or read
 """
@@ -155,6 +156,10 @@ class MemoryLimitError(SamPluginsError, MemoryError):
 
 class TrainingError(SamPluginsError):
     """Training cannot start or had to stop."""
+
+
+class ClusterError(SamPluginsError):
+    """A scheduler cannot be reached, or its workers cannot do the work."""
 
 
 class LabelStudioError(SamPluginsError):

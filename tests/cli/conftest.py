@@ -16,6 +16,7 @@ from tests.cli.helpers import RunSegment, Said
 
 from sam_plugins.cli import main, segment
 from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
+from sam_plugins.model.large.results import LargeSegmentation
 
 
 class FakeCore:
@@ -35,6 +36,14 @@ class FakeCore:
             progress(2, 2)
         labels, count = ndimage.label(rgb[..., 0] > 127)
         return Found(labels.astype(np.int32), np.linspace(0.9, 0.5, count))
+
+    def needs_tiles(self, size_hw: tuple[int, int]) -> bool:
+        return max(size_hw) > 1000
+
+    def by_tiles(self, source: Any, output: Path, mode: str, **options: Any) -> LargeSegmentation:
+        self.asked.append((source, mode, options))
+        output.mkdir(parents=True)
+        return LargeSegmentation(output, output.with_suffix(".csv"), 5)
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         self.asked.append(prompts)

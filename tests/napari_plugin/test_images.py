@@ -52,7 +52,7 @@ def test_a_plane_of_a_stack_has_the_contrast_of_the_stack(stack: npt.NDArray[np.
     seen = see(ImageSource([stack]), Plane((1, 2), (3,)))
     np.testing.assert_array_equal(seen, to_rgb(stack[3], limits=contrast_of(stack)))
     assert (seen != to_rgb(stack[3])).any()
-    read_later = da.from_array(stack)  # type: ignore[no-untyped-call]
+    read_later = da.from_array(stack)
     lazy = see(ImageSource([read_later]), Plane((1, 2), (3,)))
     np.testing.assert_array_equal(lazy, seen)
 
@@ -132,7 +132,7 @@ def test_a_stack_on_a_disk_has_one_contrast_and_is_never_read_whole(
     full = stack
     if channel_axis is not None:
         full = np.stack([stack, stack // 2], channel_axis)
-    chunks = [1] * (full.ndim - 2) + [128, 128]
+    chunks = (*[1] * (full.ndim - 2), 128, 128)
     kept = zarr.create_array(tmp_path / "a.zarr", shape=full.shape, chunks=chunks, dtype=full.dtype)
     kept[...] = full
     read = 0
@@ -144,7 +144,7 @@ def test_a_stack_on_a_disk_has_one_contrast_and_is_never_read_whole(
 
     array: Any = kept
     if kind == "dask":
-        array = da.from_zarr(kept).map_blocks(count, dtype=full.dtype)  # type: ignore[no-untyped-call]
+        array = da.from_zarr(kept).map_blocks(count, dtype=full.dtype)
         read = 0
     source = ImageSource([array], channel_axis=channel_axis)
     limits = stack_limits(source, () if channel_axis is None else (("red", 0), ("green", 1)))
@@ -206,7 +206,7 @@ def test_dask_arrays_compute_one_chunk(stack: npt.NDArray[np.uint16]) -> None:
         computed.append(block_info[0]["chunk-location"] if block_info else None)
         return block
 
-    source = da.from_array(stack, chunks=(1, 40, 60))  # type: ignore[no-untyped-call]
+    source = da.from_array(stack, chunks=(1, 40, 60))
     lazy = source.map_blocks(note, dtype=stack.dtype)
     image = ImageSource([lazy])
     see(image, Plane((1, 2), (1,)))
@@ -218,7 +218,7 @@ def test_dask_arrays_compute_one_chunk(stack: npt.NDArray[np.uint16]) -> None:
 
 def test_a_picture_is_known_again(stack: npt.NDArray[np.uint16]) -> None:
     known = ImageSource([stack]).fingerprint()
-    lazy = da.from_array(stack)  # type: ignore[no-untyped-call]
+    lazy = da.from_array(stack)
     assert ImageSource([lazy]).fingerprint() == known
     assert ImageSource([stack + 1]).fingerprint() != known
 

@@ -15,15 +15,13 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Sequence
 
 from sam_plugins import __version__
 from sam_plugins.cli import (
     demo,
     distill,
+    embed,
     engine,
     evaluate,
     info,
@@ -41,6 +39,7 @@ from sam_plugins.cli.console import (
     flush_output,
     occupy_closed_streams,
     say_json,
+    warnings_in_one_line,
 )
 from sam_plugins.cli.failures import explained
 from sam_plugins.cli.limits import require_address_space
@@ -67,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
         segment,
+        embed,
         models,
         evaluate,
         train,
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     occupy_closed_streams()
     typed = joined_negatives(sys.argv[1:] if argv is None else argv)
     try:
-        with ended_by_signals(), _warnings_in_one_line():
+        with ended_by_signals(), warnings_in_one_line():
             return _answer(build_parser(), typed)
     except BrokenPipeError:
         # the reader of our output left (`| head`): nothing to say, and nowhere to say it
@@ -141,23 +141,3 @@ def _say_end(args: argparse.Namespace, message: str, line: str | None = None) ->
     if getattr(args, "json", False):
         so_far = getattr(args, "so_far", dict)
         say_json({**so_far(), "error": " ".join(message.split())})
-
-
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    """Show warnings as people read them, without file and line."""
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        del category, filename, lineno, file, line
-        complain(f"warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

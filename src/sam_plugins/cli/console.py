@@ -6,15 +6,18 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from contextvars import ContextVar
+from typing import Any, Self, TextIO, TypeVar
 
 from sam_plugins.errors import OutputError
 
 T = TypeVar("T")
 _STREAMS = 3
 _USUAL_SIZE = {"ncols": 80, "nrows": 24}
+_COLLECTED: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 class StandardOutputError(OutputError):
@@ -94,16 +97,61 @@ def mention(text: str) -> None:
         _tell(text)
 
 
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Yield a list that takes the lines for standard error, and the warnings, of the block.
+
+    For work in another process, whose lines belong to the program that people started, see
+    :func:`pass_on`. Nothing is drawn meanwhile, whatever the process' standard error is.
+    """
+    lines: list[str] = []
+    token = _COLLECTED.set(lines)
+    try:
+        with warnings_in_one_line():
+            yield lines
+    finally:
+        _COLLECTED.reset(token)
+
+
+def pass_on(lines: Iterable[str]) -> None:
+    """Print lines that were collected elsewhere."""
+    for line in lines:
+        _tell(line)
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Show warnings as people read them, without file and line."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del category, filename, lineno, file, line
+        complain(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
 def _tell(text: str) -> None:
     """Print to standard error; where nobody listens, the work goes on."""
-    if sys.stderr is not None:
+    lines = _COLLECTED.get()
+    if lines is not None:
+        lines.append(text)
+    elif sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
 
 def is_terminal() -> bool:
     """Return whether a person sees standard error."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    return _COLLECTED.get() is None and sys.stderr is not None and sys.stderr.isatty()
 
 
 def with_progress(items: Sequence[T], unit: str) -> Iterator[T]:

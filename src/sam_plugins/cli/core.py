@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sam_plugins.model.large.job import TileJob
+    from sam_plugins.model.large.results import LargeSegmentation
+    from sam_plugins.model.large.sources import FileSource
+
 Progress = Callable[[int, int], None]
 
 
@@ -111,6 +115,27 @@ class Core(Protocol):
 
     def automatic(self, rgb: npt.NDArray[np.uint8], mode: str, progress: Progress | None) -> Found:
         """Return all objects of a picture."""
+
+    def needs_tiles(self, size_hw: tuple[int, int]) -> bool:
+        """Return whether a picture is so large that segmenting it by tiles pays."""
+
+    def by_tiles(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        *,
+        tile: int | None,
+        overwrite: bool,
+        progress: Progress | None,
+    ) -> LargeSegmentation:
+        """Write all objects of a picture of any size."""
+
+    def planned(self, source: FileSource, output: Path, mode: str, *, tile: int | None) -> TileJob:
+        """Return how a picture of any size is cut into tiles."""
+
+    def one_tile(self, job: TileJob, index: int) -> None:
+        """Segment one of the tiles, unless that has been done."""
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture."""

@@ -37,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
     from sam_plugins.cli.core import PromptChoice
     from sam_plugins.cli.failures import Failures
     from sam_plugins.cli.results import Job
-    from sam_plugins.cli.segment import Summary, segment_jobs
+    from sam_plugins.cli.segment import Order, Summary, segment_jobs
     from sam_plugins.cli.view import View
+    from sam_plugins.model.cluster.outcome import SerialRunner
     from sam_plugins.model.io.leftovers import remove_leftovers
 
     summary = Summary(failures=Failures(args.debug))
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         job = Job(picture, picture.stem, Path(args.output), args.overwrite)
         remove_leftovers(job.folder)
         job.refuse_to_overwrite()
-        segment_jobs([job], args.model, args.device, "auto", PromptChoice(), View(), summary)
+        order = Order(args.model, args.device, "auto", PromptChoice(), View())
+        segment_jobs([job], order, summary, SerialRunner())
     if summary.failures:
         return 1
     done = summary.results[0]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.cli import arguments
+from sam_plugins.cli import arguments, scheduler
 from sam_plugins.cli.console import complain, mention, say, say_json, step_progress
 from sam_plugins.cli.evaluation_tasks import TASKS, TaskCommand
 from sam_plugins.cli.failures import Failures
+from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
+    from sam_plugins.model.cluster.outcome import Kept, Outcome, Runner
+    from sam_plugins.model.evaluation.gallery import DrawnPanels
+    from sam_plugins.model.evaluation.run_task import Seen
     from sam_plugins.model.evaluation.task_report import TaskReport
     from sam_plugins.model.evaluation.tasks.task import Task
     from sam_plugins.model.inference.loading import Model
@@ -37,6 +42,7 @@ def add_parser(
         _add_data_options(own)
         arguments.add_model_options(own)
         task.add_options(own)
+        scheduler.add_option(own, "pictures")
         own.add_argument(
             "-o", "--output", metavar="DIR",
             help="write JSON, table, rows as CSV, plots and one HTML page into a folder",
@@ -95,8 +101,10 @@ def run(task: TaskCommand, args: argparse.Namespace, parser: argparse.ArgumentPa
     model = load_model(args.model, device=args.device)
     made = task.make(model, args, files)
     failures = Failures(args.debug)
-    report = _measured(made, files, model, args, failures)
-    measured = len(suitable(made, files)) - len(failures)
+    chosen = suitable(made, files)
+    with scheduler.opened(args, len(chosen), files=[one.image_path for one in chosen]) as runner:
+        report = _measured(task, made, files, model, args, failures, runner)
+    measured = len(chosen) - len(failures)
     if measured:
         # first what needs no disk: a full one costs the files only
         if args.json:
@@ -154,12 +162,83 @@ def _some(files: Sequence[LabelledSource], most: int | None) -> list[LabelledSou
     return [files[place] for place in kept]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is measured; goes to workers as it is.
+
+    Parameters
+    ----------
+    task : str
+        By name.
+    options : Namespace
+        Of the command line, with names that mean the same in another folder.
+    """
+
+    task: str
+    options: argparse.Namespace
+
+    @classmethod
+    def of(cls, task: TaskCommand, args: argparse.Namespace) -> Work:
+        """Take from the options what a task may read."""
+        options = {
+            key: scheduler.absolute(value)
+            for key, value in vars(args).items()
+            if isinstance(value, str | int | float | None)
+        }
+        return cls(task.name, argparse.Namespace(**options))
+
+    def made(self, kept: Kept, file: LabelledSource) -> tuple[Task, str]:
+        """Return the task with its model, made once in each process, and the model's id."""
+
+        def make() -> tuple[Task, str]:
+            from sam_plugins.model.inference.loading import load_model
+
+            model = load_model(self.options.model, device=self.options.device)
+            command = next(one for one in TASKS if one.name == self.task)
+            return command.make(model, self.options, [file]), model.model_id
+
+        return kept.get(("evaluate", self.task, repr(self.options)), make)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """What a worker saw in a picture: numbers, and small JPEGs."""
+
+    model_id: str
+    scores: Any
+    value: float
+    panels: DrawnPanels
+
+
+def _see_elsewhere(work: Work, kept: Kept, file: LabelledSource) -> _Sent:
+    """Measure one picture in a worker."""
+    from sam_plugins.model.evaluation.run_task import see
+
+    task, model_id = work.made(kept, file)
+    seen = see(task, file)
+    return _Sent(model_id, seen.scores, seen.value, seen.draw())
+
+
+def _received(sent: _Sent, model_id: str) -> Seen:
+    """Return what a worker saw, with the model that was meant."""
+    from sam_plugins.model.evaluation.run_task import Seen
+
+    if sent.model_id != model_id:
+        raise ClusterError(
+            f"a worker has other weights ({sent.model_id}) than this program ({model_id}): give "
+            "all the same file"
+        )
+    return Seen(sent.scores, sent.value, lambda: sent.panels)
+
+
 def _measured(
+    command: TaskCommand,
     task: Task,
     files: Sequence[LabelledSource],
     model: Model,
     args: argparse.Namespace,
     failures: Failures,
+    runner: Runner,
 ) -> TaskReport:
     """Measure picture by picture; one that fails is left out of every figure."""
     from sam_plugins.model.evaluation.run_task import run_task
@@ -168,15 +247,30 @@ def _measured(
         with failures.caught(file.image_path):
             raise error
 
+    def elsewhere(
+        chosen: Sequence[LabelledSource],
+    ) -> Iterator[tuple[LabelledSource, Callable[[], Seen]]]:
+        function = partial(_see_elsewhere, Work.of(command, args))
+        named = [scheduler.with_absolute_paths(one) for one in chosen]
+        # In their order, so that the same examples are shown as from one process.
+        for outcome in scheduler.performed(runner, function, named, "picture", ordered=True):
+            yield chosen[outcome.index], partial(_seen_in, outcome, model.model_id)
+
     with step_progress("measuring") as progress:
         report = run_task(
             task,
             files,
             model_name=model.model_id,
-            on_progress=progress,
+            on_progress=None if runner.is_distributed else progress,
             on_failure=on_failure,
+            measure=elsewhere if runner.is_distributed else None,
         )
     return replace(report, data=_described_data(args, failures))
+
+
+def _seen_in(outcome: Outcome[LabelledSource, _Sent], model_id: str) -> Seen:
+    """Return what was seen in a picture, or raise what went wrong."""
+    return _received(outcome.result(), model_id)
 
 
 def _described_data(args: argparse.Namespace, failures: Failures) -> dict[str, Any]:

@@ -83,23 +83,41 @@ def run_serve(args: argparse.Namespace) -> int:
 
 def run_prewarm(args: argparse.Namespace) -> int:
     """Encode the pictures of a project; return the exit code."""
+    return prepare(args.url, args.project, is_json=False)
+
+
+def prepare(url: str | None, project: int, *, is_json: bool) -> int:
+    """Encode the pictures of a project; return the exit code.
+
+    Parameters
+    ----------
+    url : str, optional
+        Of Label Studio; that of the settings by default.
+    project : int
+        Its number there.
+    is_json : bool
+        Whether the summary is printed as JSON.
+    """
     require_extra()
     from sam_plugins.labelstudio_backend.service import Service
     from sam_plugins.labelstudio_backend.settings import Settings
     from sam_plugins.labelstudio_backend.whole_project import Prepared, prepare_project
 
     settings = Settings()
-    service = Service(Settings(**{**settings.model_dump(), "url": args.url}))
+    service = Service(Settings(**{**settings.model_dump(), "url": url or settings.url}))
     last = Prepared(0, 0, 0)
     try:
-        for last in prepare_project(service, args.project):
+        for last in prepare_project(service, project):
             if last.problem:
                 complain(last.problem)
             elif last.done % 10 == 0 and last.done < last.total:
                 complain(f"{last.done} of {last.total} tasks")
     finally:
         service.close()
-    say(f"{last.done - last.failed} of {last.total} tasks are prepared")
+    if is_json:
+        say_json({"tasks": last.total, "prepared": last.done - last.failed, "failed": last.failed})
+    else:
+        say(f"{last.done - last.failed} of {last.total} tasks are prepared")
     return 1 if last.failed else 0
 
 

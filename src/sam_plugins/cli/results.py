@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.errors import OutputError
 from sam_plugins.model.io.atomic import output_error
 from sam_plugins.model.io.together import files_together, taking_turns
+from sam_plugins.model.large.mark import mark_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sam_plugins.cli.core import Found
 
 RESULT_ENDINGS = {"labels": "_labels.tif", "overlay": "_overlay.png", "objects": "_objects.json"}
+LARGE_ENDING = "_labels.zarr"
 _DIGESTS = "digests"
 
 
@@ -76,6 +78,8 @@ def is_own_result(path: Path) -> bool:
 
     Folders and ``*.tif`` name the label images of an earlier run, too.
     """
+    if path.name.endswith(LARGE_ENDING) and mark_of(path) is not None:
+        return True
     ending = next((end for end in RESULT_ENDINGS.values() if path.name.endswith(end)), None)
     if ending is None:
         return False

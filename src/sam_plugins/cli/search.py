@@ -123,6 +123,16 @@ class Search:
         """What the table calls it."""
         return "exemplars" if self.exemplars else "text"
 
+    def elsewhere(self, absolute: Callable[[Any], Any]) -> Search:
+        """Return the search with files named so that another process finds them."""
+        masks = [absolute(path) for path in self.exemplars.mask_files]
+        return replace(
+            self,
+            exemplars=replace(self.exemplars, mask_files=masks),
+            text=replace(self.text, clip=_absolute_folder(self.text.clip)),
+            like_in=absolute(self.like_in),
+        )
+
     def find(self, core: Core, rgb: Rgb, mode: str, progress: Progress | None) -> Found:
         """Search a picture."""
         if self.text:
@@ -196,6 +206,11 @@ def read_marks(path: Path) -> npt.NDArray[Any]:
         )
     labels: npt.NDArray[Any] = pixels if pixels.dtype == bool else pixels.astype(np.int64)
     return labels
+
+
+def _absolute_folder(name: str | None) -> str | None:
+    """Return the name of a folder so that another process finds it; any other name as it is."""
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
 
 
 def _share(text: str) -> float:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
-from sam_plugins.cli import arguments, search
-from sam_plugins.cli.console import mention, say_json, step_progress, with_progress
+from sam_plugins.cli import arguments, scheduler, search, tiles
+from sam_plugins.cli.console import mention, say_json, step_progress
+from sam_plugins.cli.done import Done
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.view import View, read_rgb, smaller
-from sam_plugins.errors import SamPluginsError, UnreadableImageError
+from sam_plugins.errors import ClusterError, SamPluginsError, UnreadableImageError
 
 if TYPE_CHECKING:
     from sam_plugins.cli.core import Core, PromptChoice
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.search import Search
+    from sam_plugins.model.cluster.outcome import Kept, Runner
 
 MODES = ("auto", "grid")
 MASKS = (1, 2, 3)
@@ -69,7 +71,9 @@ def add_parser(
     )
     _add_prompts(parser)
     search.add_options(parser)
-    _add_view(parser)
+    add_view_options(parser)
+    scheduler.add_option(parser, "pictures")
+    tiles.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace results even where somebody changed them"
@@ -98,7 +102,7 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_view(parser: argparse.ArgumentParser) -> None:
+def add_view_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what the model sees."""
     view = parser.add_argument_group("what the model sees")
     view.add_argument(
@@ -125,6 +129,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
     wanted = search.search_of(args, prompts, partial(read_rgb, view=view))
+    choice = tiles.choice_of(args, parser)
     summary = Summary(failures=Failures(args.debug))
     args.so_far = summary.document
     folder = Path(args.output)
@@ -133,7 +138,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     search.refuse_many(args, len(jobs), parser)
     if jobs:
         mode = args.mode or MODES[0]
-        segment_jobs(jobs, args.model, args.device, mode, prompts, view, summary, wanted)
+        order = Order(args.model, args.device, mode, prompts, view, wanted, choice)
+        _segment_all(jobs, order, summary, args)
     if args.json:
         say_json(summary.document())
     summary.failures.summarise(len(summary.results), "segmented")
@@ -160,26 +166,136 @@ def _refuse_contradictions(args: argparse.Namespace, parser: argparse.ArgumentPa
         )
 
 
-def segment_jobs(
-    jobs: Sequence[Job],
-    model: str,
-    device: str | None,
-    mode: str,
-    prompts: PromptChoice,
-    view: View,
-    summary: Summary,
-    wanted: Search | None = None,
+@dataclass(frozen=True)
+class Order:
+    """What is wanted of every picture; goes to workers as it is.
+
+    Parameters
+    ----------
+    model : str
+        By name or file.
+    device : str, optional
+    mode : str
+        One of :data:`MODES`.
+    prompts : PromptChoice
+    view : View
+    wanted : Search, optional
+    choice : TileChoice, optional
+        Whether large pictures are segmented by tiles; without it none is.
+    """
+
+    model: str
+    device: str | None
+    mode: str
+    prompts: PromptChoice
+    view: View
+    wanted: Search | None = None
+    choice: tiles.TileChoice | None = None
+
+    def wants_tiles(self, image: Path, core: Core) -> bool:
+        """Return whether a picture is segmented by tiles; reads no pixel of it.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        """
+        if self.choice is None or self.prompts or self.wanted:
+            return False
+        return self.choice.wants_tiles(image, self.view, core)
+
+    def elsewhere(self) -> Order:
+        """Return the order with names that mean the same in another folder."""
+        wanted = None if self.wanted is None else self.wanted.elsewhere(scheduler.absolute)
+        return replace(self, model=scheduler.absolute(self.model), wanted=wanted)
+
+
+def _segment_all(
+    jobs: Sequence[Job], order: Order, summary: Summary, args: argparse.Namespace
 ) -> None:
-    """Segment images one after the other; a failure is reported and the rest go on."""
+    """Segment pictures where the options say."""
+    images = [job.image for job in jobs]
+    with scheduler.opened(args, len(jobs), files=images, folder=_folder(jobs)) as runner:
+        segment_jobs(jobs, order, summary, runner)
+
+
+def segment_jobs(jobs: Sequence[Job], order: Order, summary: Summary, runner: Runner) -> None:
+    """Segment images; a failure is reported and the rest go on.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        At least one.
+    order : Order
+    summary : Summary
+        Takes results, in the order of the jobs, and failures.
+    runner : Runner
+        Where.
+
+    Raises
+    ------
+    SamPluginsError
+        If the model cannot be had, or the folder of the results not be written to.
+    """
+    _folder(jobs)  # before the model is loaded and works for nothing
+    there = order.elsewhere() if runner.is_distributed else order
+    summary.model_id = runner.call(partial(_model_id, there))
+    named = jobs
+    if runner.is_distributed:
+        named = [scheduler.with_absolute_paths(job) for job in jobs]
+    results: dict[int, dict[str, Any]] = {}
+    large: list[int] = []
+
+    def keep(index: int, done: Done) -> None:
+        job = jobs[index]
+        results[index] = _result(job, done)
+        summary.results[:] = [results[place] for place in sorted(results)]
+        where = results[index]["files"]["labels"]
+        mention(f"{job.image}: {done.count} objects in {done.seconds:.1f} s -> {where}")
+
+    function = partial(_segment_one, there, leaves_large=runner.is_distributed)
+    for outcome in scheduler.performed(runner, function, named, "image"):
+        job = jobs[outcome.index]
+        with summary.failures.caught(job.image, partial(smaller, job.image, order.view)):
+            done = outcome.result()
+            _require_same_model(done.model_id, summary.model_id)
+            if done.is_left:
+                large.append(outcome.index)
+            else:
+                keep(outcome.index, done)
+    for index in sorted(large):  # each of them keeps all workers busy
+        job = jobs[index]
+        with summary.failures.caught(job.image, partial(smaller, job.image, order.view)):
+            keep(index, tiles.segment_on(runner, partial(_core, there), there, named[index], job))
+
+
+def _require_same_model(there: str, here: str) -> None:
+    """Refuse a worker with other weights."""
+    if there != here:
+        raise ClusterError(
+            f"a worker has other weights ({there}) than the others ({here}): the results were "
+            "written; give all the same file and segment again"
+        )
+
+
+def _folder(jobs: Sequence[Job]) -> Path:
+    """Make the folder of the results where there is none; refuse one that is closed."""
     from sam_plugins.model.io.atomic import make_folder, require_writable_folder
 
-    # before the model is loaded and works for nothing
-    require_writable_folder(make_folder(jobs[0].folder))
-    core = load_core(model, device)
-    summary.model_id = core.model_id
-    for job in with_progress(jobs, "image"):
-        with summary.failures.caught(job.image, partial(smaller, job.image, view)):
-            summary.results.append(_segment_one(job, core, mode, prompts, view, wanted))
+    folder = make_folder(jobs[0].folder)
+    require_writable_folder(folder)
+    return folder
+
+
+def _core(order: Order, kept: Kept) -> Core:
+    """Return the model of an order, loaded once in each process."""
+    key = ("core", order.model, order.device)
+    return kept.get(key, lambda: load_core(order.model, order.device))
+
+
+def _model_id(order: Order, kept: Kept) -> str:
+    """Load the model; return its name and digest."""
+    return _core(order, kept).model_id
 
 
 def load_core(model: str, device: str | None) -> Core:
@@ -219,39 +335,41 @@ def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bo
     return jobs
 
 
-def _segment_one(
-    job: Job,
-    core: Core,
-    mode: str,
-    prompts: PromptChoice,
-    view: View,
-    wanted: Search | None = None,
-) -> dict[str, Any]:
-    """Segment one image and write its results."""
-    from sam_plugins.cli.results import write_results
-
-    start = time.perf_counter()
-    rgb = read_rgb(job.image, view)
-    if wanted:
-        with step_progress(job.name) as progress:
-            found = wanted.find(core, rgb, mode, progress)
-    elif prompts:
-        found = core.prompted(rgb, prompts)
-    else:
-        with step_progress(job.name) as progress:
-            found = core.automatic(rgb, mode, progress)
-    seconds = time.perf_counter() - start
-    described = _describe(job, core, prompts, wanted.mode if wanted else mode, view)
-    if wanted:
-        described |= {**wanted.described(), **found.notes}
-    count = write_results(job, rgb, found, described)
-    mention(f"{job.image}: {count} objects in {seconds:.1f} s -> {job.results['labels']}")
+def _result(job: Job, done: Done) -> dict[str, Any]:
+    """Return a picture for the summary."""
     return {
         "image": str(job.image),
-        "objects": count,
-        "seconds": round(seconds, 3),
-        "files": {kind: str(path) for kind, path in job.results.items()},
+        "objects": done.count,
+        "seconds": round(done.seconds, 3),
+        "files": {kind: str(path) for kind, path in (done.files or job.results).items()},
     }
+
+
+def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = False) -> Done:
+    """Segment one image and write its results; one that needs tiles may be left to all workers."""
+    from sam_plugins.cli.results import write_results
+
+    core, wanted = _core(order, kept), order.wanted
+    if order.choice and order.wants_tiles(job.image, core):
+        if leaves_large:
+            return Done(core.model_id, is_left=True)
+        return tiles.segment_by_tiles(job, core, order.mode, order.view, order.choice)
+    start = time.perf_counter()
+    rgb = read_rgb(job.image, order.view)
+    if wanted:
+        with step_progress(job.name) as progress:
+            found = wanted.find(core, rgb, order.mode, progress)
+    elif order.prompts:
+        found = core.prompted(rgb, order.prompts)
+    else:
+        with step_progress(job.name) as progress:
+            found = core.automatic(rgb, order.mode, progress)
+    seconds = time.perf_counter() - start
+    mode = wanted.mode if wanted else order.mode
+    described = _describe(job, core, order.prompts, mode, order.view)
+    if wanted:
+        described |= {**wanted.described(), **found.notes}
+    return Done(core.model_id, write_results(job, rgb, found, described), seconds)
 
 
 def _describe(job: Job, core: Core, prompts: PromptChoice, mode: str, view: View) -> dict[str, Any]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.cli.core import ExemplarChoice, Found, Progress, PromptChoice, TextChoice
-from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
+from sam_plugins.model.inference.automatic import (
+    AUTO,
+    GRID,
+    require_instance_decoder,
+    segment_embedding,
+)
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
@@ -25,6 +31,11 @@ from sam_plugins.model.inference.text import (
     text_prompts,
 )
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
+from sam_plugins.model.large.automatic import needs_tiles, plan_job, segment_large, usual_tile
+from sam_plugins.model.large.job import TileJob, model_finder
+from sam_plugins.model.large.results import LargeSegmentation
+from sam_plugins.model.large.sources import FileSource
+from sam_plugins.model.large.tiles import segment_tile
 from sam_plugins.model.weights.paths import embeddings_directory
 
 
@@ -52,6 +63,48 @@ class TorchCore:
             require_instance_decoder(self.model)  # before the slow part
         found = segment_embedding(self.model, self._encoded(rgb), mode=mode, progress=progress)
         return Found(found.labels, found.scores, found.points_xy)
+
+    def needs_tiles(self, size_hw: tuple[int, int]) -> bool:
+        """Return whether a picture is so large that segmenting it by tiles pays."""
+        return needs_tiles(size_hw, self.model.preprocessing)
+
+    def by_tiles(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        *,
+        tile: int | None,
+        overwrite: bool,
+        progress: Progress | None,
+    ) -> LargeSegmentation:
+        """Write all objects of a picture of any size."""
+        return segment_large(
+            source,
+            output,
+            self.model,
+            mode=mode,
+            tile=tile,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def planned(self, source: FileSource, output: Path, mode: str, *, tile: int | None) -> TileJob:
+        """Return how a picture of any size is cut into tiles."""
+        if mode == "auto":
+            require_instance_decoder(self.model)
+        return plan_job(
+            source,
+            output,
+            model_id=self.model_id,
+            mode=mode,
+            options=GRID if mode == "grid" else AUTO,
+            tile=usual_tile(self.model.preprocessing) if tile is None else tile,
+        )
+
+    def one_tile(self, job: TileJob, index: int) -> None:
+        """Segment one of the tiles, unless that has been done."""
+        segment_tile(job, index, model_finder(self.model, job.mode, job.options))
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture, each by one mask."""

@@ -136,7 +136,7 @@ def _on_disk(image: OpenImage) -> LayerPixels:
     """Return a Zarr image whose pixels are read when they are looked at."""
     import dask.array as da
 
-    axes, array = image.axes, da.from_zarr(image.pixels)  # type: ignore[no-untyped-call]
+    axes, array = image.axes, da.from_zarr(image.pixels)
     single = tuple(
         index for index, axis in enumerate(axes) if array.shape[index] == 1 and axis not in "YX"
     )

@@ -75,6 +75,15 @@ def test_fresh_memory_and_disk_agree_exactly(tmp_path: Path, dtype: torch.dtype)
     torch.testing.assert_close(fresh.features, given.features, rtol=1e-3, atol=1e-6)
 
 
+def test_a_compact_cache_answers_what_it_keeps_and_others_read_it(tmp_path: Path) -> None:
+    compact = EmbeddingCache(tmp_path, compact=True)
+    fresh = compact.get_or_compute(KEYS[0], embedding)
+    assert equal(fresh, compact.get_or_compute(KEYS[0], never))
+    assert equal(fresh, EmbeddingCache(tmp_path).get_or_compute(KEYS[0], never))
+    assert compact.bytes_of(KEYS[0]) == compact.disk_bytes > 0
+    assert compact.bytes_of(KEYS[1]) == 0
+
+
 def test_results_belong_to_the_caller() -> None:
     cache = EmbeddingCache()
     cache.get_or_compute(KEYS[0], embedding).features.zero_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tests.model.inference.embeddings import embedding, equal
 
 from sam_plugins.model.inference import packed_embedding
 from sam_plugins.model.inference.packed_embedding import PackedEmbedding
+from sam_plugins.model.inference.types import ImageEmbedding
 
 
 def content_of_a_file() -> bytes:
@@ -50,3 +52,51 @@ def test_files_of_another_version_are_not_read(monkeypatch: pytest.MonkeyPatch) 
     content = content_of_a_file()
     monkeypatch.setattr(packed_embedding, "FORMAT", "sam-plugins-embedding-0")
     assert PackedEmbedding.from_bytes(content) is None
+
+
+def test_compact_files_come_back_exactly_and_are_smaller() -> None:
+    packed = PackedEmbedding.of(smooth_embedding(), compact=True)
+    assert packed is not None
+    content = packed.to_bytes()
+    read = PackedEmbedding.from_bytes(content)
+    assert read is not None
+    assert equal(read.unpack("cpu"), packed.unpack("cpu"))
+    exact = PackedEmbedding.of(smooth_embedding())
+    assert exact is not None
+    assert len(content) < len(exact.to_bytes()) / 2
+
+
+def test_compact_embeddings_are_close() -> None:
+    given = smooth_embedding()
+    packed = PackedEmbedding.of(given, compact=True)
+    assert packed is not None
+    error = packed.unpack("cpu").features - given.features
+    assert float(error.std() / given.features.std()) < 0.02
+
+
+def test_in_memory_nothing_of_the_file_is_kept() -> None:
+    packed = PackedEmbedding.of(smooth_embedding(), compact=True)
+    assert packed is not None
+    assert packed.parts
+    assert not packed.in_memory().parts
+
+
+@pytest.mark.parametrize("part", ["basis", "codes", "energy"])
+def test_a_compact_file_of_parts_that_do_not_fit_is_not_read(part: str) -> None:
+    packed = PackedEmbedding.of(smooth_embedding(), compact=True)
+    assert packed is not None
+    parts = {name: dict(one) for name, one in packed.parts.items()}
+    parts["embedding"][part] = parts["embedding"][part][:3]
+    assert PackedEmbedding.from_bytes(replace(packed, parts=parts).to_bytes()) is None
+
+
+def smooth_embedding() -> ImageEmbedding:
+    """An embedding whose neighbours are alike, as those of pictures are."""
+    given = embedding()
+    wide = torch.nn.functional.interpolate(
+        given.features[..., ::8, ::8], scale_factor=8.0, mode="bilinear"
+    )
+    fine = torch.nn.functional.interpolate(
+        given.skips[0][..., ::8, ::8], scale_factor=8.0, mode="bilinear"
+    )
+    return replace(given, features=wide, skips=(fine,))

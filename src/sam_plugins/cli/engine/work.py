@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.cli.console import mention, say, say_json, step_progress, table, with_progress
+from sam_plugins.cli import scheduler
+from sam_plugins.cli.console import mention, say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions, described_image
 from sam_plugins.cli.failures import Failures
-from sam_plugins.errors import ProjectError, UnreadableImageError
+from sam_plugins.errors import ClusterError, ProjectError, UnreadableImageError
 
 if TYPE_CHECKING:
+    from sam_plugins.model.cluster.outcome import Kept, Runner
+    from sam_plugins.model.engine.automatic_masks import AutomaticOptions
     from sam_plugins.model.engine.label_store import ImageRecord
+    from sam_plugins.model.engine.project.automatic import AutomaticWork, FoundObjects
     from sam_plugins.model.engine.project.choosing import Choice
     from sam_plugins.model.engine.project.project import Project
     from sam_plugins.model.inference.loading import Model
@@ -122,6 +128,7 @@ def add_run_auto(
         help="smaller holes are filled, smaller islands dropped (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    scheduler.add_option(parser, "pictures")
     parser.set_defaults(run=lambda args: run_auto(args, parser))
 
 
@@ -379,13 +386,15 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             }
 
         args.so_far = document
-        for record in with_progress(now, "picture"):
-            with failures.caught(record.path):
-                count = work.do(record)
-                results.append(
-                    {"image_id": record.image_id, "path": str(record.path), "objects": count}
-                )
-                mention(f"{record.name}: {count} objects")
+        paths = [record.path for record in now]
+        with scheduler.opened(args, len(now), files=paths) as runner:
+            for record, done in _done(work, now, project.model_name(), args, runner):
+                with failures.caught(record.path):
+                    count = done()
+                    results.append(
+                        {"image_id": record.image_id, "path": str(record.path), "objects": count}
+                    )
+                    mention(f"{record.name}: {count} objects")
         values = document()
     if args.json:
         say_json(values)
@@ -397,6 +406,50 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     failures.summarise(len(results), "segmented")
     return 1 if failures else 0
+
+
+def _done(
+    work: AutomaticWork,
+    records: Sequence[ImageRecord],
+    model: str,
+    args: argparse.Namespace,
+    runner: Runner,
+) -> Iterator[tuple[ImageRecord, Callable[[], int]]]:
+    """Yield pictures with what says how many objects are stored, or raises what went wrong.
+
+    Workers find the objects and read nothing but pictures; only this process writes the project,
+    whose database is no thing to share between machines.
+    """
+    if not runner.is_distributed:
+        for outcome in scheduler.performed(runner, lambda _, one: work.do(one), records, "picture"):
+            yield outcome.item, outcome.result
+        return
+    function = partial(_find_elsewhere, scheduler.absolute(model), args.device, work.options)
+    for found in scheduler.performed(runner, function, records, "picture"):
+        yield found.item, partial(_store, work, found.item, found.result)
+
+
+def _find_elsewhere(
+    model: str, device: str | None, options: AutomaticOptions, kept: Kept, record: ImageRecord
+) -> FoundObjects:
+    """Find the objects of a picture in a worker."""
+    from sam_plugins.model.engine.project.automatic import find_objects
+    from sam_plugins.model.engine.project.encoding import usual_cache
+    from sam_plugins.model.inference.loading import load_model
+
+    loaded = kept.get(("model", model, device), lambda: load_model(model, device=device))
+    return find_objects(loaded, record, options, kept.get("cache", usual_cache))
+
+
+def _store(work: AutomaticWork, record: ImageRecord, result: Callable[[], FoundObjects]) -> int:
+    """Store what a worker found with the weights that were meant; return how many."""
+    found = result()
+    if found.model_id != work.model.model_id:
+        raise ClusterError(
+            f"a worker has other weights ({found.model_id}) than the project "
+            f"({work.model.model_id}): let SAM_PLUGINS_STORE be the same folder everywhere"
+        )
+    return work.store(record, found)
 
 
 def _check_score(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

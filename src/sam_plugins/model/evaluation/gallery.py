@@ -25,6 +25,9 @@ from sam_plugins.model.inference.rgb import to_rgb
 Panels = Sequence[tuple[str, NDArray[np.uint8]]]
 """Captions and RGB pictures of shape (H, W, 3)."""
 
+DrawnPanels = tuple[tuple[str, bytes], ...]
+"""Captions and JPEGs, as they are kept and travel."""
+
 SHOWN = 3
 """Pictures of each kind."""
 
@@ -39,7 +42,7 @@ class _Drawn:
 
     value: float
     name: str
-    panels: tuple[tuple[str, bytes], ...]
+    panels: DrawnPanels
 
 
 @dataclass
@@ -60,6 +63,10 @@ class Gallery:
     _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def add(self, name: str, value: float, draw: Callable[[], Panels]) -> None:
+        """Consider a picture, see :meth:`add_drawn`; ``draw`` returns pictures."""
+        self.add_drawn(name, value, lambda: drawn_panels(draw()))
+
+    def add_drawn(self, name: str, value: float, draw: Callable[[], DrawnPanels]) -> None:
         """Consider a picture.
 
         Parameters
@@ -68,7 +75,8 @@ class Gallery:
         value : float
             How good it is, more is better; NaN where nothing was measured, which is not shown.
         draw : callable
-            Returns what there is to see; called only where it may be shown.
+            Returns what there is to see, from :func:`drawn_panels`; called only where it may be
+            shown.
         """
         if math.isnan(value):
             return
@@ -79,7 +87,7 @@ class Gallery:
         is_worst = len(self._worst) < self.shown or value < self._worst[-1].value
         if not (is_lot or is_best or is_worst):
             return
-        drawn = _Drawn(value, name, tuple((caption, jpeg(rgb)) for caption, rgb in draw()))
+        drawn = _Drawn(value, name, draw())
         if is_best:
             self._best = sorted([*self._best, drawn], key=lambda one: -one.value)[: self.shown]
         if is_worst:
@@ -106,6 +114,11 @@ class Gallery:
             examples += [Example(kind, one.name, one.value, one.panels) for one in fresh]
         order = ("best", "typical", "worst")
         return sorted(examples, key=lambda one: order.index(one.kind))
+
+
+def drawn_panels(panels: Panels) -> DrawnPanels:
+    """Return pictures as they are kept."""
+    return tuple((caption, jpeg(rgb)) for caption, rgb in panels)
 
 
 def jpeg(rgb: NDArray[np.uint8]) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from sam_plugins.errors import DatasetError
-from sam_plugins.model.evaluation.gallery import Gallery, Panels
+from sam_plugins.model.evaluation.gallery import DrawnPanels, Gallery, drawn_panels
 from sam_plugins.model.evaluation.task_report import Line, Plot, TaskReport
-from sam_plugins.model.evaluation.tasks.task import MODEL, Measured, Task
+from sam_plugins.model.evaluation.tasks.task import MODEL, Scores, Task
 from sam_plugins.model.io.labelled import LabelledSource
 
 Progress = Callable[[int, int], None]
@@ -21,6 +23,35 @@ OnFailure = Callable[[LabelledSource, Exception], None]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One picture that was measured.
+
+    Attributes
+    ----------
+    scores : mapping of str to sequence
+        By method.
+    value : float
+        How well the model did.
+    draw : callable
+        Returns what there is to see; called at once or never.
+    """
+
+    scores: Scores
+    value: float
+    draw: Callable[[], DrawnPanels]
+
+
+Measure = Callable[[Sequence[LabelledSource]], Iterable[tuple[LabelledSource, Callable[[], Seen]]]]
+"""From the pictures to what was seen in each, in their order; the call raises what went wrong."""
+
+
+def see(task: Task, file: LabelledSource) -> Seen:
+    """Read and measure one picture."""
+    measured = task.measure(file.read())
+    return Seen(measured.scores, measured.value, lambda: drawn_panels(measured.draw()))
+
+
 def run_task(
     task: Task,
     files: Sequence[LabelledSource],
@@ -30,6 +61,7 @@ def run_task(
     seed: int = 0,
     on_progress: Progress | None = None,
     on_failure: OnFailure | None = None,
+    measure: Measure | None = None,
 ) -> TaskReport:
     """Measure a model in one task.
 
@@ -50,6 +82,8 @@ def run_task(
     on_failure : callable, optional
         Told about a picture that cannot be read or measured, and the error: the picture is left out
         of every figure, and the next one follows. By default the error is raised.
+    measure : callable, optional
+        Measures the pictures elsewhere; by default one after the other, here.
 
     Returns
     -------
@@ -64,17 +98,22 @@ def run_task(
     chosen = suitable(task, files)
     gallery = Gallery()
     scores: dict[str, list[Any]] = {MODEL: []}
-    for number, file in enumerate(chosen, start=1):
+    seen_in = (
+        ((file, partial(see, task, file)) for file in chosen)
+        if measure is None
+        else (measure(chosen))
+    )
+    for number, (file, look) in enumerate(seen_in, start=1):
         try:
-            image = file.read()
-            measured = task.measure(image)
-            gallery.add(f"{file.set_name}/{file.id}", measured.value, _drawer(measured, model_name))
+            seen = look()
+            name = f"{file.set_name}/{file.id}"
+            gallery.add_drawn(name, seen.value, _drawer(seen, model_name))
         except Exception as error:
             if on_failure is None:
                 raise
             on_failure(file, error)
         else:
-            for method, own in measured.scores.items():
+            for method, own in seen.scores.items():
                 scores.setdefault(method, []).extend(own)
         if on_progress is not None:
             on_progress(number, len(chosen))
@@ -119,11 +158,11 @@ def suitable(task: Task, files: Sequence[LabelledSource]) -> list[LabelledSource
     return chosen
 
 
-def _drawer(measured: Measured, name: str) -> Callable[[], Panels]:
+def _drawer(seen: Seen, name: str) -> Callable[[], DrawnPanels]:
     """Return what draws a picture, with the model's own name in the captions."""
-    return lambda: [
-        (name if caption == MODEL else caption, picture) for caption, picture in measured.draw()
-    ]
+    return lambda: tuple(
+        (name if caption == MODEL else caption, picture) for caption, picture in seen.draw()
+    )
 
 
 def _named(values: Mapping[str, T], name: str) -> dict[str, T]:

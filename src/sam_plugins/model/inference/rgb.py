@@ -157,6 +157,27 @@ def contrast_limits(
     return [(0.0, 255.0) if limits is None else limits for limits in ranges]
 
 
+def checked_channel_axis(
+    image: npt.ArrayLike | SliceableArray,
+    channels: Channels | None = None,
+    channel_axis: int | None = None,
+) -> int | None:
+    """Return the axis that :func:`to_rgb` takes for the channels of a picture, None for none.
+
+    Parameters and errors are those of :func:`to_rgb`; no pixel is read.
+
+    Examples
+    --------
+    >>> checked_channel_axis(np.zeros((2, 300, 300)))
+    0
+    """
+    array = _as_sliceable(image)
+    axis = _channel_axis(array, channels, channel_axis)
+    count = 1 if axis is None else int(array.shape[axis])
+    _colour_weights(channels, count, axis, len(array.shape))
+    return axis
+
+
 def channel_indices(
     channels: Mapping[str, int | str] | Sequence[int | str], channel_names: Sequence[str]
 ) -> dict[str, int] | list[int]:

@@ -86,6 +86,7 @@ def _open_multiscales(
         pixels=array,
         axes=checked_axes(axes or letters, array.shape, path),
         channel_names=names if all(names) else (),
+        levels=len(levels),
     )
 
 

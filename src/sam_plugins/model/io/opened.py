@@ -65,9 +65,14 @@ class Picture:
     @property
     def default_channels(self) -> tuple[int, ...] | None:
         """Channels to show when nobody chose: separate channels are stretched one by one."""
-        if self.channel_axis == 0 and self.pixels.shape[0] <= 3:
-            return tuple(range(self.pixels.shape[0]))
-        return None
+        return default_channels(self.channel_axis, self.pixels.shape)
+
+
+def default_channels(channel_axis: int | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the channels of a plane to show when nobody chose; None for those of its kind."""
+    if channel_axis == 0 and shape[0] <= 3:
+        return tuple(range(shape[0]))
+    return None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ class OpenImage:
         Turns a plane as stored into a plane as meant (palettes, inverted greys).
     close : callable
         Closes the file.
+    levels : int
+        How many levels its pyramid has; 1 for no pyramid.
+    is_turned : bool
+        Whether ``finish`` turns or mirrors planes, so that they can only be read whole.
     """
 
     path: Path
@@ -97,6 +106,8 @@ class OpenImage:
     channel_names: tuple[str, ...] = ()
     finish: Finish = field(default=lambda plane: plane)
     close: Callable[[], None] = field(default=lambda: None)
+    levels: int = 1
+    is_turned: bool = False
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -144,7 +155,7 @@ class OpenImage:
         MemoryLimitError
             If the plane does not fit into memory.
         """
-        indices = self._indices(where)
+        indices = self.plane_index(where)
         index = tuple(indices.get(axis, slice(None)) for axis in self.axes)
         kept = [axis for axis in self.axes if axis not in indices]
         order = [kept.index(axis) for axis in ("C", "Y", "X", "S") if axis in kept]
@@ -158,8 +169,8 @@ class OpenImage:
             return Picture(plane[..., 0]) if plane.shape[2] <= 2 else Picture(plane, 2)
         return Picture(plane)
 
-    def _indices(self, where: int | Mapping[str, int] | None) -> dict[str, int]:
-        """Return a checked index for each stack axis."""
+    def plane_index(self, where: int | Mapping[str, int] | None) -> dict[str, int]:
+        """Return a checked index for each stack axis; arguments and errors of :meth:`plane`."""
         stack = self.stack_axes
         long_axes = [axis for axis, length in stack.items() if length > 1]
         if isinstance(where, int):

@@ -88,6 +88,8 @@ def _open_series(path: Path, file: tifffile.TiffFile, level: int, axes: str | No
         channel_names=_channel_names(file),
         finish=_finisher(path, file, chosen, letters),
         close=file.close,
+        levels=len(first.levels),
+        is_turned=_orientation(path, _all_pages(chosen)) != 1,
     )
 
 
@@ -150,8 +152,8 @@ def _finisher(
     path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], axes: str
 ) -> Finish:
     """Return what turns a plane as stored into the picture: its colours, and upright."""
-    pages = [page for series in chosen for page in _pages_with_tags(series)]
-    orientation = int(_agreed(path, pages, ORIENTATION_TAG, "orientation") or 1)
+    pages = _all_pages(chosen)
+    orientation = _orientation(path, pages)
     if not file.is_imagej:
         _agreed(path, pages, _PALETTE_TAG, "palette")
     convert = colour_conversion(
@@ -159,6 +161,16 @@ def _finisher(
     )
     row_axis = 1 if "C" in axes and "S" not in axes else 0
     return lambda plane: upright(convert(plane), orientation, row_axis=row_axis)
+
+
+def _all_pages(chosen: Sequence[tifffile.TiffPageSeries]) -> list[tifffile.TiffPage]:
+    """Return the pages of all series whose tags may differ."""
+    return [page for series in chosen for page in _pages_with_tags(series)]
+
+
+def _orientation(path: Path, pages: Sequence[tifffile.TiffPage]) -> int:
+    """Return how the pages lie, 1 for upright."""
+    return int(_agreed(path, pages, ORIENTATION_TAG, "orientation") or 1)
 
 
 def _pages_with_tags(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:

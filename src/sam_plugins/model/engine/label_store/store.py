@@ -218,9 +218,7 @@ class LabelStore:
         LabelStoreError
             If the file has changed since it was added.
         """
-        record = self.image(image_id)
-        self._require_unchanged(record)
-        return read_image(record.path, plane=record.plane)
+        return read_unchanged(self.image(image_id))
 
     def set_complete(self, image_id: str, is_complete: bool = True) -> None:
         """Say whether every visible object of a picture is labelled.
@@ -550,7 +548,7 @@ class LabelStore:
         for record in self.images(split=split):
             objects = self._trusted(record.image_id)
             if objects or record.is_complete:
-                self._require_unchanged(record)
+                require_unchanged(record)
                 files.append(images.labelled_file(record, objects))
         return files
 
@@ -627,15 +625,35 @@ class LabelStore:
         )
         return image_id
 
-    def _require_unchanged(self, record: ImageRecord) -> None:
-        """Refuse a file that is no longer what was labelled."""
-        found = file_sha256(record.path)
-        if found != record.sha256:
-            raise LabelStoreError(
-                f"{record.path} has changed since it was added (SHA-256 {found[:12]}, was "
-                f"{record.sha256[:12]}); put the old file back, or add the new one as another "
-                "picture"
-            )
+
+def read_unchanged(record: ImageRecord) -> NDArray[Any]:
+    """Read the pixels of a picture, if its file is what was added; needs no store.
+
+    Returns
+    -------
+    ndarray of shape (H, W), (H, W, S) or (C, H, W)
+        As in the file.
+
+    Raises
+    ------
+    UnreadableImageError
+        If the file is gone or damaged.
+    LabelStoreError
+        If the file has changed since it was added.
+    """
+    require_unchanged(record)
+    return read_image(record.path, plane=record.plane)
+
+
+def require_unchanged(record: ImageRecord) -> None:
+    """Refuse a file that is no longer what was labelled."""
+    found = file_sha256(record.path)
+    if found != record.sha256:
+        raise LabelStoreError(
+            f"{record.path} has changed since it was added (SHA-256 {found[:12]}, was "
+            f"{record.sha256[:12]}); put the old file back, or add the new one as another "
+            "picture"
+        )
 
 
 def _as_source(source: str | os.PathLike[str] | ImageSource) -> ImageSource:

@@ -24,6 +24,7 @@ from sam_plugins.model.engine.label_store import (
     ReviewState,
     Stage,
 )
+from sam_plugins.model.engine.label_store.store import read_unchanged
 from sam_plugins.model.engine.label_store.types import TRUSTED
 from sam_plugins.model.engine.project.encoding import encode_cached
 from sam_plugins.model.engine.project.project import Project
@@ -113,24 +114,53 @@ class AutomaticWork:
         LabelStoreError
             If it has changed, or the objects cannot be stored.
         """
-        start = time.perf_counter()
-        pixels = self.project.labels.read_image(record.image_id)
-        if self.options.mode == "grid":
-            masks = masks_of_grid(self.model, to_rgb(pixels), self.options)
-        else:
-            embedding = encode_cached(self.model, pixels, self.cache)
-            masks = masks_of_decoder(self.model, embedding, self.options)
+        return self.store(record, find_objects(self.model, record, self.options, self.cache))
+
+    def store(self, record: ImageRecord, found: FoundObjects) -> int:
+        """Store what was found in a picture, here or elsewhere; return how many objects are new.
+
+        Raises
+        ------
+        LabelStoreError
+            If the objects cannot be stored.
+        """
         stored = _replace(
-            self.project, record, masks, Stage.FULLY_AUTOMATIC, self.digest, self.model.model_id
+            self.project, record, found.masks, Stage.FULLY_AUTOMATIC, self.digest, found.model_id
         )
         self.project.state.put_automatic(
-            record.image_id,
-            self.digest,
-            self.model.model_id,
-            len(stored),
-            time.perf_counter() - start,
+            record.image_id, self.digest, found.model_id, len(stored), found.seconds
         )
         return len(stored)
+
+
+@dataclass(frozen=True)
+class FoundObjects:
+    """What a model found in a picture without a person: run-length codes, which travel well."""
+
+    masks: Sequence[AutomaticMask]
+    model_id: str
+    seconds: float
+
+
+def find_objects(
+    model: Model, record: ImageRecord, options: AutomaticOptions, cache: EmbeddingCache
+) -> FoundObjects:
+    """Segment one picture; reads its file, and neither reads nor writes the project.
+
+    Raises
+    ------
+    UnreadableImageError
+        If the picture cannot be read.
+    LabelStoreError
+        If it has changed.
+    """
+    start = time.perf_counter()
+    pixels = read_unchanged(record)
+    if options.mode == "grid":
+        masks = masks_of_grid(model, to_rgb(pixels), options)
+    else:
+        masks = masks_of_decoder(model, encode_cached(model, pixels, cache), options)
+    return FoundObjects(masks, model.model_id, time.perf_counter() - start)
 
 
 def _replace(

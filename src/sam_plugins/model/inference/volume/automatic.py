@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -106,11 +107,64 @@ def segment_volume(
     labels: WritableArray = np.zeros(shape, np.int32) if out is None else out
     require_room(labels, shape, 1)
     pixel_size = sum(slices.volume.pixel_size_hw(axis)) / 2
-    linker = SliceLinker(chosen, slices.volume.voxel_size_zyx[axis] / pixel_size)
-    length = len(slices)
+
+    def find(index: int) -> FoundInSlice:
+        found = segment_embedding(slices.model, slices.embedding(index), mode=mode, options=options)
+        return FoundInSlice(found.labels, found.scores)
+
+    return link_slices(
+        find,
+        labels,
+        axis=axis,
+        link=chosen,
+        steps_per_pixel=slices.volume.voxel_size_zyx[axis] / pixel_size,
+        progress=progress,
+    )
+
+
+class FoundInSlice(NamedTuple):
+    """The objects of one slice: labels of shape (H, W), 1 to n, and n scores."""
+
+    labels: npt.NDArray[np.integer]
+    scores: npt.NDArray[np.floating]
+
+
+def link_slices(
+    find: Callable[[int], FoundInSlice],
+    labels: WritableArray,
+    *,
+    axis: int = 0,
+    link: LinkOptions | None = None,
+    steps_per_pixel: float = 1.0,
+    progress: Progress | None = None,
+) -> VolumeSegmentation:
+    """Link the objects of slices, and write them as they come; only a few slices are in memory.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the objects of a slice, from 0.
+    labels : array of shape (Z, Y, X), integer
+        Overwritten; must be able to hold the number of tracks.
+    axis : int
+        0, 1 or 2: the slices go along z, y or x.
+    link : LinkOptions, optional
+    steps_per_pixel : float
+        Slice distance over pixel size.
+    progress : callable, optional
+        As for :func:`segment_volume`.
+
+    Raises
+    ------
+    ValueError
+        If ``labels`` cannot hold the numbers.
+    """
+    chosen, shape = link or LinkOptions(), tuple(labels.shape)
+    linker = SliceLinker(chosen, steps_per_pixel)
+    length = shape[axis]
     for index in range(length):
         _report(progress, index, 2 * length)
-        found = segment_embedding(slices.model, slices.embedding(index), mode=mode, options=options)
+        found = find(index)
         numbers, bridges = linker.add(index, found.labels, found.scores)
         require_room(labels, shape, int(numbers.max(initial=0)))
         drawn = numbers[found.labels]

@@ -1,0 +1,223 @@
+"""Pictures that are segmented by tiles: the options, and when that is done without being asked."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam_plugins.cli.console import complain, step_progress
+from sam_plugins.cli.done import Done
+from sam_plugins.cli.results import LARGE_ENDING, Job
+from sam_plugins.cli.scheduler import performed
+from sam_plugins.cli.view import View
+from sam_plugins.errors import ClusterError
+
+if TYPE_CHECKING:
+    from sam_plugins.cli.core import Core
+    from sam_plugins.cli.segment import Order
+    from sam_plugins.model.cluster.outcome import Kept, Runner
+    from sam_plugins.model.inference.types import Segmentation
+    from sam_plugins.model.large.job import TileJob
+    from sam_plugins.model.large.sources import FileSource
+
+
+@dataclass(frozen=True)
+class TileChoice:
+    """Whether a picture is segmented by tiles.
+
+    Parameters
+    ----------
+    tile : int, optional
+        Side of the tiles, which are then used whatever the size of the picture.
+    is_refused : bool
+        Whether they are never used.
+    """
+
+    tile: int | None = None
+    is_refused: bool = False
+
+    def wants_tiles(self, path: Path, view: View, core: Core) -> bool:
+        """Return whether a picture, of which no pixel is read, is segmented by tiles.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        """
+        if self.is_refused:
+            return False
+        return self.tile is not None or core.needs_tiles(_size_of(path, view))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    group = parser.add_argument_group(
+        "large pictures",
+        "Pictures of more than twice the model's longest input are segmented tile by tile, at "
+        "their own resolution; the labels are then written as OME-Zarr, NAME_labels.zarr, and the "
+        "table as CSV. An interrupted run goes on where it was.",
+    )
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--tile", type=_side, metavar="PIXELS",
+        help="segment by tiles of this side, whatever the size of the picture; smaller tiles show "
+        "small objects larger",
+    )  # fmt: skip
+    either.add_argument(
+        "--no-tiles", action="store_true", help="reduce large pictures to the model's input"
+    )
+
+
+def choice_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> TileChoice:
+    """Return what was chosen; leave with a usage error where it contradicts other options."""
+    if args.tile is not None and (
+        args.point or args.negative or args.box or args.like or args.like_box or args.like_mask
+        or args.text
+    ):  # fmt: skip
+        parser.error("--tile finds every object of a picture: give it without prompts")
+    return TileChoice(args.tile, args.no_tiles)
+
+
+def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileChoice) -> Done:
+    """Segment one picture by tiles, one after the other, and return what was done.
+
+    Raises
+    ------
+    SamPluginsError
+        As :func:`~sam_plugins.segment_large` raises them.
+    """
+    start = time.perf_counter()
+    with step_progress(job.name) as progress, _told_what_is_kept(job.image):
+        found = core.by_tiles(
+            _source(job, view),
+            _output(job),
+            mode,
+            tile=choice.tile,
+            overwrite=job.overwrite,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    return Done(core.model_id, found.count, seconds, {"labels": found.path, "objects": found.table})
+
+
+def segment_on(
+    runner: Runner, core: Callable[[Kept], Core], order: Order, there: Job, job: Job
+) -> Done:
+    """Segment one picture by tiles, which are tasks of a cluster; joined and written from here.
+
+    Parameters
+    ----------
+    runner : Runner
+    core : callable
+        Loads the model in a worker.
+    order : Order
+    there, job : Job
+        As workers and as people name it.
+
+    Raises
+    ------
+    SamPluginsError
+        As :func:`~sam_plugins.segment_large` raises them.
+    """
+    from sam_plugins.model.large.automatic import run_job
+    from sam_plugins.model.large.results import finished, remove_earlier
+
+    assert order.choice is not None
+    start = time.perf_counter()
+    output = _output(there)
+    source = _source(there, order.view)
+    planned = runner.call(partial(_planned, core, source, output, order.mode, order.choice.tile))
+    if job.overwrite:
+        remove_earlier(planned, output)
+    with _told_what_is_kept(job.image):
+        if finished(planned, output) is None:
+            planned.begin()
+            left = [index for index in range(len(planned.plan)) if not planned.is_done(index)]
+            tiles = performed(runner, partial(_one_tile, core, planned), left, "tile")
+            with contextlib.closing(tiles):
+                for outcome in tiles:
+                    outcome.result()
+        with step_progress(job.name) as progress:
+            found = run_job(planned, output, _nothing_left, progress=progress)
+    files = {"labels": job.folder / found.path.name, "objects": job.folder / found.table.name}
+    return Done(planned.model_id, found.count, time.perf_counter() - start, files)
+
+
+def _planned(
+    core: Callable[[Kept], Core],
+    source: FileSource,
+    output: Path,
+    mode: str,
+    tile: int | None,
+    kept: Kept,
+) -> TileJob:
+    """Plan the tiles of a picture in a worker, which has the model."""
+    return core(kept).planned(source, output, mode, tile=tile)
+
+
+def _one_tile(core: Callable[[Kept], Core], job: TileJob, kept: Kept, index: int) -> None:
+    """Segment one tile in a worker; its result stays on the disk."""
+    core(kept).one_tile(job, index)
+
+
+def _nothing_left(_: object) -> Segmentation:
+    """Stand for the model where every tile is done."""
+    raise ClusterError(
+        "a tile that a worker reported as done is not there; the folder of the results must be the "
+        "same on every machine"
+    )
+
+
+@contextlib.contextmanager
+def _told_what_is_kept(image: Path) -> Iterator[None]:
+    """Say on an interruption that the work can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"{image}: what is done is kept; the same command goes on from there")
+        raise
+
+
+def _output(job: Job) -> Path:
+    """Return where the labels of a large picture go."""
+    return job.folder / f"{job.name}{LARGE_ENDING}"
+
+
+def _source(job: Job, view: View) -> FileSource:
+    """Return a picture as it is read by tiles."""
+    from sam_plugins.model.large.sources import FileSource
+
+    limits = view.limits
+    return FileSource(
+        str(job.image),
+        plane=view.plane,
+        channels=view.channels,
+        limits=limits[0] if limits is not None and len(limits) == 1 else limits,
+        level=view.level,
+        axes=view.axes,
+    )
+
+
+def _size_of(path: Path, view: View) -> tuple[int, int]:
+    """Return height and width of a picture."""
+    from sam_plugins.model.io.images import ImageWarning, open_image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)  # it is said when the picture is read
+        with open_image(path, level=view.level, axes=view.axes) as image:
+            lengths = dict(zip(image.axes, image.pixels.shape, strict=True))
+    return int(lengths["Y"]), int(lengths["X"])
+
+
+def _side(text: str) -> int:
+    """Return the side of a tile."""
+    if not text.isdecimal() or int(text) < 64:
+        raise argparse.ArgumentTypeError(f"expected the side of a tile, 64 or more, got {text!r}")
+    return int(text)

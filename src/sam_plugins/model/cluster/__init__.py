@@ -1,0 +1,1 @@
+"""Work spread over processes and machines; knows neither models nor pictures."""

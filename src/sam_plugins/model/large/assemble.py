@@ -1,0 +1,128 @@
+"""From the results of all tiles to the labels of the picture, one core at a time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sam_plugins.model.inference.full_size import Window
+from sam_plugins.model.large.job import TileJob
+from sam_plugins.model.large.join import (
+    Contact,
+    Joined,
+    TileObjects,
+    contacts_of,
+    join,
+    objects_of_tile,
+)
+from sam_plugins.model.large.plan import shared, size_of, within
+from sam_plugins.model.large.tiles import read_tile
+
+_TILES_IN_MEMORY = 8
+
+
+class Numbering(NamedTuple):
+    """The objects of the picture, and which objects of tiles they are.
+
+    ``offsets[i]`` is the place of label 1 of tile ``i`` among the objects of all tiles; ``joined``
+    says what these are drawn as; ``points_xy`` of shape (n, 2) are the points of the objects.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    joined: Joined
+    points_xy: npt.NDArray[np.float32]
+
+
+def number_objects(job: TileJob) -> Numbering:
+    """Join the objects of all tiles, two tiles in memory at a time.
+
+    Parameters
+    ----------
+    job : TileJob
+        All of whose tiles are done.
+    """
+    read = lru_cache(_TILES_IN_MEMORY)(lambda index: read_tile(job.tile_path(index)))
+    counts = [len(read(index).scores) for index in range(len(job.plan))]
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    tiles: list[TileObjects] = []
+    points: list[npt.NDArray[np.float32]] = [np.zeros((0, 2), np.float32)]
+    contacts: list[Contact] = []
+    for tile in job.plan:
+        mine = read(tile.index)
+        points.append(mine.points_xy)
+        tiles.append(objects_of_tile(mine.labels, mine.scores, tile, job.plan.size_hw))
+        if not counts[tile.index]:
+            continue
+        for other in job.plan.later_neighbours(tile.index):
+            if counts[other]:
+                contacts += contacts_of(
+                    (tile, mine.labels, int(offsets[tile.index])),
+                    (job.plan[other], read(other).labels, int(offsets[other])),
+                )
+    joined = join(tiles, contacts, job.join)
+    return Numbering(offsets, joined, np.concatenate(points)[joined.sources])
+
+
+def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np.uint32]:
+    """Return the labels of the core of one tile, numbered as in the picture.
+
+    Better objects own the pixels of overlaps. Of pieces of one object, the one that the core's own
+    tile saw is drawn.
+
+    Parameters
+    ----------
+    job : TileJob
+    index : int
+        Of the tile.
+    numbering : Numbering
+        Of :func:`number_objects`.
+    """
+    core = job.plan[index].core
+    others = [other for other in job.plan.touching(core) if other != index]
+    parts = _parts(job, index, core, numbering)
+    is_own = {part.number for part in parts}
+    for other in others:
+        seen = _parts(job, other, core, numbering)
+        parts += [part for part in seen if part.number not in is_own]
+    painted = np.zeros(size_of(core), np.uint32)
+    for part in sorted(parts, key=lambda part: (-part.score, part.number)):
+        there = painted[part.window]
+        there[part.mask & (there == 0)] = part.number
+    return painted
+
+
+class _Part(NamedTuple):
+    """What a tile saw of an object within a core; the window counts from the core's corner."""
+
+    score: float
+    number: int
+    window: Window
+    mask: npt.NDArray[np.bool_]
+
+
+def _parts(job: TileJob, index: int, core: Window, numbering: Numbering) -> list[_Part]:
+    """Return what is drawn in a core of the objects of one tile."""
+    tile, result = job.plan[index], read_tile(job.tile_path(index))
+    part = shared(core, tile.window)
+    assert part is not None
+    labels = result.labels[within(part, tile.window)]
+    top, left = (slice_.start for slice_ in within(part, core))
+    first = int(numbering.offsets[index])
+    numbers = numbering.joined.numbers[first : first + len(result.scores)]
+    parts = []
+    for place, where in enumerate(ndimage.find_objects(labels, len(numbers))):
+        number = int(numbers[place])
+        if where is None or not number:
+            continue
+        rows, columns = where
+        window = (
+            slice(rows.start + top, rows.stop + top),
+            slice(columns.start + left, columns.stop + left),
+        )
+        score = float(numbering.joined.scores[number - 1])
+        parts.append(_Part(score, number, window, labels[where] == place + 1))
+    return parts

@@ -1,0 +1,267 @@
+"""Every object of a stack of any size: slices segmented by tiles, linked, written in chunks."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.model.inference.automatic import (
+    AUTO,
+    GRID,
+    Mode,
+    SegmentOptions,
+    require_instance_decoder,
+)
+from sam_plugins.model.inference.candidates import Progress
+from sam_plugins.model.inference.loading import Model, load_model
+from sam_plugins.model.inference.memory import require_memory
+from sam_plugins.model.inference.rgb import Channels, Limits, contrast_limits
+from sam_plugins.model.inference.volume.automatic import (
+    FoundInSlice,
+    VolumeSegmentation,
+    link_slices,
+)
+from sam_plugins.model.inference.volume.linking import LinkOptions
+from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.io.atomic import atomic_path
+from sam_plugins.model.large.assemble import number_objects, paint_core
+from sam_plugins.model.large.automatic import (
+    HALO_SHARE,
+    source_of,
+    usual_tile,
+)
+from sam_plugins.model.large.job import Finder, TileJob, model_finder
+from sam_plugins.model.large.join import JoinOptions
+from sam_plugins.model.large.labels_zarr import LabelPyramid
+from sam_plugins.model.large.plan import TilePlan
+from sam_plugins.model.large.results import (
+    LargeSegmentation,
+    finished,
+    publish,
+    remove_earlier,
+    work_folder,
+)
+from sam_plugins.model.large.sources import Source
+from sam_plugins.model.large.tiles import read_tile, segment_tile
+
+COLUMNS = ("label", "score", "voxels", "first_slice", "last_slice")
+
+_SAMPLED_SLICES = 9
+_SAMPLED_PER_SLICE = 1 << 18
+_CHUNK = 512
+_BYTES_PER_PIXEL = 40
+"""What linking holds of a slice: the last ones, and where these and the next overlap."""
+
+
+def segment_large_stack(
+    image: str | os.PathLike[str] | npt.NDArray[Any] | SliceableArray | Source,
+    output: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str] = "default",
+    *,
+    axis: str = "Z",
+    voxel_size_zyx: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    mode: Mode | str = "auto",
+    channels: Channels | None = None,
+    limits: Limits | Sequence[Limits] | None = None,
+    channel_axis: int | None = None,
+    tile: int | None = None,
+    halo: int | None = None,
+    options: SegmentOptions | None = None,
+    link: LinkOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> LargeSegmentation:
+    """Segment every object of a stack of any length: slice by slice, then linked across slices.
+
+    A few slices are in memory at a time. After any interruption the same call goes on where it was,
+    with the same result.
+
+    Parameters
+    ----------
+    image : path, array of shape (Z, H, W), or source
+        As for :func:`~sam_plugins.segment_large`; the slices of an array go along its first axis.
+    output : path
+        Folder of the labels, an OME-Zarr of shape (Z, H, W).
+    model : Model, str or path
+    axis : str
+        Letter of the axis of a file that the slices go along.
+    voxel_size_zyx : (float, float, float)
+        Lengths of a voxel, in one unit.
+    mode, channels, limits, tile, halo, options, overwrite : optional
+        As for :func:`~sam_plugins.segment_large`. The limits are those of the whole stack.
+    channel_axis : int, optional
+        Axis of the channels of one slice.
+    link : LinkOptions, optional
+        How objects of slices are linked, split, merged and filtered.
+    progress : callable, optional
+        Called with the steps done and the steps in all.
+
+    Returns
+    -------
+    LargeSegmentation
+        The table has the columns ``label``, ``score``, ``voxels``, ``first_slice`` and
+        ``last_slice``.
+
+    Raises
+    ------
+    ImageError, OutputError, UnsuitableModelError, UnknownModelError, WeightsError, ValueError
+        As for :func:`~sam_plugins.segment_large`.
+    MemoryLimitError
+        If a few slices do not fit into memory.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model)
+    if mode == "auto":
+        require_instance_decoder(loaded)
+    chosen = options or (GRID if mode == "grid" else AUTO)
+    source = source_of(image, channels, limits, channel_axis)
+    length = source.slices(axis)
+    side = usual_tile(loaded.preprocessing) if tile is None else tile
+    with source.at(axis, 0).open() as picture:
+        plan = TilePlan(picture.size_hw, side, side // HALO_SHARE if halo is None else halo)
+    job = TileJob(
+        source=source,
+        plan=plan,
+        contrast=_contrast(source, axis, length),
+        model_id=loaded.model_id,
+        mode=mode,
+        options=chosen,
+        folder=work_folder(output),
+        join=JoinOptions(chosen.max_iou, chosen.max_containment),
+        extra={
+            "slices": [axis, length],
+            "voxel_size_zyx": list(voxel_size_zyx),
+            "link": asdict(link or LinkOptions()),
+        },
+    )
+    find = model_finder(loaded, mode, chosen)
+    return run_stack(job, output, find, link=link, overwrite=overwrite, progress=progress)
+
+
+def run_stack(
+    job: TileJob,
+    output: str | os.PathLike[str],
+    find: Finder,
+    *,
+    link: LinkOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> LargeSegmentation:
+    """Do the job of a stack in this process, from where it was left."""
+    path = Path(output)
+    if overwrite:
+        remove_earlier(job, path)
+    done = finished(job, path)
+    if done is not None:
+        return done
+    height, width = job.plan.size_hw
+    require_memory(
+        _BYTES_PER_PIXEL * height * width,
+        f"linking slices of {height} x {width} pixels",
+        lambda _: "take a coarser level of the pyramid",
+    )
+    job.begin()
+    (axis, length), (down, *across) = job.extra["slices"], job.extra["voxel_size_zyx"]
+    jobs = [slice_job(job, axis, index) for index in range(length)]
+    for index, one in enumerate(jobs):
+        _report(progress, index, 3 * length)
+        segment_slice(one, find)
+    labels = LabelPyramid(job.folder / "labels.zarr", (length, height, width), _CHUNK)
+    labels.create(
+        name=path.name.removesuffix(".zarr"), voxel_size=tuple(job.extra["voxel_size_zyx"])
+    )
+    found = link_slices(
+        lambda index: slice_objects(jobs[index]),
+        labels.array(),
+        link=link,
+        steps_per_pixel=down / (sum(across) / 2),
+        progress=None if progress is None else partial(_after, progress, length),
+    )
+    for level in range(1, labels.levels):
+        for _ in labels.coarsen(level):
+            _report(progress, 3 * length, 3 * length)
+    _write_table(job.folder / "objects.csv", found)
+    publish(job, labels.path, path, len(found))
+    _report(progress, 3 * length, 3 * length)
+    result = finished(job, path)
+    assert result is not None
+    return result
+
+
+def slice_job(job: TileJob, axis: str, index: int) -> TileJob:
+    """Return the job of one slice: any process can segment its tiles."""
+    return replace(
+        job, source=job.source.at(axis, index), folder=job.folder / "slices" / f"{index:06d}"
+    )
+
+
+def segment_slice(job: TileJob, find: Finder) -> None:
+    """Segment the tiles of a slice that are not done."""
+    waiting = [index for index in range(len(job.plan)) if not job.is_done(index)]
+    if not waiting:
+        return
+    job.make_folders()
+    with job.source.open() as picture:
+        for index in waiting:
+            segment_tile(job, index, find, picture=picture)
+
+
+def slice_objects(job: TileJob) -> FoundInSlice:
+    """Return the objects of a slice whose tiles are done."""
+    if len(job.plan) == 1:
+        only = read_tile(job.tile_path(0))
+        return FoundInSlice(only.labels.astype(np.int64), only.scores)
+    numbering = number_objects(job)
+    labels = np.zeros(job.plan.size_hw, np.int64)
+    for tile in job.plan:
+        labels[tile.core] = paint_core(job, tile.index, numbering)
+    return FoundInSlice(labels, numbering.joined.scores)
+
+
+def _contrast(source: Source, axis: str, length: int) -> Limits | list[Limits]:
+    """Return the limits of a stack, estimated on some of its slices."""
+    if source.limits is not None:
+        with source.at(axis, 0).open() as picture:
+            return picture.contrast
+    places = np.unique(np.linspace(0, length - 1, _SAMPLED_SLICES).round().astype(int))
+    samples: list[npt.NDArray[Any]] = []
+    for place in places.tolist():
+        with source.at(axis, place).open() as picture:
+            channels, of_channels = picture.channels, picture.channel_axis
+            samples.append(picture.sampled(_SAMPLED_PER_SLICE))
+    rows = 1 if of_channels == 0 else 0
+    return contrast_limits(np.concatenate(samples, rows), channels, channel_axis=of_channels)
+
+
+def _write_table(path: Path, found: VolumeSegmentation) -> None:
+    """Write a row for each object."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(COLUMNS)
+        for row in _rows(found):
+            rows.writerow(row)
+
+
+def _rows(found: VolumeSegmentation) -> Iterator[tuple[object, ...]]:
+    """Yield the figures of each object."""
+    figures = zip(found.scores, found.voxels, found.extents, strict=True)
+    for place, (score, voxels, (first, last)) in enumerate(figures):
+        yield place + 1, f"{score:.6f}", int(voxels), int(first), int(last)
+
+
+def _after(progress: Progress, before: int, done: int, total: int) -> None:
+    """Tell how far linking is, after the slices."""
+    progress(before + done, before + total)
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    """Tell how far the work is."""
+    if progress is not None:
+        progress(done, total)

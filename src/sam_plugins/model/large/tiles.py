@@ -1,0 +1,102 @@
+"""One tile -> one file: what a scheduler runs, in this process or on another machine."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_plugins.model.inference.types import Segmentation
+from sam_plugins.model.io.atomic import write_bytes
+from sam_plugins.model.large.job import Finder, TileJob
+from sam_plugins.model.large.picture import LazyPicture
+
+
+@dataclass(frozen=True, eq=False)
+class TileResult:
+    """The objects of one tile: label ``i + 1`` has the figures at place ``i``.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (h, w), unsigned integer
+        Of the window, 0 is background.
+    scores : ndarray of shape (n,), float32
+    points_xy : ndarray of shape (n, 2), float32
+        The point that each object was found from, in pixels of the picture.
+    """
+
+    labels: npt.NDArray[np.unsignedinteger]
+    scores: npt.NDArray[np.float32]
+    points_xy: npt.NDArray[np.float32]
+
+
+def segment_tile(
+    job: TileJob, index: int, find: Finder, *, picture: LazyPicture | None = None
+) -> Path:
+    """Segment one tile, unless that has been done, and keep the result on disk.
+
+    Any number of processes may work on the tiles of a job, in any order: a tile depends on no
+    other, and its file appears complete or not at all.
+
+    Parameters
+    ----------
+    job : TileJob
+        Begun with :meth:`TileJob.begin`.
+    index : int
+        Of the tile in the plan.
+    find : callable
+        Finds the objects, such as :func:`~sam_plugins.model.large.job.model_finder` of the job's
+        model, loaded once per process.
+    picture : LazyPicture, optional
+        The open picture, where several tiles are done in a row; opened from ``job.source`` by
+        default.
+
+    Returns
+    -------
+    Path
+        The file of the result, for :func:`read_tile`.
+
+    Raises
+    ------
+    IndexError
+        If there is no such tile.
+    ImageError
+        If the picture cannot be read.
+    OutputError
+        If the result cannot be written.
+    MemoryLimitError
+        If memory runs out.
+    """
+    path, tile = job.tile_path(index), job.plan[index]
+    if job.is_done(index):
+        return path
+    if picture is None:
+        with job.source.open() as opened:
+            rgb = replace(opened, limits=job.contrast, sample=None).rgb(tile.window)
+    else:
+        rgb = replace(picture, limits=job.contrast, sample=None).rgb(tile.window)
+    rows, columns = tile.window
+    _write(path, find(rgb), (columns.start, rows.start))
+    return path
+
+
+def read_tile(path: Path) -> TileResult:
+    """Return the result of a tile."""
+    with np.load(path) as arrays:
+        return TileResult(arrays["labels"], arrays["scores"], arrays["points_xy"])
+
+
+def _write(path: Path, found: Segmentation, offset_xy: tuple[int, int]) -> None:
+    """Write what was found in a window, with points in pixels of the picture."""
+    is_few = len(found) <= np.iinfo(np.uint16).max
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        labels=found.labels.astype(np.uint16 if is_few else np.uint32),
+        scores=found.scores.astype(np.float32),
+        points_xy=(found.points_xy + np.array(offset_xy)).astype(np.float32),
+    )
+    write_bytes(path, content.getvalue())

@@ -1,0 +1,121 @@
+"""Large pictures on the command line: when they are segmented by tiles, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tests.cli.conftest import FakeCore
+from tests.cli.helpers import RunSegment, Said, names
+
+from sam_plugins.cli.results import is_own_result
+from sam_plugins.model.large.automatic import segment_large
+from sam_plugins.model.large.sources import FileSource
+
+
+@pytest.fixture
+def large(pictures: Path) -> Path:
+    """A picture that the fake model takes for large."""
+    path = pictures / "large.tif"
+    tifffile.imwrite(path, np.zeros((8, 1200), np.uint8), photometric="minisblack")
+    return path
+
+
+def test_large_pictures_are_segmented_by_tiles_and_small_ones_are_not(
+    run_segment: RunSegment,
+    core: FakeCore,
+    pictures: Path,
+    large: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_segment(pictures / "a.png", large, "--limits", "0,90", "--json") == 0
+    source, mode, options = core.asked[-1]
+    assert (mode, options["tile"]) == ("auto", None)
+    assert source == FileSource(str(large), limits=(0.0, 90.0))
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert results[1]["files"]["labels"] == str(out / "large_labels.zarr")
+    assert results[1]["objects"] == 5
+    assert {"a_labels.tif", "large_labels.zarr"} <= set(names(out))
+
+
+def test_tiles_can_be_forced_and_refused(
+    run_segment: RunSegment, core: FakeCore, pictures: Path, large: Path, out: Path
+) -> None:
+    assert run_segment(pictures / "a.png", "--tile", "256") == 0
+    assert core.asked[-1][2]["tile"] == 256
+    assert run_segment(large, "--no-tiles") == 0
+    assert core.asked[-1] == "auto"
+    assert (out / "large_labels.tif").is_file()
+
+
+def test_prompts_on_a_large_picture_are_answered_as_before(
+    run_segment: RunSegment, core: FakeCore, large: Path, out: Path
+) -> None:
+    assert run_segment(large, "--point", "5,5") == 0
+    assert core.asked[-1].points_xy == [(5.0, 5.0)]
+    assert (out / "large_labels.tif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tile", "63"], "expected the side of a tile, 64 or more, got '63'"),
+        (["--tile", "256", "--no-tiles"], "not allowed with argument --tile"),
+        (["--tile", "256", "--point", "3,3"], "--tile finds every object of a picture"),
+        (["--tile", "256", "--text", "cell"], "--tile finds every object of a picture"),
+    ],
+)
+def test_contradictions_are_wrong_usage(
+    run_segment: RunSegment,
+    pictures: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_segment(pictures / "a.png", *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_labels_of_other_settings_are_named_in_options(
+    run_segment: RunSegment,
+    core: FakeCore,
+    large: Path,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def by_tiles(source: FileSource, output: Path, mode: str, **options: object) -> None:
+        output.mkdir(parents=True)
+        segment_large(source, output, mode="grid", tile=512)
+
+    monkeypatch.setattr(core, "by_tiles", by_tiles)
+    assert run_segment(large) == 1
+    said(r"large_labels\.zarr exists and is not ours; replace labels of ours with --overwrite")
+
+
+def test_who_interrupts_is_told_that_the_work_is_kept(
+    run_segment: RunSegment,
+    core: FakeCore,
+    large: Path,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def by_tiles(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(core, "by_tiles", by_tiles)
+    assert run_segment(large) == 130
+    said(r"large\.tif: what is done is kept; the same command goes on from there")
+
+
+def test_labels_of_an_earlier_run_are_no_picture(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "a_labels.zarr", tmp_path / "b_labels.zarr"
+    for folder, attributes in ((ours, {"sam_plugins": {"count": 3}}), (theirs, {"other": 1})):
+        folder.mkdir()
+        (folder / ".zattrs").write_text(json.dumps(attributes))
+    assert is_own_result(ours)
+    assert not is_own_result(theirs)

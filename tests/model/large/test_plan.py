@@ -1,0 +1,57 @@
+"""Tiles: cores divide a picture, windows hold them with their halo, and are of one size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sam_plugins.model.large.plan import TilePlan, shared, size_of, within
+
+
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.integers(5, 90),
+    st.integers(0, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_cores_divide_the_picture_and_windows_hold_them(
+    size_hw: tuple[int, int], tile: int, halo: int
+) -> None:
+    halo = min(halo, (tile - 1) // 2)
+    plan = TilePlan(size_hw, tile, halo)
+    times = np.zeros(size_hw, int)
+    for one in plan:
+        times[one.core] += 1
+        assert shared(one.core, one.window) == one.core
+        assert one.window_hw == tuple(min(tile, length) for length in size_hw)
+        for core, window, length in zip(one.core, one.window, size_hw, strict=True):
+            assert window.start <= max(0, core.start - halo)
+            assert window.stop >= min(length, core.stop + halo)
+    assert (times == 1).all()
+
+
+def test_neighbours_are_those_whose_windows_overlap_and_each_pair_comes_once() -> None:
+    plan = TilePlan((100, 130), tile=40, halo=8)
+    for one in plan:
+        expected = [other.index for other in plan if shared(one.window, other.window)]
+        assert plan.touching(one.window) == expected
+        assert plan.later_neighbours(one.index) == [i for i in expected if i > one.index]
+
+
+def test_a_part_is_found_within_its_window() -> None:
+    picture = np.arange(200).reshape(10, 20)
+    window, part = (slice(2, 8), slice(5, 15)), (slice(3, 5), slice(9, 12))
+    assert (picture[window][within(part, window)] == picture[part]).all()
+    assert size_of(part) == (2, 3)
+
+
+def test_a_halo_without_core_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"less than half of the tile of 20 pixels, got 10"):
+        TilePlan((50, 50), 20, 10)
+
+
+def test_a_tile_that_is_not_there_is_refused() -> None:
+    with pytest.raises(IndexError, match=r"tile must be 0 to 3, got 4"):
+        _ = TilePlan((50, 50), 40, 5)[4]

@@ -1,0 +1,82 @@
+"""Stacks of any length: slices on disk, linked, resumed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.model.large.mosaics import Oracle, coins_labels, drawn
+from tests.model.large.test_automatic import SHOWN, Stops
+
+from sam_plugins.errors import UnusableImageError
+from sam_plugins.model.inference.automatic import AUTO
+from sam_plugins.model.inference.volume.automatic import FoundInSlice, link_slices
+from sam_plugins.model.large.job import TileJob
+from sam_plugins.model.large.plan import TilePlan
+from sam_plugins.model.large.results import work_folder
+from sam_plugins.model.large.sources import ArraySource
+from sam_plugins.model.large.stack import run_stack, segment_large_stack
+
+
+def moving(count: int) -> npt.NDArray[np.int32]:
+    """Return labels (Z, H, W) of coins that move by two pixels from slice to slice."""
+    coins = np.pad(coins_labels(), 10)
+    return np.stack([np.roll(coins, 2 * index, axis=1) for index in range(count)])
+
+
+def job_of(stack: npt.NDArray[np.uint8], output: Path) -> TileJob:
+    return TileJob(
+        source=ArraySource(stack, limits=SHOWN, channel_axis=2),
+        plan=TilePlan(stack.shape[1:3], 160, 30),
+        contrast=SHOWN,
+        model_id="oracle",
+        mode="auto",
+        options=AUTO,
+        folder=work_folder(output),
+        extra={"slices": ["Z", len(stack)], "voxel_size_zyx": [1.0, 1.0, 1.0]},
+    )
+
+
+def test_a_stack_by_tiles_is_linked_as_whole_slices_are(tmp_path: Path) -> None:
+    truth = moving(4)
+    stack = np.stack([drawn(labels) for labels in truth])
+    output = tmp_path / "a_labels.zarr"
+    found = run_stack(job_of(stack, output), output, Oracle())
+    expected = np.zeros(truth.shape, np.int32)
+
+    def of_slice(index: int) -> FoundInSlice:
+        _, labels = np.unique(truth[index], return_inverse=True)
+        number = labels.max()
+        return FoundInSlice(labels.reshape(truth[index].shape), np.ones(number))
+
+    linked = link_slices(of_slice, expected)
+    labels = found.labels()[:]
+    assert len(found) == len(linked)
+    assert ((labels > 0) == (expected > 0)).all()
+    pairs = np.unique(np.stack([labels.ravel(), expected.ravel()], 1), axis=0)
+    assert len(pairs) == len(found) + 1
+    with found.table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["voxels"]) for row in rows] == np.bincount(labels.ravel())[1:].tolist()
+    assert {(row["first_slice"], row["last_slice"]) for row in rows} >= {("0", "3")}
+
+
+def test_an_interrupted_stack_goes_on(tmp_path: Path) -> None:
+    stack = np.stack([drawn(labels) for labels in moving(3)])
+    output, other = tmp_path / "a_labels.zarr", tmp_path / "b_labels.zarr"
+    whole = run_stack(job_of(stack, other), other, Oracle())
+    with pytest.raises(KeyboardInterrupt):
+        run_stack(job_of(stack, output), output, Stops(after=10))
+    rest = Oracle()
+    again = run_stack(job_of(stack, output), output, rest)
+    assert rest.asked == 3 * len(job_of(stack, output).plan) - 10
+    assert (again.labels()[:] == whole.labels()[:]).all()
+    assert again.table.read_bytes() == whole.table.read_bytes()
+
+
+def test_a_picture_is_no_stack(tmp_path: Path) -> None:
+    with pytest.raises(UnusableImageError, match=r"expected a stack with 3 axes, slices first"):
+        segment_large_stack(np.zeros((9, 9)), tmp_path / "a_labels.zarr")

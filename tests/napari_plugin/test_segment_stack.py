@@ -529,7 +529,9 @@ def test_large_labels_are_offered_to_be_kept_and_their_numbers_stay_apart(
     hand.key(Qt.Key.Key_Z, CTRL)
     assert np.unique(np.asarray(kept[5])).tolist() == [0, 41]
     until(button.isHidden)
-    assert "kept.zarr" in widget.stored_labels.findChild(QLabel).text()
+    label = widget.stored_labels.findChild(QLabel)
+    assert label is not None
+    assert "kept.zarr" in label.text()
 
     widget.controller.close()  # the next day
     viewer.layers.clear()

@@ -175,7 +175,7 @@ KINDS: dict[str, Callable[[Nuclei], tuple[Any, dict[str, Any]]]] = {
     "stack": lambda n: (in_stack(n), {"scale": (3, 0.5, 0.5)}),
     "time": lambda n: (np.stack([in_stack(n)] * 2), {}),
     "dask": lambda n: (
-        da.from_array(in_stack(n), chunks=(1, 64, 64)),  # type: ignore[no-untyped-call]
+        da.from_array(in_stack(n), chunks=(1, 64, 64)),
         {},
     ),
     "channels first": lambda n: (np.stack([n.image // 2, n.image]), {}),

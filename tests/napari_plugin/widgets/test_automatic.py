@@ -136,7 +136,10 @@ def test_a_large_picture_is_done_in_tiles_and_its_objects_are_whole(
     assert abs(count(preview) / copies / expected.max() - 1) < 0.3
     at_border = preview.data[2200 // 3 - 2 : 2200 // 3 + 2]
     for number in np.unique(at_border)[1:]:  # an object on the border of tiles is one object
-        assert regionprops((preview.data == number).astype(np.uint8))[0].solidity > 0.8
+        (found,) = regionprops(  # type: ignore[no-untyped-call]
+            (preview.data == number).astype(np.uint8)
+        )
+        assert found.solidity > 0.8
     viewer.window._qt_window.resize(1400, 950)
     keep_screenshot(viewer, qtbot, "automatic-tiles")
 

@@ -22,8 +22,6 @@ from sam_plugins.cli.core import (
     TextChoice,
 )
 from sam_plugins.model.inference.automatic import (
-    AUTO,
-    GRID,
     require_instance_decoder,
     segment_embedding,
 )
@@ -40,7 +38,7 @@ from sam_plugins.model.inference.text import (
     text_prompts,
 )
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
-from sam_plugins.model.large.automatic import needs_tiles, plan_job, segment_large, usual_tile
+from sam_plugins.model.large.automatic import needs_tiles, plan_for_model, segment_large
 from sam_plugins.model.large.job import TileJob, model_finder
 from sam_plugins.model.large.results import LargeSegmentation
 from sam_plugins.model.large.sources import FileSource
@@ -114,14 +112,7 @@ class TorchCore:
         """Return how a picture of any size is cut into tiles."""
         if mode == "auto":
             require_instance_decoder(self.model)
-        return plan_job(
-            source,
-            output,
-            model_id=self.model_id,
-            mode=mode,
-            options=GRID if mode == "grid" else AUTO,
-            tile=usual_tile(self.model.preprocessing) if tile is None else tile,
-        )
+        return plan_for_model(source, output, self.model, mode=mode, tile=tile)
 
     def one_tile(self, job: TileJob, index: int) -> None:
         """Segment one of the tiles, unless that has been done."""

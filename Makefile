@@ -1,10 +1,12 @@
 # Each target does its own set-up: `make demo` and `make test` work on a bare Debian with Python 3.11.
-# Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest).
+# Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest),
+# BENCH (for each benchmark).
 
 SHELL := /bin/bash
 VENV ?= .venv
 DATA ?= ../shared/data
 ARGS ?=
+BENCH ?=
 BIN := $(VENV)/bin
 SETUP := pyproject.toml constraints/cpu.txt scripts/setup_venv.sh
 .DEFAULT_GOAL := help
@@ -77,10 +79,12 @@ wheel: $(VENV)/.stamp-core ## build the wheel and check what is in it
 	$(BIN)/python scripts/check_wheel.py build/wheel/*.whl
 
 .PHONY: bench
-bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one run
+bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one run; BENCH="--threads 1"
+	@rm -f build/bench/rows.jsonl
 	@for script in benchmarks/bench_*.py; do \
-		echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+		echo "== $$script"; $(BIN)/python "$$script" $(BENCH) || exit 1; \
 	done
+	@$(BIN)/python benchmarks/report.py
 
 .PHONY: train-default
 train-default: $(VENV)/.stamp-dev ## train the shipped model again from DATA, with a fixed seed (hours)

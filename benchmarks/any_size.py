@@ -75,7 +75,7 @@ def measure(picture: Path, output: Path, *, tile: int | None, finder: str, limit
     else:
         job = plan_job(
             FileSource(str(picture)), output, model_id=finder, mode="auto", options=AUTO,
-            tile=tile or 512,
+            tile=tile or 512, halo=(tile or 512) // 8,
         )  # fmt: skip
         found = run_job(job, output, _bright_pieces)
     figures = {

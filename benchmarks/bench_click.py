@@ -9,29 +9,43 @@ import numpy as np
 import torch
 
 from official_code import import_official
+from rows import Row, record
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb, predict_masks
 from sam_plugins.model.inference.types import Prompts
-from sides import official_vit_b, our_vit_b, parser, picture, shipped
+from sides import as_bfloat16, official_vit_b, our_vit_b, parser, picture, shipped
 from timing import Action, conditions, interleave, table
 
 POINT_XY = (500.0, 300.0)
 OFFICIAL = "official decoder"
 
 
+ASKED = {
+    "our ViT-B's decoder, float32": 1.7,
+    "our ViT-B's decoder, bfloat16": 3.0,
+    "shipped model, float32": None,
+    "shipped model, bfloat16": 4.0,
+}
+"""How many times as fast as the official decoder."""
+
+
+def click() -> Prompts:
+    """Return one click."""
+    return Prompts(points_xy=np.array([[POINT_XY]]), point_labels=np.array([[1]]))
+
+
 def our_sides(model: Model, name: str) -> tuple[dict[str, Action], dict[str, Action]]:
     """Return ways to answer a click: masks of the picture's size, and low-res logits only."""
-    embedding = encode_rgb(model, picture())
-    click = Prompts(points_xy=np.array([[POINT_XY]]), point_labels=np.array([[1]]))
+    embedding, asked = encode_rgb(model, picture()), click()
 
     def best() -> object:
-        return predict_masks(model, embedding, click).best().masks
+        return predict_masks(model, embedding, asked).best().masks
 
     def all_three() -> object:
-        return predict_masks(model, embedding, click).masks
+        return predict_masks(model, embedding, asked).masks
 
     def low_res() -> object:
-        return predict_masks(model, embedding, click)
+        return predict_masks(model, embedding, asked)
 
     return {f"{name}, the best mask": best, f"{name}, three masks": all_three}, {name: low_res}
 
@@ -60,6 +74,16 @@ def official_sides(official: ModuleType, model: Any) -> tuple[Action, Action]:  
     return full_size, low_res
 
 
+def agreement(model: Model, expected: torch.Tensor) -> str:
+    """Say how far the low-res masks of a click agree with the official ones."""
+    embedding = encode_rgb(model, picture())
+    answer = torch.from_numpy(predict_masks(model, embedding, click()).low_res_logits)
+    error = float((answer - expected).norm() / expected.norm())
+    one, two = answer > 0, expected > 0
+    ious = (one & two).sum((-2, -1)) / (one | two).sum((-2, -1)).clamp(min=1)
+    return f"logits differ by {error:.1e}, least mask IoU {float(ious.min()):.4f}"
+
+
 def main() -> None:
     """Print the comparison."""
     options = parser(__doc__ or "", repetitions=50).parse_args()
@@ -68,18 +92,33 @@ def main() -> None:
     theirs = official_vit_b(official)
     own = shipped(random_weights=options.random_weights)
     full_size, low_res = official_sides(official, theirs)
-    own_full, own_low = our_sides(own, f"shipped model ({own.model_id})")
-    same_full, same_low = our_sides(our_vit_b(theirs), "our ViT-B's decoder")
+    exact = our_vit_b(theirs)
+    models = {
+        "our ViT-B's decoder, float32": exact,
+        "our ViT-B's decoder, bfloat16": as_bfloat16(exact),
+        "shipped model, float32": own,
+        "shipped model, bfloat16": as_bfloat16(own),
+    }
+    full, low = {OFFICIAL: full_size}, {OFFICIAL: low_res}
+    for name, model in models.items():
+        own_full, own_low = our_sides(model, name)
+        full |= own_full
+        low |= own_low
     print(conditions(options.repetitions, options.clock))
     for title, sides in (
-        (
-            "From a click to masks of the picture's size",
-            {OFFICIAL: full_size, **own_full, **same_full},
-        ),
-        ("From a click to three low-res masks", {OFFICIAL: low_res, **own_low, **same_low}),
+        ("From a click to masks of the picture's size", full),
+        ("From a click to three low-res masks", low),
     ):
         timings = interleave(sides, repetitions=options.repetitions, warm_up=3, clock=options.clock)
         print(f"\n{title}:\n\n{table(timings, OFFICIAL, unit='ms')}")
+    with torch.no_grad():
+        expected = low_res()[0]
+    reference = timings[OFFICIAL].minimum
+    for name, model in models.items():
+        is_same = name.startswith("our")
+        quality = agreement(model, expected) if is_same else ""
+        print(f"\n{name}: {quality}" if is_same else "")
+        record(Row(f"one click, {name}", reference / timings[name].minimum, ASKED[name], quality))
 
 
 if __name__ == "__main__":

@@ -2,39 +2,105 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from official_code import import_official
+from plain_tiny_vit import plain_tiny_vit
+from rows import Row, record
+from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb
-from sides import official_vit_b, our_vit_b, parser, picture, shipped
-from timing import conditions, interleave, table
+from sam_plugins.model.inference.preprocess import prepare_input
+from sides import (
+    as_bfloat16,
+    official_vit_b,
+    our_tiny_vit,
+    our_vit_b,
+    parser,
+    picture,
+    shipped,
+)
+from timing import Timing, conditions, interleave, table
+from trained_like import make_trained_like
 
 OFFICIAL = "official ViT-B, float32"
+PLAIN = "TinyViT as MobileSAM computes it, float32"
+ASKED = {"float32": 1.4, "bfloat16": 2.8}
 
 
-def main() -> None:
-    """Print the comparison."""
-    options = parser(__doc__ or "", repetitions=5).parse_args()
-    torch.set_num_threads(options.threads)
+def error_of(model: Model, rgb: npt.NDArray[np.uint8], expected: torch.Tensor) -> float:
+    """Return the relative error (L2) of an embedding."""
+    features = encode_rgb(model, rgb).features.float()
+    return float((features - expected).norm() / expected.norm())
+
+
+def ratios(timings: dict[str, Timing], baseline: str) -> dict[str, float]:
+    """Return how many times as fast each side is, of the minima."""
+    return {name: timings[baseline].minimum / one.minimum for name, one in timings.items()}
+
+
+def compare_vit_b(options: Any, rgb: npt.NDArray[np.uint8]) -> None:  # noqa: ANN401
+    """Print and record the official ViT-B beside ours and the shipped model."""
     official = import_official()
     theirs = official_vit_b(official)
     predictor = official.SamPredictor(theirs)
-    same, own = our_vit_b(theirs), shipped(random_weights=options.random_weights)
-    rgb = picture()
-    timings = interleave(
-        {
-            OFFICIAL: lambda: predictor.set_image(rgb),
-            "our ViT-B, float32, the same weights": lambda: encode_rgb(same, rgb),
-            f"shipped model ({own.model_id})": lambda: encode_rgb(own, rgb),
-        },
-        repetitions=options.repetitions,
-        clock=options.clock,
-    )
-    expected = predictor.get_image_embedding()
-    error = (encode_rgb(same, rgb).features - expected).norm() / expected.norm()
-    print(conditions(options.repetitions, options.clock))
-    print(f"Embeddings of the two ViT-B differ by {float(error):.1e} (relative L2).\n")
+    exact, own = our_vit_b(theirs), shipped(random_weights=options.random_weights)
+    models = {"float32": exact, "bfloat16": as_bfloat16(exact)}
+    small = {"float32": own, "bfloat16": as_bfloat16(own)}
+    sides: dict[str, Any] = {OFFICIAL: lambda: predictor.set_image(rgb)}
+    for name, model in models.items():
+        sides[f"our ViT-B, {name}"] = lambda model=model: encode_rgb(model, rgb)
+    for name, model in small.items():
+        sides[f"shipped model, {name}"] = lambda model=model: encode_rgb(model, rgb)
+    timings = interleave(sides, repetitions=options.repetitions, clock=options.clock)
     print(table(timings, OFFICIAL, unit="s"))
+    expected = predictor.get_image_embedding()
+    faster = ratios(timings, OFFICIAL)
+    fresh = {name: error_of(model, rgb, expected) for name, model in models.items()}
+    make_trained_like(theirs.image_encoder)
+    predictor.set_image(rgb)
+    expected, exact = predictor.get_image_embedding(), our_vit_b(theirs)
+    models = {"float32": exact, "bfloat16": as_bfloat16(exact)}
+    for name, model in models.items():
+        like = error_of(model, rgb, expected)
+        quality = f"relative error {fresh[name]:.1e} (fresh weights), {like:.1e} (trained-like)"
+        print(f"\nour ViT-B, {name}: {quality}")
+        record(Row(f"ViT-B encode, {name}", faster[f"our ViT-B, {name}"], ASKED[name], quality))
+    for name, asked in (("float32", None), ("bfloat16", 15.0)):
+        ratio = faster[f"shipped model, {name}"]
+        record(Row(f"shipped model encode, {name}, beside ViT-B", ratio, asked))
+
+
+def compare_tiny_vit(options: Any, rgb: npt.NDArray[np.uint8]) -> None:  # noqa: ANN401
+    """Print and record TinyViT in the order of MobileSAM's code beside ours."""
+    exact = our_tiny_vit()
+    half, plain = as_bfloat16(exact), plain_tiny_vit(exact.network.image_encoder)
+    pixels, _ = prepare_input(rgb, exact.preprocessing)
+    sides: dict[str, Any] = {
+        PLAIN: lambda: plain(pixels),
+        "our TinyViT, float32": lambda: encode_rgb(exact, rgb),
+        "our TinyViT, bfloat16": lambda: encode_rgb(half, rgb),
+    }
+    timings = interleave(sides, repetitions=options.repetitions, clock=options.clock)
+    print("\n" + table(timings, PLAIN, unit="s"))
+    expected, faster = plain(pixels), ratios(timings, PLAIN)
+    for name, model, asked in (("float32", exact, None), ("bfloat16", half, 2.5)):
+        quality = f"relative error {error_of(model, rgb, expected):.1e}"
+        print(f"\nour TinyViT, {name}: {quality}")
+        record(Row(f"TinyViT encode, {name}", faster[f"our TinyViT, {name}"], asked, quality))
+
+
+def main() -> None:
+    """Print the comparisons."""
+    options = parser(__doc__ or "", repetitions=5).parse_args()
+    torch.set_num_threads(options.threads)
+    print(conditions(options.repetitions, options.clock) + "\n")
+    rgb = picture()
+    compare_tiny_vit(options, rgb)
+    compare_vit_b(options, rgb)
 
 
 if __name__ == "__main__":

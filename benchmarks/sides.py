@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from importlib import resources
 from types import ModuleType
@@ -15,7 +16,7 @@ from PIL import Image
 
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.networks.builders import build_sam
-from sam_plugins.model.networks.config import SAM_VIT_B, SHIPPED
+from sam_plugins.model.networks.config import MOBILE_SAM, SAM_VIT_B, SHIPPED
 
 
 def parser(description: str, repetitions: int) -> argparse.ArgumentParser:
@@ -60,6 +61,23 @@ def our_vit_b(official_model: Any) -> Model:  # noqa: ANN401
     network = build_sam(SAM_VIT_B)
     network.load_state_dict(official_model.state_dict())
     return Model(network.requires_grad_(requires_grad=False).eval(), "vit_b-random")
+
+
+def our_tiny_vit() -> Model:
+    """Build MobileSAM with random weights, and statistics as if it had seen pictures."""
+    torch.manual_seed(0)
+    network = build_sam(MOBILE_SAM)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 1.5)
+    return Model(network.requires_grad_(requires_grad=False).eval(), "mobile_sam-random")
+
+
+def as_bfloat16(model: Model) -> Model:
+    """Return a copy of a model as ``load_model(dtype=torch.bfloat16)`` makes it."""
+    network = copy.deepcopy(model.network).to(torch.bfloat16)
+    return Model(network, f"{model.model_id}-bfloat16")
 
 
 def shipped(*, random_weights: bool) -> Model:

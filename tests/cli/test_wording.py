@@ -103,23 +103,26 @@ def test_a_version_that_is_not_better(
     assert re.search(message, capsys.readouterr().err)
 
 
-def run_out_of_memory(*_: Any) -> None:
+def run_out_of_memory(*_: Any, **__: Any) -> None:
     raise MemoryError
 
 
 @pytest.mark.parametrize(
-    ("patched", "argument"),
-    [("automatic.grid_points", "points_per_side"), ("predict._decode", "chunk_size")],
+    ("patched", "remedy", "end"),
+    [
+        ("automatic.grid_points", "points_per_side", "; crop the picture or reduce it"),
+        ("predict._decode", "a smaller model", "or close other programs"),
+    ],
 )
 def test_memory_that_runs_out_while_masks_are_decoded(
-    patched: str, argument: str, monkeypatch: pytest.MonkeyPatch
+    patched: str, remedy: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_model("default")
     embedding = encode_image(model, np.eye(32))
     monkeypatch.setattr(f"sam_plugins.model.inference.{patched}", run_out_of_memory)
-    with pytest.raises(MemoryLimitError, match=argument) as raised:
+    with pytest.raises(MemoryLimitError, match=remedy) as raised:
         segment_embedding(model, embedding, mode="grid")
-    assert in_options(str(raised.value)).endswith("; crop the picture or reduce it")
+    assert in_options(str(raised.value)).endswith(end)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pytest
+import zarr
 
 from sam_plugins import to_rgb
 from sam_plugins.errors import UnusableImageError
@@ -50,9 +52,9 @@ def test_a_plane_of_a_stack_has_the_contrast_of_the_stack(stack: npt.NDArray[np.
     seen = see(ImageSource([stack]), Plane((1, 2), (3,)))
     np.testing.assert_array_equal(seen, to_rgb(stack[3], limits=contrast_of(stack)))
     assert (seen != to_rgb(stack[3])).any()
-    read_later = da.from_array(stack)  # type: ignore[no-untyped-call]
+    read_later = da.from_array(stack)
     lazy = see(ImageSource([read_later]), Plane((1, 2), (3,)))
-    np.testing.assert_array_equal(lazy, to_rgb(stack[3]))  # nothing else is read
+    np.testing.assert_array_equal(lazy, seen)
 
 
 def test_a_long_stack_is_sampled() -> None:
@@ -109,8 +111,59 @@ def test_channels_on_any_axis(axis: int) -> None:
 
 def test_only_the_plane_is_read() -> None:
     watched = Watched(np.random.default_rng(3).integers(0, 4000, (100, 64, 64), np.uint16))
-    see(ImageSource([watched]), Plane((1, 2), (50,)), Window(0, 0, 64, 64))
-    assert watched.read == 64 * 64
+    source = ImageSource([watched])
+    look_at(source, Plane((1, 2), (50,)), Window(0, 0, 64, 64))
+    assert watched.read == 0  # this is for the thread of the window
+    see(source, Plane((1, 2), (50,)), Window(0, 0, 64, 64))
+    assert watched.read == 64 * 64 * (1 + 12)  # and 12 planes for the contrast
+    before = watched.read
+    see(source, Plane((1, 2), (51,)), Window(0, 0, 64, 64))
+    assert watched.read == before + 64 * 64
+
+
+@pytest.mark.parametrize("kind", ["dask", "zarr"])
+@pytest.mark.parametrize("channel_axis", [None, 0, 1])
+def test_a_stack_on_a_disk_has_one_contrast_and_is_never_read_whole(
+    tmp_path: Path, kind: str, channel_axis: int | None
+) -> None:
+    rng = np.random.default_rng(4)
+    brightness = np.linspace(0.2, 1, 60)[:, None, None]
+    stack = (rng.gamma(2, 300, (60, 128, 128)) * brightness).astype(np.uint16)
+    full = stack
+    if channel_axis is not None:
+        full = np.stack([stack, stack // 2], channel_axis)
+    chunks = (*[1] * (full.ndim - 2), 128, 128)
+    kept = zarr.create_array(tmp_path / "a.zarr", shape=full.shape, chunks=chunks, dtype=full.dtype)
+    kept[...] = full
+    read = 0
+
+    def count(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        nonlocal read
+        read += block.size
+        return block
+
+    array: Any = kept
+    if kind == "dask":
+        array = da.from_zarr(kept).map_blocks(count, dtype=full.dtype)
+        read = 0
+    source = ImageSource([array], channel_axis=channel_axis)
+    limits = stack_limits(source, () if channel_axis is None else (("red", 0), ("green", 1)))
+    assert limits is not None
+    assert limits[0] == pytest.approx(contrast_of(stack), rel=0.1, abs=10)
+    if channel_axis is not None:
+        assert limits[1] == pytest.approx(contrast_of(stack // 2), rel=0.1, abs=10)
+    assert read <= full.size / 4
+
+
+def test_contrast_of_a_large_pyramid_comes_from_windows_of_its_smallest_level() -> None:
+    fine = Watched(np.zeros((40, 64, 64), np.uint16))
+    small = np.random.default_rng(5).integers(0, 4000, (40, 3000, 2000), np.uint16)
+    coarse = Watched(small)
+    limits = stack_limits(ImageSource([fine, coarse]), ())
+    assert limits is not None
+    assert limits[0] == pytest.approx(contrast_of(small[:2]), rel=0.02, abs=10)
+    assert fine.read == 0
+    assert coarse.read < coarse.array.size / 40
 
 
 def test_of_a_large_plane_only_the_region_is_read_and_its_contrast_is_that_of_the_plane() -> None:
@@ -153,17 +206,19 @@ def test_dask_arrays_compute_one_chunk(stack: npt.NDArray[np.uint16]) -> None:
         computed.append(block_info[0]["chunk-location"] if block_info else None)
         return block
 
-    source = da.from_array(stack, chunks=(1, 40, 60))  # type: ignore[no-untyped-call]
+    source = da.from_array(stack, chunks=(1, 40, 60))
     lazy = source.map_blocks(note, dtype=stack.dtype)
+    image = ImageSource([lazy])
+    see(image, Plane((1, 2), (1,)))
     computed.clear()
-    seen = see(ImageSource([lazy]), Plane((1, 2), (2,)))
-    np.testing.assert_array_equal(seen, to_rgb(stack[2]))
+    seen = see(image, Plane((1, 2), (2,)))
+    np.testing.assert_array_equal(seen, to_rgb(stack[2], limits=contrast_of(stack)))
     assert computed == [(2, 0, 0)]
 
 
 def test_a_picture_is_known_again(stack: npt.NDArray[np.uint16]) -> None:
     known = ImageSource([stack]).fingerprint()
-    lazy = da.from_array(stack)  # type: ignore[no-untyped-call]
+    lazy = da.from_array(stack)
     assert ImageSource([lazy]).fingerprint() == known
     assert ImageSource([stack + 1]).fingerprint() != known
 

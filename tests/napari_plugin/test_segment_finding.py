@@ -125,13 +125,13 @@ def test_committed_objects_are_examples_and_are_not_found_again(
     widget, hand = open_segment()
     assert widget.segmenter is not None
     with pytest.raises(Exception, match="no object yet that others could be like"):
-        widget.segmenter.find_similar()
+        widget.segmenter.finder.similar()
     for rank in (0, 1):
         hand.click(nuclei.nucleus(rank)[1])
         answered(widget)
         hand.key(Qt.Key.Key_C)
     before = np.asarray(widget.segmenter.objects.data) > 0
-    widget.segmenter.find_similar()
+    widget.segmenter.finder.similar()
     until_idle(widget)
     masks = masks_of(widget, nuclei.labels.shape)
     assert found_in(masks, nuclei.labels) >= 0.6 * (len(np.unique(nuclei.labels)) - 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.gui
 pytest.importorskip("napari")
 
 from qtpy.QtCore import Qt  # noqa: E402
-from qtpy.QtWidgets import QApplication, QPushButton  # noqa: E402
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton  # noqa: E402
+from tests.napari_plugin.helpers import keep_screenshot  # noqa: E402
 from tests.napari_plugin.segmenting import (  # noqa: E402
     CTRL,
     SHIFT,
@@ -35,6 +37,8 @@ from sam_plugins import EmbeddingCache, read_image  # noqa: E402
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of  # noqa: E402
 from sam_plugins.napari_plugin.answering import Answerer  # noqa: E402
 from sam_plugins.napari_plugin.images import ImageSource  # noqa: E402
+from sam_plugins.napari_plugin.label_arrays import create_labels, largest_label  # noqa: E402
+from sam_plugins.napari_plugin.layers import add_labels  # noqa: E402
 from sam_plugins.napari_plugin.samples import nuclei_3d  # noqa: E402
 from sam_plugins.napari_plugin.session.planes import Plane, Window  # noqa: E402
 from sam_plugins.napari_plugin.stack import NoStackError, follow_axis  # noqa: E402
@@ -354,7 +358,7 @@ def test_a_large_stack_is_written_to_a_chunked_file(
     embryo: tuple[Any, Labels],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sam_plugins.napari_plugin.layers._LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr("sam_plugins.napari_plugin.label_arrays.LARGEST_IN_MEMORY", 1000)
     widget, hand, truth = start(viewer, open_segment, embryo)
     layer = widget.segmenter.objects  # type: ignore[union-attr]
     assert isinstance(layer.data, zarr.Array)
@@ -471,3 +475,94 @@ def test_what_cannot_be_followed_says_why(viewer: Any, open_segment: Open) -> No
     source = ImageSource([np.zeros((4, 5, 6), np.uint8)])
     with pytest.raises(NoStackError, match="roll the axes"):
         follow_axis(source, Plane((1, 2), (0,)), 2)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_delete_removes_an_object_from_all_slices_and_undo_brings_it_back(
+    viewer: Any, open_segment: Open, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        monkeypatch.setattr("sam_plugins.napari_plugin.object_edits._SEARCHED_AT_ONCE", 0)
+    viewer.add_image(nuclei_3d()[0][0][:12])
+    widget, hand = open_segment()
+    labels = objects(widget)
+    labels[2:9, 40:80, 40:80] = 3
+    labels[:, 100:120, 100:120] = 4
+    before = labels.copy()
+    viewer.dims.set_point(0, 5)
+    hand.hover((5, 60, 60))
+    hand.key(Qt.Key.Key_Delete)
+    until(lambda: 3 not in objects(widget))
+    np.testing.assert_array_equal(objects(widget) == 4, before == 4)
+    hand.key(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(objects(widget), before)
+    hand.hover((5, 60, 60))
+    hand.key(Qt.Key.Key_Delete, SHIFT)
+    assert 3 not in objects(widget)[5]
+    np.testing.assert_array_equal(objects(widget)[4], before[4])
+
+
+def test_large_labels_are_offered_to_be_kept_and_their_numbers_stay_apart(
+    viewer: Any, qtbot: Any, open_segment: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sam_plugins.napari_plugin.label_arrays.LARGEST_IN_MEMORY", 1000)
+    volume = nuclei_3d()[0][0][:12]
+    viewer.add_image(volume, name="nuclei")
+    viewer.dims.set_point(0, 5)
+    widget, hand = open_segment()
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    assert widget.stored_labels.isVisible()
+    plane = Plane((1, 2), (5,))
+    segmenter.session.replace_labels(plane, (volume[5] > 200).astype(np.uint32) * 41)
+    path = tmp_path / "kept.zarr"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    button = widget.findChild(QPushButton, "keep_labels")
+    assert button is not None
+    keep_screenshot(viewer, qtbot, "large-labels")
+    button.click()
+    segmenter.session.delete(41, plane)  # while they are being copied
+    until(lambda: segmenter.stored.path == path)
+    assert not segmenter.stored.is_temporary
+    kept = zarr.open_array(path, mode="r")
+    assert not np.asarray(kept[:]).any()
+    hand.key(Qt.Key.Key_Z, CTRL)
+    assert np.unique(np.asarray(kept[5])).tolist() == [0, 41]
+    until(button.isHidden)
+    label = widget.stored_labels.findChild(QLabel)
+    assert label is not None
+    assert "kept.zarr" in label.text()
+
+    widget.controller.close()  # the next day
+    viewer.layers.clear()
+    image = viewer.add_image(volume, name="nuclei")
+    add_labels(viewer, image, "objects", data=zarr.open_array(path, mode="r+"))
+    widget, hand = open_segment()
+    assert widget.segmenter is not None
+    session = widget.segmenter.session
+    until(lambda: session.state.next_label == 42)
+
+
+def test_nothing_is_committed_before_the_numbers_of_a_file_are_known(
+    viewer: Any, open_segment: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    labels = create_labels(tmp_path / "known.zarr", (4, 64, 64))
+    labels[2, :9, :9] = 17
+    goes_on = threading.Event()
+
+    def slow(*given: Any) -> int:
+        assert goes_on.wait(20)
+        return largest_label(*given)
+
+    monkeypatch.setattr("sam_plugins.napari_plugin.stored_labels.largest_label", slow)
+    image = viewer.add_image(np.zeros((4, 64, 64), np.uint8))
+    add_labels(viewer, image, "objects", data=labels)
+    widget, _ = open_segment()
+    assert widget.controller.commit() == ()
+    assert "still being counted" in notification_manager.records[-1].message
+    goes_on.set()
+    assert widget.segmenter is not None
+    session = widget.segmenter.session
+    until(lambda: session.state.next_label == 18)

@@ -175,7 +175,7 @@ KINDS: dict[str, Callable[[Nuclei], tuple[Any, dict[str, Any]]]] = {
     "stack": lambda n: (in_stack(n), {"scale": (3, 0.5, 0.5)}),
     "time": lambda n: (np.stack([in_stack(n)] * 2), {}),
     "dask": lambda n: (
-        da.from_array(in_stack(n), chunks=(1, 64, 64)),  # type: ignore[no-untyped-call]
+        da.from_array(in_stack(n), chunks=(1, 64, 64)),
         {},
     ),
     "channels first": lambda n: (np.stack([n.image // 2, n.image]), {}),
@@ -226,7 +226,7 @@ def test_zarr_images_and_zarr_labels(
 ) -> None:
     import zarr
 
-    monkeypatch.setattr("sam_plugins.napari_plugin.layers._LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr("sam_plugins.napari_plugin.label_arrays.LARGEST_IN_MEMORY", 1000)
     stack = in_stack(nuclei)
     array = zarr.create_array(
         tmp_path / "a.zarr", shape=stack.shape, chunks=(1, 64, 64), dtype="u1"
@@ -256,7 +256,7 @@ def test_objects_of_any_labels_layer_are_edited_and_keep_their_number(
     others = viewer.add_labels(np.where(truth, 42, 0).astype(np.int64), name="from elsewhere")
     viewer.layers.selection.active = viewer.layers["nuclei"]
     assert widget.segmenter is not None
-    draft = widget.segmenter.edit_at(centre)
+    draft = widget.segmenter.edits.edit_at(centre)
     assert widget.segmenter.objects is others
     np.testing.assert_array_equal(mask_of(draft.mask, truth.shape), truth)  # type: ignore[arg-type]
     hand.click(centre)
@@ -264,15 +264,15 @@ def test_objects_of_any_labels_layer_are_edited_and_keep_their_number(
     hand.key(Qt.Key.Key_C)
     assert np.unique(others.data).tolist() == [0, 42]
     assert iou(np.asarray(others.data) == 42, truth) > 0.8
-    widget.segmenter.split_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
+    widget.segmenter.edits.split_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
     assert np.unique(others.data).tolist() == [0, 42, 43]
-    widget.segmenter.merge_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
+    widget.segmenter.edits.merge_at([(centre[0], centre[1] - 4), (centre[0], centre[1] + 4)])
     assert len(np.unique(others.data)) == 2
     hand.click(nuclei.nucleus(1)[1])
     answered(widget)
     hand.key(Qt.Key.Key_C)
     assert others.data.max() == 44
-    widget.segmenter.delete_at(centre)
+    widget.segmenter.edits.delete_at(centre)
     assert others.data[round(centre[0]), round(centre[1])] == 0
 
 
@@ -449,3 +449,25 @@ def test_hand_painting_is_left_alone(viewer: Any, open_segment: Open, nuclei: Nu
     hand.click((100, 100))
     assert drafts(widget) == ()
     assert (objects(widget) == 9).any()
+
+
+def test_opened_from_the_menu_it_knows_its_layers_again(
+    viewer: Any, nuclei: Nuclei, tmp_path: Path
+) -> None:
+    viewer.add_image(nuclei.image, name="nuclei")
+    _, widget = viewer.window.add_plugin_dock_widget("sam-plugins", "Segment")
+    segmenter = widget.segmenter
+    hand = Hand(viewer)
+    hand.settle()
+    truth, centre = nuclei.nucleus()
+    hand.hover(centre)
+    hand.click(centre)
+    answered(widget)
+    viewer.layers.selection.active = viewer.layers[-1]
+    viewer.layers.selection.active = viewer.layers["nuclei"]
+    assert widget.segmenter is segmenter
+    assert len(widget.controller.segmenters) == 1
+    assert iou(mask_of(drafts(widget)[0].mask, truth.shape), truth) > 0.6
+    hand.key(Qt.Key.Key_C)
+    assert objects(widget).max() == 1
+    widget.controller.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 _XY = 2
 _XYXY = 4
+_BACKENDS = ("torch", "auto", "openvino", "onnxruntime", "compile")
 _NEGATIVE_LIST = re.compile(r"-[\d.].*,.*")
 
 
@@ -40,6 +41,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="NAME",
         help="cpu, cuda, cuda:1, mps (the first CUDA GPU, or the CPU where there is none)",
+    )  # fmt: skip
+
+
+def add_running_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how exactly, and by what, a model is run."""
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "bfloat16", "auto"),
+        help="bfloat16 is two to four times as fast where the processor computes in it; auto "
+        "measures that (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", default="torch", choices=_BACKENDS,
+        help="what runs the image encoder; auto tries what is installed, once (%(default)s)",
     )  # fmt: skip
 
 

@@ -5,17 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sam_plugins.model.inference.loading import Backend
     from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.sources import FileSource
 
 Progress = Callable[[int, int], None]
+Precision = Literal["float32", "bfloat16", "auto"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where, how exactly and by what a model is run.
+
+    Parameters
+    ----------
+    device : str, optional
+        By default the first CUDA GPU, or the CPU.
+    precision : {"float32", "bfloat16", "auto"}
+        Floating type of the weights.
+    backend : {"torch", "auto", "openvino", "onnxruntime", "compile"}
+        What runs the image encoder.
+    """
+
+    device: str | None = None
+    precision: Precision = "float32"
+    backend: Backend = "torch"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def add_parser(
 
 def run(args: argparse.Namespace) -> int:
     """Segment the picture that comes with the package; return the exit code."""
-    from sam_plugins.cli.core import PromptChoice
+    from sam_plugins.cli.core import PromptChoice, Running
     from sam_plugins.cli.failures import Failures
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.segment import Order, Summary, segment_jobs
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         job = Job(picture, picture.stem, Path(args.output), args.overwrite)
         remove_leftovers(job.folder)
         job.refuse_to_overwrite()
-        order = Order(args.model, args.device, "auto", PromptChoice(), View())
+        order = Order(args.model, Running(args.device), "auto", PromptChoice(), View())
         segment_jobs([job], order, summary, SerialRunner())
     if summary.failures:
         return 1

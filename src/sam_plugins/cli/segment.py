@@ -19,7 +19,7 @@ from sam_plugins.cli.view import View, read_rgb, smaller
 from sam_plugins.errors import ClusterError, SamPluginsError, UnreadableImageError
 
 if TYPE_CHECKING:
-    from sam_plugins.cli.core import Core, PromptChoice
+    from sam_plugins.cli.core import Core, PromptChoice, Running
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.search import Search
     from sam_plugins.model.cluster.outcome import Kept, Runner
@@ -63,6 +63,7 @@ def add_parser(
         "-o", "--output", required=True, metavar="DIR", help="folder of the results"
     )
     arguments.add_model_options(parser)
+    arguments.add_running_options(parser)
     parser.add_argument(
         "--mode",
         choices=MODES,
@@ -123,7 +124,7 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Segment all images; return the exit code."""
     _refuse_contradictions(args, parser)
-    from sam_plugins.cli.core import PromptChoice
+    from sam_plugins.cli.core import PromptChoice, Running
     from sam_plugins.model.io.leftovers import remove_leftovers
 
     view = View(args.channels, args.limits, args.plane, args.level, args.axes)
@@ -138,7 +139,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     search.refuse_many(args, len(jobs), parser)
     if jobs:
         mode = args.mode or MODES[0]
-        order = Order(args.model, args.device, mode, prompts, view, wanted, choice)
+        running = Running(args.device, args.precision, args.backend)
+        order = Order(args.model, running, mode, prompts, view, wanted, choice)
         _segment_all(jobs, order, summary, args)
     if args.json:
         say_json(summary.document())
@@ -174,7 +176,8 @@ class Order:
     ----------
     model : str
         By name or file.
-    device : str, optional
+    running : Running
+        Where, how exactly and by what the model is run.
     mode : str
         One of :data:`MODES`.
     prompts : PromptChoice
@@ -185,7 +188,7 @@ class Order:
     """
 
     model: str
-    device: str | None
+    running: Running
     mode: str
     prompts: PromptChoice
     view: View
@@ -292,8 +295,8 @@ def _folder(jobs: Sequence[Job]) -> Path:
 
 def _core(order: Order, kept: Kept) -> Core:
     """Return the model of an order, loaded once in each process."""
-    key = ("core", order.model, order.device)
-    return kept.get(key, lambda: load_core(order.model, order.device))
+    key = ("core", order.model, order.running)
+    return kept.get(key, lambda: load_core(order.model, order.running))
 
 
 def _model_id(order: Order, kept: Kept) -> str:
@@ -301,11 +304,11 @@ def _model_id(order: Order, kept: Kept) -> str:
     return _core(order, kept).model_id
 
 
-def load_core(model: str, device: str | None) -> Core:
+def load_core(model: str, running: Running) -> Core:
     """Load the model; the first moment at which torch is imported."""
     from sam_plugins.cli.torch_core import TorchCore
 
-    return TorchCore.load(model, device)
+    return TorchCore.load(model, running)
 
 
 def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bool) -> list[Job]:

@@ -70,8 +70,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     either = group.add_mutually_exclusive_group()
     either.add_argument(
         "--tile", type=_side, metavar="PIXELS",
-        help="segment by tiles of this side, whatever the size of the picture; smaller tiles show "
-        "small objects larger",
+        help="segment by tiles of this side, whatever the size of the picture; by default they "
+        "suit its objects",
     )  # fmt: skip
     either.add_argument(
         "--no-tiles", action="store_true", help="reduce large pictures to the model's input"

@@ -6,15 +6,22 @@ import functools
 import operator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from sam_plugins.cli.core import ExemplarChoice, Found, Progress, PromptChoice, TextChoice
+from sam_plugins.cli.core import (
+    ExemplarChoice,
+    Found,
+    Precision,
+    Progress,
+    PromptChoice,
+    Running,
+    TextChoice,
+)
 from sam_plugins.model.inference.automatic import (
-    AUTO,
-    GRID,
     require_instance_decoder,
     segment_embedding,
 )
@@ -31,12 +38,18 @@ from sam_plugins.model.inference.text import (
     text_prompts,
 )
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
-from sam_plugins.model.large.automatic import needs_tiles, plan_job, segment_large, usual_tile
+from sam_plugins.model.large.automatic import needs_tiles, plan_for_model, segment_large
 from sam_plugins.model.large.job import TileJob, model_finder
 from sam_plugins.model.large.results import LargeSegmentation
 from sam_plugins.model.large.sources import FileSource
 from sam_plugins.model.large.tiles import segment_tile
 from sam_plugins.model.weights.paths import embeddings_directory
+
+_DTYPES: dict[Precision, torch.dtype | Literal["auto"]] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "auto": "auto",
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +61,15 @@ class TorchCore:
     clips: dict[str, Clip] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def load(cls, name_or_path: str, device: str | None) -> TorchCore:
+    def load(cls, name_or_path: str, running: Running) -> TorchCore:
         """Load a model by name or file onto a device; by default the first CUDA GPU or the CPU."""
-        return cls(load_model(name_or_path, device=device), EmbeddingCache(embeddings_directory()))
+        model = load_model(
+            name_or_path,
+            device=running.device,
+            dtype=_DTYPES[running.precision],
+            backend=running.backend,
+        )
+        return cls(model, EmbeddingCache(embeddings_directory()))
 
     @property
     def model_id(self) -> str:
@@ -93,14 +112,7 @@ class TorchCore:
         """Return how a picture of any size is cut into tiles."""
         if mode == "auto":
             require_instance_decoder(self.model)
-        return plan_job(
-            source,
-            output,
-            model_id=self.model_id,
-            mode=mode,
-            options=GRID if mode == "grid" else AUTO,
-            tile=usual_tile(self.model.preprocessing) if tile is None else tile,
-        )
+        return plan_for_model(source, output, self.model, mode=mode, tile=tile)
 
     def one_tile(self, job: TileJob, index: int) -> None:
         """Segment one of the tiles, unless that has been done."""

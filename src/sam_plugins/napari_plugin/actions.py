@@ -39,7 +39,15 @@ ACTIONS = (
     Action("undo", "Undo", "Control-Z", "Take the last step back: prompt, mask, commit, edit"),
     Action("redo", "Redo", "Control-Shift-Z", "Do again what was undone last"),
     Action("edit_object", "Edit", "E", "Go on with the object under the mouse, of any layer"),
-    Action("delete_object", "Delete", "Delete", "Remove the object under the mouse here"),
+    Action(
+        "delete_object", "Delete", "Delete", "Remove the object under the mouse, from all slices"
+    ),
+    Action(
+        "delete_slice",
+        "Delete here",
+        "Shift-Delete",
+        "Remove the object under the mouse from this slice alone",
+    ),
     Action("fill_object", "Fill holes", "F", "Fill the holes of the object under the mouse"),
     Action("split_object", "Split", None, "Into its pieces, or between the points of the draft"),
     Action("merge_objects", "Merge", None, "Join the objects under the points of the draft"),

@@ -13,6 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.napari_plugin.coordinates import REGION_SIDE, WHOLE_SIDE
+from sam_plugins.napari_plugin.images import Contrast
+from sam_plugins.napari_plugin.params import (
+    CHANNEL_AXIS_CONTROL,
+    CHANNELS_CONTROL,
+    CONTRAST_CONTROL,
+)
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Sight
 
@@ -41,6 +47,13 @@ class FindParams:
     prompts : {"instance decoder", "grid"}
     points_per_side : int
         Of the grid.
+    contrast : {"robust", "layer"}
+        Where black and white come from for the model.
+    channel_axis : int
+        Axis of the channels in the image, -1 for what the layer says of itself.
+    channels : str
+        Which channels the model sees, see :func:`~sam_plugins.napari_plugin.params.parse_channels`.
+
     """
 
     where: str = field(
@@ -71,6 +84,14 @@ class FindParams:
             "tooltip": "Points of the grid along the longer side; more find smaller objects",
         },
     )
+    contrast: Contrast = field(default="robust", metadata=CONTRAST_CONTROL)
+    channel_axis: int = field(default=-1, metadata=CHANNEL_AXIS_CONTROL)
+    channels: str = field(default="", metadata=CHANNELS_CONTROL)
+
+    @property
+    def lasting(self) -> FindParams:
+        """What is worth keeping for other images and other days."""
+        return replace(self, channel_axis=-1, channels="")
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,13 @@ def edit_object(viewer: Viewer | None = None) -> None:
 
 
 def delete_object(viewer: Viewer | None = None) -> None:
-    """Remove the object under the mouse."""
+    """Remove the object under the mouse, from all slices of its stack."""
     controller_of(viewer).delete_object()
+
+
+def delete_slice(viewer: Viewer | None = None) -> None:
+    """Remove the object under the mouse from the slice that is seen."""
+    controller_of(viewer).delete_slice()
 
 
 def fill_object(viewer: Viewer | None = None) -> None:

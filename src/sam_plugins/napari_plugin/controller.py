@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -164,23 +166,28 @@ class SegmentController(QObject):
 
     def edit_object(self) -> None:
         """Go on with the object under the mouse."""
-        self._do(lambda segmenter: segmenter.edit_at(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.edits.edit_at(self._mouse_position()))
 
     def delete_object(self) -> None:
-        """Remove the object under the mouse."""
-        self._do(lambda segmenter: segmenter.delete_at(self._mouse_position()))
+        """Remove the object under the mouse, from all slices of its stack."""
+        self._do(lambda segmenter: segmenter.edits.delete_at(self._mouse_position()))
+
+    def delete_slice(self) -> None:
+        """Remove the object under the mouse from the slice that is seen."""
+        position = self._mouse_position()
+        self._do(lambda segmenter: segmenter.edits.delete_at(position, only_here=True))
 
     def fill_object(self) -> None:
         """Fill the holes of the object under the mouse."""
-        self._do(lambda segmenter: segmenter.fill_at(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.edits.fill_at(self._mouse_position()))
 
     def split_object(self) -> None:
         """Split the object under the draft's points, one in each part; or under the mouse."""
-        self._do(lambda segmenter: self._with_points(segmenter, segmenter.split_at))
+        self._do(lambda segmenter: self._with_points(segmenter, segmenter.edits.split_at))
 
     def merge_objects(self) -> None:
         """Join the objects under the draft's points."""
-        self._do(lambda segmenter: self._with_points(segmenter, segmenter.merge_at))
+        self._do(lambda segmenter: self._with_points(segmenter, segmenter.edits.merge_at))
 
     def find_similar(self) -> None:
         """Find all objects like the current ones, the one under the mouse, or the committed ones.
@@ -188,11 +195,11 @@ class SegmentController(QObject):
         What is found becomes drafts: *commit* accepts all of them, :meth:`accept_one` and
         :meth:`drop_one` one.
         """
-        self._do(lambda segmenter: segmenter.find_similar(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.finder.similar(self._mouse_position()))
 
     def find_words(self) -> None:
         """Find the objects that the words of the parameters name; they become drafts."""
-        self._do(lambda segmenter: segmenter.find_words())
+        self._do(lambda segmenter: segmenter.finder.words())
 
     def accept_one(self) -> tuple[int, ...]:
         """Write only the mask under the mouse to the objects layer."""
@@ -203,6 +210,10 @@ class SegmentController(QObject):
     def drop_one(self) -> None:
         """Drop only the mask under the mouse."""
         self._do(lambda segmenter: segmenter.drop_at(self._mouse_position()))
+
+    def keep_labels(self, path: Path) -> None:
+        """Write the objects to a Zarr array of one's own, now and from now on."""
+        self._do(lambda segmenter: segmenter.stored.keep(path))
 
     def replay(self) -> dict[str, Any]:
         """Ask for all objects of the session again, and tell which masks are no longer the same."""
@@ -409,7 +420,8 @@ class SegmentController(QObject):
         if self._is_closed:
             return
         self._is_closed = True
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # Qt has destroyed it with the program
+            self._timer.stop()
         current_model().changed.disconnect(self._on_model)
         for event, callback in self._links:
             event.disconnect(callback)

@@ -17,8 +17,10 @@ from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, State
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Points
+    from napari.utils.colormaps import CyclicLabelColormap
 
-_POSITIVE, _NEGATIVE = "lime", "red"
+_POSITIVE, _NEGATIVE = (0.0, 1.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)
+_VIVID = ((0, 0.9, 1, 1), (1, 0.85, 0, 1), (1, 0.2, 0.9, 1), (0.3, 1, 0.2, 1), (1, 0.5, 0.1, 1))
 _MOST_VALUES = 250
 _POINT_PIXELS = 8
 _MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 400
@@ -121,6 +123,7 @@ class DraftView:
                 channel_axis=self._channel_axis,
                 dtype=np.uint8,
                 name="current object",
+                colormap=_vivid(),
                 opacity=0.6,
             )
             self._painted = {}
@@ -143,9 +146,12 @@ class DraftView:
             _position(draft.sight.plane, point) for draft in drafts for point in _points_of(draft)
         ]
         layer.data = np.array(positions, float).reshape(-1, layer.ndim)
-        if points:
-            layer.face_color = [_POSITIVE if p.is_positive else _NEGATIVE for p in points]
-        layer.selected_data = set()
+        colours = np.array([_POSITIVE if p.is_positive else _NEGATIVE for p in points])
+        # Each of these draws the layer again, which new points of the usual colour do not need.
+        if points and not np.array_equal(layer.face_color, colours):
+            layer.face_color = colours
+        if layer.selected_data:
+            layer.selected_data = set()
 
     def _add_points(self) -> Points:
         """Add the layer of the points."""
@@ -157,6 +163,7 @@ class DraftView:
             ndim=len(placed["scale"]),
             name="prompts",
             size=_POINT_PIXELS,
+            face_color="lime",  # new points have it, too
             border_color="white",
             **placed,
         )
@@ -170,6 +177,13 @@ class DraftView:
         """Put the layers where the image is now."""
         for layer in self.layers:
             place(layer, self._image, self._channel_axis)
+
+
+def _vivid() -> CyclicLabelColormap:
+    """Return colours that stand out from pictures and from committed objects."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=[(0, 0, 0, 0), *_VIVID])
 
 
 def place(layer: Any, image: Image, channel_axis: int | None) -> None:  # noqa: ANN401

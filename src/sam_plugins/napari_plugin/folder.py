@@ -4,6 +4,7 @@
 
     FOLDER/picture.tif
     FOLDER/labels/picture_labels.tif    what was labelled
+    FOLDER/labels/picture_labels.zarr   the same for stacks whose labels are too large for memory
     FOLDER/labels/states.json           which pictures people called done
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +20,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.errors import DatasetError
+from sam_plugins.errors import DatasetError, UnreadableImageError
+from sam_plugins.napari_plugin.folder_pictures import (
+    LayerPixels,
+    Progress,
+    read_layer,
+    read_middle,
+)
+from sam_plugins.napari_plugin.label_arrays import create_labels, is_large, open_labels
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.selection import Signals
     from sam_plugins.model.inference.cache import EmbeddingCache
     from sam_plugins.model.inference.loading import Model
+    from sam_plugins.model.inference.types import ImageEmbedding
     from sam_plugins.napari_plugin.jobs import JobProgress
 
 _LABELS = "labels"
@@ -36,6 +46,21 @@ class PictureState(StrEnum):
     NEW = "new"
     BEGUN = "begun"
     DONE = "done"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPicture:
+    """A picture that was read, and what was labelled in it.
+
+    Parameters
+    ----------
+    layer : LayerPixels
+    labels : array, optional
+        Of the shape that the labels of the layer have; None where there are none.
+    """
+
+    layer: LayerPixels
+    labels: Any = None
 
 
 class PictureFolder:
@@ -67,6 +92,7 @@ class PictureFolder:
                 f"no picture in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}"
             )
         self._done = self._read_done()
+        self._begun = {index for index in range(len(self.paths)) if self._has_labels(index)}
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -76,11 +102,22 @@ class PictureFolder:
         """Return where the labels of a picture are kept."""
         return self.folder / _LABELS / f"{self.paths[index].stem}_labels.tif"
 
+    def large_labels_path(self, index: int) -> Path:
+        """Return where the labels of a picture are kept that are too large for memory."""
+        return self.labels_path(index).with_suffix(".zarr")
+
+    def _has_labels(self, index: int) -> bool:
+        """Return whether something was labelled in a picture."""
+        large = self.large_labels_path(index)
+        if large.exists():
+            return bool(open_labels(large).nchunks_initialized)
+        return self.labels_path(index).exists()
+
     def state(self, index: int) -> PictureState:
         """Return how far a picture is."""
         if self.paths[index].name in self._done:
             return PictureState.DONE
-        return PictureState.BEGUN if self.labels_path(index).exists() else PictureState.NEW
+        return PictureState.BEGUN if index in self._begun else PictureState.NEW
 
     def set_done(self, index: int, is_done: bool) -> None:
         """Call a picture done, or not.
@@ -122,24 +159,63 @@ class PictureFolder:
             index += by
         return None
 
-    def read(self, index: int) -> npt.NDArray[Any]:
-        """Read a picture.
+    def load(
+        self,
+        index: int,
+        progress: Progress = lambda done, total: None,  # noqa: ARG005
+    ) -> LoadedPicture:
+        """Read a picture, all planes of it, and its labels; from any thread.
 
         Raises
         ------
-        UnreadableImageError
-            If it cannot be.
+        UnreadableImageError, UnusableImageError, MemoryLimitError
+            If one of them cannot be read.
         """
-        from sam_plugins.model.io.images import read_image
+        layer = read_layer(self.paths[index], progress)
+        shape = layer.source.shape
+        large = self.large_labels_path(index)
+        if is_large(shape) or large.exists():
+            return LoadedPicture(layer, self._open_large(large, shape))
+        return LoadedPicture(layer, self._read_labels(index, shape))
 
-        return read_image(self.paths[index])
+    def read_middle(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return what the model sees of the middle plane of a picture, (H, W, 3)."""
+        return read_middle(self.paths[index]).middle_picture()
 
-    def read_labels(self, index: int) -> npt.NDArray[Any] | None:
-        """Read the labels of a picture, None where there are none."""
+    def _read_labels(self, index: int, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        """Return the labels of a picture, None where there are none."""
         import tifffile
 
         path = self.labels_path(index)
-        return tifffile.imread(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            labels = tifffile.imread(path)
+        except (OSError, ValueError) as error:
+            raise UnreadableImageError(
+                f"{path} cannot be read ({error}); move it away to begin anew"
+            ) from error
+        if labels.shape != shape:
+            raise UnreadableImageError(
+                f"{path} must have the shape of the picture's planes, {shape}, got "
+                f"{labels.shape}; move it away to begin anew"
+            )
+        return labels.astype(np.uint32)
+
+    def _open_large(self, path: Path, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+        """Return labels that are written to as people work."""
+        from sam_plugins.model.io.atomic import make_folder
+
+        if not path.exists():
+            make_folder(path.parent)
+            return create_labels(path, shape)
+        labels = open_labels(path)
+        if labels.shape != shape:
+            raise UnreadableImageError(
+                f"{path} must have the shape of the picture's planes, {shape}, got "
+                f"{labels.shape}; move it away to begin anew"
+            )
+        return labels
 
     def write_labels(self, index: int, labels: npt.NDArray[np.integer[Any]]) -> None:
         """Keep the labels of a picture; the file is whole or the one before.
@@ -154,6 +230,7 @@ class PictureFolder:
 
         make_folder(self.folder / _LABELS)
         write_labels(self.labels_path(index), labels)
+        self._begun.add(index)
 
 
 def prefetch(
@@ -164,13 +241,19 @@ def prefetch(
     *,
     progress: JobProgress,
 ) -> None:
-    """Encode a picture before people come to it."""
-    from sam_plugins.model.engine.project.encoding import encode_cached
+    """Read and encode a picture before people come to it, and hand over what was read."""
+    loaded = pictures.load(index, progress)
+    progress.hand_over(loaded)
+    _encode(load(), loaded.layer.middle_picture(), cache)
 
-    progress(0, 1)
-    model: Model = load()
-    encode_cached(model, pictures.read(index), cache)
-    progress(1, 1)
+
+def _encode(model: Model, rgb: npt.NDArray[np.uint8], cache: EmbeddingCache) -> ImageEmbedding:
+    """Return the embedding of a picture that the model is shown as it is."""
+    from sam_plugins.model.inference.cache import embedding_key
+    from sam_plugins.model.inference.predict import encode_rgb
+
+    key = embedding_key(rgb, model.preprocessing, model.model_id)
+    return cache.get_or_compute(key, lambda: encode_rgb(model, rgb), device=model.device)
 
 
 def best_next(
@@ -193,7 +276,6 @@ def best_next(
     cache : EmbeddingCache
     progress : JobProgress
     """
-    from sam_plugins.model.engine.project.encoding import encode_cached
     from sam_plugins.model.engine.selection import choose_next, measure_signals
 
     model: Model = load()
@@ -202,7 +284,7 @@ def best_next(
         progress(index, len(names))
         key = f"{model.model_id}/{name}"
         if key not in known:
-            embedding = encode_cached(model, pictures.read(index), cache)
+            embedding = _encode(model, pictures.read_middle(index), cache)
             known[key] = measure_signals(model, name, embedding)
     progress(len(names), len(names))
     new = [index for index in range(len(names)) if pictures.state(index) == PictureState.NEW]

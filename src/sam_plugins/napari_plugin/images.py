@@ -29,6 +29,8 @@ Limits = tuple[tuple[float, float], ...]
 
 _SAMPLED_SIDE = 1024
 _SAMPLED_VALUES = 1 << 21
+_SAMPLED_PLANES = 12
+_SAMPLED_WINDOW = 512
 _FINGERPRINT_SIDE = 256
 
 
@@ -159,6 +161,47 @@ class ImageSource:
         step = max(1, max(height, width) // _SAMPLED_SIDE)
         return self._take(plane, Window(0, 0, height, width), level, step)
 
+    @property
+    def is_stack(self) -> bool:
+        """Whether there are more than two axes that are longer than 1, without the channels."""
+        axis = self.channel_axis or -1
+        return sum(n > 1 for one, n in enumerate(self.shape) if one != axis) > 2
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether reading any pixel costs nothing."""
+        return isinstance(self.levels[-1], np.ndarray)
+
+    def sample_memory(self) -> npt.NDArray[Any]:
+        """Return pixels all over a stack in memory, channels last."""
+        pixels, axis = self.levels[-1], self.channel_axis
+        step, ndim = 1, pixels.ndim - (axis is not None)
+        while pixels.size / step**ndim > _SAMPLED_VALUES:
+            step += 1
+        where = tuple(slice(None, None, 1 if one == axis else step) for one in range(pixels.ndim))
+        sample: npt.NDArray[Any] = pixels[where]
+        return sample if axis is None else np.moveaxis(sample, axis, -1)
+
+    def sample_disk(self) -> npt.NDArray[Any]:
+        """Return pixels of planes spread over a stack on a disk, (N,) or (N, C)."""
+        level = len(self.levels) - 1
+        shape = self.shape
+        rows = [axis for axis in range(len(shape)) if axis != (self.channel_axis or -1)][-2:]
+        axes = (rows[0], rows[1])
+        lengths = [length for axis, length in enumerate(shape) if axis not in axes]
+        count = int(np.prod(lengths))
+        planes = min(count, _SAMPLED_PLANES)
+        chosen = (np.arange(planes) + 0.5) * count / planes
+        size = self._size_hw(Plane(axes, (0,) * len(lengths)), level)
+        parts = []
+        for number in chosen.astype(int):
+            plane = Plane(axes, tuple(int(at) for at in np.unravel_index(number, lengths)))
+            for window in _sampled_windows(size):
+                step = 1 if max(window.shape) < _SAMPLED_WINDOW else 2
+                parts.append(self._take(plane, window, level, step))
+        channels = () if self.channel_axis is None else (self.channel_count,)
+        return np.concatenate([part.reshape(-1, *channels) for part in parts])
+
     def fingerprint(self) -> str:
         """Return a digest of pixels in the middle of the first plane."""
         ndim = len(self.shape)
@@ -171,6 +214,25 @@ class ImageSource:
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
         digest.update(repr((self.shape, str(pixels.dtype), pixels.shape)).encode())
         return digest.hexdigest()
+
+
+def _sampled_windows(size_hw: tuple[int, int]) -> list[Window]:
+    """Return windows that stand for a plane: all of it, or of a large one a few, spread over it."""
+    if max(size_hw) <= 2 * _SAMPLED_WINDOW:
+        return [Window(0, 0, *size_hw)]
+    height, width = size_hw
+    corners = [
+        np.linspace(0, max(0, length - _SAMPLED_WINDOW), 2 if length > _SAMPLED_WINDOW else 1)
+        for length in size_hw
+    ]
+    windows = [
+        Window(int(top), int(left), int(top) + _SAMPLED_WINDOW, int(left) + _SAMPLED_WINDOW)
+        for top in corners[0]
+        for left in corners[1]
+    ]
+    top, left = (max(0, (length - _SAMPLED_WINDOW) // 2) for length in (height, width))
+    windows.append(Window(top, left, top + _SAMPLED_WINDOW, left + _SAMPLED_WINDOW))
+    return [window.within(size_hw) for window in windows]
 
 
 def _target_side(region: Window) -> int:
@@ -195,8 +257,9 @@ def look_at(
     plane : Plane
     region : Window
     contrast : {"robust", "layer"}
-        Percentiles of the whole plane, of the whole stack where that is in memory, so that an
-        object looks alike in all of its slices; or the contrast limits of the layer.
+        Percentiles of the whole plane, or of the whole stack, so that an object looks alike in all
+        of its slices; or the contrast limits of the layer. Those of a stack on a disk are left to
+        :func:`show_model`, for reading takes a while.
     layer_limits : sequence of (float, float), optional
         Of the layer; one pair, or one for each channel.
     channels : tuple of (str, int)
@@ -214,7 +277,7 @@ def look_at(
     if contrast == "layer" and layer_limits:
         pairs = [(float(low), float(high)) for low, high in layer_limits]
         limits = tuple(pairs * max(1, len(channels)) if len(pairs) == 1 else pairs)
-    elif contrast == "robust":
+    elif contrast == "robust" and source.is_in_memory:
         limits = stack_limits(source, channels)
     return Sight(plane, region, source.level_for(plane, region), channels, limits)
 
@@ -239,27 +302,19 @@ def robust_limits(source: ImageSource, plane: Plane, channels: Channels) -> Limi
 
 
 def stack_limits(source: ImageSource, channels: Channels) -> Limits | None:
-    """Return the percentiles of a whole stack, sampled once.
+    """Return the percentiles of a whole stack, sampled once; None for single pictures and colours.
 
-    None for single pictures, for colours, and for stacks that are not in memory: reading planes of
-    these only for their contrast would take too long.
+    Of a stack in memory every n-th pixel is taken; of one on a disk some planes, or windows of
+    them, for a strided sample would read every chunk of it.
     """
-    pixels = source.levels[-1]
-    lengths = [n for axis, n in enumerate(source.shape) if axis != (source.channel_axis or -1)]
-    is_stack = sum(length > 1 for length in lengths) > 2
-    if source.is_rgb or not is_stack or not isinstance(pixels, np.ndarray):
+    if source.is_rgb or not source.is_stack:
         return None
     known = source.known_limits.get((None, channels))
     if known is None:
-        axis = source.channel_axis
-        step = 1
-        while pixels.size / step ** len(lengths) > _SAMPLED_VALUES:
-            step += 1
-        where = tuple(slice(None, None, 1 if one == axis else step) for one in range(pixels.ndim))
-        sample = pixels[where]
+        sample = source.sample_memory() if source.is_in_memory else source.sample_disk()
         groups = [sample]
-        if axis is not None:
-            groups = [np.take(sample, index, axis) for _, index in channels]
+        if source.channel_axis is not None:
+            groups = [sample[..., index] for _, index in channels]
         known = source.known_limits[None, channels] = _percentiles(groups)
     return known
 
@@ -300,8 +355,12 @@ def show_model(source: ImageSource, sight: Sight) -> npt.NDArray[np.uint8]:
 
     pixels = source.read(sight.plane, sight.region, sight.level)
     limits = None if sight.limits is None else list(sight.limits)
-    if limits is None and sight.region != Window(0, 0, *sight.plane.size_hw(source.shape)):
-        limits = list(robust_limits(source, sight.plane, sight.channels))
+    if limits is None:
+        of_stack = stack_limits(source, sight.channels)
+        if of_stack is not None:
+            limits = list(of_stack)
+        elif sight.region != Window(0, 0, *sight.plane.size_hw(source.shape)):
+            limits = list(robust_limits(source, sight.plane, sight.channels))
     if source.is_rgb:
         return to_rgb(pixels, limits=limits and limits[0], channel_axis=2)
     if source.channel_axis is None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +11,7 @@ import numpy.typing as npt
 
 from sam_plugins.napari_plugin.coordinates import NotInPlaneError, displayed_axes, place_of
 from sam_plugins.napari_plugin.images import ImageSource
+from sam_plugins.napari_plugin.label_arrays import empty_labels
 from sam_plugins.napari_plugin.session.planes import LabelArray, Plane, Window
 
 if TYPE_CHECKING:
@@ -22,8 +21,16 @@ if TYPE_CHECKING:
 Role = Literal["objects", "automatic", "current", "points", "boxes"]
 
 KEY = "sam_plugins"
-_LARGEST_IN_MEMORY = 1 << 30  # bytes
-_CHUNK_SIDE = 512
+
+
+def plain_viewer(viewer: ViewerModel) -> ViewerModel:
+    """Return a viewer whose layers are always the same objects.
+
+    Widgets that are opened from napari's menu get a viewer in a wrapper that wraps its layers anew
+    whenever they are asked for, so that ``layer is layer`` does not hold.
+    """
+    plain: ViewerModel = getattr(viewer, "__wrapped__", viewer)
+    return plain
 
 
 def role_of(layer: Layer) -> str | None:
@@ -35,6 +42,25 @@ def role_of(layer: Layer) -> str | None:
 def set_role(layer: Layer, role: Role) -> None:
     """Note what a layer is; its name is free."""
     layer.metadata[KEY] = {**layer.metadata.get(KEY, {}), "role": role}
+
+
+def note_channel_axis(image: Image, axis: int) -> None:
+    """Note on an image which of its axes holds channels, for all widgets."""
+    image.metadata[KEY] = {**image.metadata.get(KEY, {}), "channel_axis": axis}
+
+
+def channel_axis_of(image: Image, chosen: int = -1) -> int | None:
+    """Return the axis of the channels of an image, None for none.
+
+    Parameters
+    ----------
+    image : Image
+    chosen : int
+        What people chose; with -1 it is what the layer says of itself.
+    """
+    note = image.metadata.get(KEY)
+    axis = note.get("channel_axis", -1) if chosen < 0 and isinstance(note, dict) else chosen
+    return axis if 0 <= axis < image.ndim and not image.rgb else None
 
 
 def find_layer(viewer: ViewerModel, role: Role, shape: Sequence[int] | None = None) -> Layer | None:
@@ -104,21 +130,6 @@ def _shear_without_first_axis(shear: npt.NDArray[Any], ndim: int) -> npt.NDArray
     return shear[ndim - 1 :]
 
 
-def empty_labels(shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint32) -> Any:  # noqa: ANN401
-    """Return labels without objects: in memory, or in a chunked file where they are too large."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if size <= _LARGEST_IN_MEMORY:
-        return np.zeros(shape, dtype)
-    import zarr
-
-    folder = Path(tempfile.mkdtemp(prefix="sam-plugins-labels-"))
-    chunks = tuple(
-        min(length, _CHUNK_SIDE) if axis >= len(shape) - 2 else 1
-        for axis, length in enumerate(shape)
-    )
-    return zarr.create_array(folder / "labels.zarr", shape=shape, chunks=chunks, dtype=dtype)
-
-
 def add_labels(
     viewer: ViewerModel,
     image: Image,
@@ -126,13 +137,19 @@ def add_labels(
     *,
     channel_axis: int | None = None,
     dtype: npt.DTypeLike = np.uint32,
+    data: Any = None,  # noqa: ANN401
     **keywords: Any,  # noqa: ANN401
 ) -> Labels:
-    """Add a labels layer of a role over an image, and leave the selection as it is."""
+    """Add a labels layer of a role over an image, and leave the selection as it is.
+
+    Without ``data`` it is empty.
+    """
     from napari.layers import Labels
 
+    if data is None:
+        data = empty_labels(source_of(image, channel_axis).shape, dtype)
     layer = Labels(
-        empty_labels(source_of(image, channel_axis).shape, dtype),
+        data,
         **placement(image, channel_axis),
         **keywords,
     )

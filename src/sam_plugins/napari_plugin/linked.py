@@ -11,8 +11,8 @@ import numpy as np
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.napari_plugin.automatic import FindParams, KeepParams, LinkParams
 from sam_plugins.napari_plugin.coordinates import WHOLE_SIDE
-from sam_plugins.napari_plugin.images import ImageSource, look_at
-from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.images import ImageSource
+from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.stack import Stack, follow_axis, voxel_size
 
 if TYPE_CHECKING:
@@ -21,30 +21,34 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.cache import EmbeddingCache
     from sam_plugins.model.inference.loading import Model
     from sam_plugins.napari_plugin.jobs import JobProgress
+    from sam_plugins.napari_plugin.session.values import Sight
 
 
 _SPLIT_WAIST = 0.5
 """Objects that lie upon each other are taken apart where they are so much narrower between."""
 
 
-def whole_stack(source: ImageSource, plane: Plane, lengths: Sequence[float]) -> Stack:
-    """Return all slices of an image that are parallel to a plane.
+def whole_stack(source: ImageSource, sight: Sight, lengths: Sequence[float]) -> Stack:
+    """Return all slices of an image that are parallel to one.
 
     Parameters
     ----------
     source : ImageSource
-    plane : Plane
+    sight : Sight
+        What the model is shown of a whole slice.
     lengths : sequence of float
         Of a voxel, on each axis of the labels.
 
     Raises
     ------
     UnusableImageError
-        If it has other than three axes, or its planes are too large to be shown at once.
+        If it has other than three axes besides channels, or its planes are too large to be shown
+        at once.
     NoStackError
         If there is one slice only.
     """
-    if len(source.shape) != 3:
+    plane = sight.plane
+    if sum(length > 1 for length in source.shape) > 3:
         raise UnusableImageError(
             f"objects are linked in stacks of three axes, got the shape {source.shape}; segment "
             "one time point, or slice by slice"
@@ -56,7 +60,6 @@ def whole_stack(source: ImageSource, plane: Plane, lengths: Sequence[float]) -> 
             "crop the stack, or segment it slice by slice"
         )
     axis = follow_axis(source, plane)
-    sight = look_at(source, plane, Window(0, 0, *size_hw))
     return Stack(source, sight, axis, voxel_size(lengths, plane, axis))
 
 
@@ -118,7 +121,8 @@ def link_all(
 
 def _is_in_order(stack: Stack) -> bool:
     """Return whether the axes of the labels are those of the stack, in order."""
-    return (stack.axis, *stack.sight.plane.axes) == (0, 1, 2)
+    axes = (stack.axis, *stack.sight.plane.axes)
+    return axes == (0, 1, 2) and stack.sight.plane.ndim == 3
 
 
 class _Turned:

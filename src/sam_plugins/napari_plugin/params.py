@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from sam_plugins.napari_plugin.images import CONTRASTS, Contrast
 from sam_plugins.napari_plugin.session.editing import OVERLAPS, Overlap
@@ -13,6 +13,39 @@ Tool = Literal["points", "box", "scribble", "lasso", "polygon"]
 TOOLS: tuple[Tool, ...] = ("points", "box", "scribble", "lasso", "polygon")
 
 _COLOURS = ("grey", "red", "green", "blue", "cyan", "magenta", "yellow")
+
+CONTRAST_CONTROL: dict[str, Any] = {
+    "label": "Contrast",
+    "choices": list(CONTRASTS),
+    "tooltip": "What the model sees as black and white. robust: percentiles of the picture or the "
+    "stack; layer: the limits that you see",
+}
+CHANNEL_AXIS_CONTROL: dict[str, Any] = {
+    "label": "Channel axis",
+    "min": -1,
+    "max": 9,
+    "tooltip": "The axis of the image that holds channels; -1: none, or what the layer says itself",
+}
+CHANNELS_CONTROL: dict[str, Any] = {
+    "label": "Channels",
+    "tooltip": "Pairs of colour and index, such as red=0, green=2; empty: the first three",
+}
+
+
+class ViewParams(Protocol):
+    """What of an image the model is shown."""
+
+    @property
+    def contrast(self) -> Contrast:
+        """Where black and white come from."""
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the channels, -1 for what the layer says of itself."""
+
+    @property
+    def channels(self) -> str:
+        """Colours and indices, see :func:`parse_channels`."""
 
 
 @dataclass(frozen=True)
@@ -105,28 +138,15 @@ class SegmentParams:
     )
     contrast: Contrast = field(
         default="robust",
-        metadata={
-            "label": "Contrast",
-            "choices": list(CONTRASTS),
-            "tooltip": "What the model sees as black and white. robust: percentiles of the plane; "
-            "layer: the limits that you see",
-        },
+        metadata=CONTRAST_CONTROL,
     )
     channel_axis: int = field(
         default=-1,
-        metadata={
-            "label": "Channel axis",
-            "min": -1,
-            "max": 9,
-            "tooltip": "The axis of the image that holds channels; -1: none",
-        },
+        metadata=CHANNEL_AXIS_CONTROL,
     )
     channels: str = field(
         default="",
-        metadata={
-            "label": "Channels",
-            "tooltip": "Pairs of colour and index, such as red=0, green=2; empty: the first three",
-        },
+        metadata=CHANNELS_CONTROL,
     )
     words: str = field(
         default="",

@@ -13,7 +13,6 @@ from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
-from sam_plugins.napari_plugin.finding import Words, find_like, find_named
 from sam_plugins.napari_plugin.images import show_model
 from sam_plugins.napari_plugin.jobs import Job
 from sam_plugins.napari_plugin.layers import (
@@ -24,17 +23,15 @@ from sam_plugins.napari_plugin.layers import (
     placement,
     set_role,
 )
-from sam_plugins.napari_plugin.notifications import show_info
-from sam_plugins.napari_plugin.params import SegmentParams, parse_phrases
+from sam_plugins.napari_plugin.object_edits import ObjectEdits
+from sam_plugins.napari_plugin.object_finder import ObjectFinder
+from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
 from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
-from sam_plugins.napari_plugin.session.masks import MaskCrop
-from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import (
-    Answer,
     BoxPrompt,
     Draft,
     MaskPrompt,
@@ -43,6 +40,7 @@ from sam_plugins.napari_plugin.session.values import (
     Sight,
     State,
 )
+from sam_plugins.napari_plugin.stored_labels import StoredLabels
 from sam_plugins.napari_plugin.through_stack import ThroughStack
 from sam_plugins.napari_plugin.viewpoint import Position, Viewpoint
 
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
     from qtpy.QtCore import QObject
-
-_MOST_LIKE = 64
-"""Committed objects that others shall be like: more tell nothing new."""
 
 _PLACED = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -79,6 +74,16 @@ class Segmenter:
         The session, or what is being waited for, has changed.
     starts_new : bool
         Whether the next prompt begins another object.
+    found_last : bool
+        Whether the last drafts were found: the next prompt is about another object then.
+    finder : ObjectFinder
+        Finds many objects at once, which become drafts.
+    edits : ObjectEdits
+        What can be done to committed objects.
+    stored : StoredLabels
+        The file of the objects, where they are large.
+    through : ThroughStack
+        What can be done along an axis with a slider.
     """
 
     changed = Signal()
@@ -99,10 +104,13 @@ class Segmenter:
         self.asker = Asker(self._show, self.changed.emit, owner, load)
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
+        self.edits = ObjectEdits(self, owner)
+        self.finder = ObjectFinder(self)
+        self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
-        self._found_last = False
+        self.found_last = False
         self._is_closed = False
         for name in _PLACED:
             getattr(image.events, name).connect(self._follow_image)
@@ -173,11 +181,11 @@ class Segmenter:
         for position in points:
             found = self.viewpoint.place_inside(position)
             if found is not None:
-                said.setdefault(self._sight(found), []).append(PointPrompt(found.x, found.y))
+                said.setdefault(self.sight(found), []).append(PointPrompt(found.x, found.y))
         for corner, other in boxes:
             boxed = self._box(corner, other)
             if boxed is not None:
-                said.setdefault(self._sight(boxed[1]), []).append(boxed[0])
+                said.setdefault(self.sight(boxed[1]), []).append(boxed[0])
         return tuple(
             draft
             for sight, prompts in said.items()
@@ -197,7 +205,11 @@ class Segmenter:
             return None
         return BoxPrompt(*box), Place(one.plane, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
 
-    def _sight(self, found: Place) -> Sight:
+    def sight_at(self, position: Position) -> Sight:
+        """Return what the model is shown for a position."""
+        return self.sight(self.viewpoint.place(position))
+
+    def sight(self, found: Place) -> Sight:
         """Return what the model is shown for a place."""
         active = self.session.state.active
         return self.viewpoint.sight(found, None if active is None else active.sight)
@@ -206,7 +218,7 @@ class Segmenter:
         self, prompts: Sequence[Prompt], found: Place, *, new_object: bool = False
     ) -> Draft:
         """Add prompts of one turn to the session."""
-        sight = self._sight(found)
+        sight = self.sight(found)
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
         is_known = active is not None and active.sight == sight
@@ -214,9 +226,9 @@ class Segmenter:
             raise NothingThereError(
                 "there is no object yet that this point could be beside; click on the object first"
             )
-        starts_new = self.params.each_is_new or self.starts_new or self._found_last
+        starts_new = self.params.each_is_new or self.starts_new or self.found_last
         is_new = new_object or (starts_new and not is_negative)
-        self.starts_new = self._found_last = False
+        self.starts_new = self.found_last = False
         return self.session.add_prompts(prompts, sight, new_object=is_new)
 
     # ----------------------------------------------------------------------------------- objects
@@ -224,89 +236,6 @@ class Segmenter:
     def cycle(self) -> int | None:
         """Choose the next of the three masks of an ambiguous click."""
         return self.session.cycle()
-
-    def find_similar(self, position: Position | None = None) -> Job:
-        """Find all objects like some: the drafts, or the one at a position, or those committed.
-
-        What is found becomes drafts, but for what is covered by objects or drafts already.
-
-        Raises
-        ------
-        NothingThereError
-            If there is no object yet that others could be like.
-        """
-        sight, like = self._exemplars(position)
-        return self.asker.find(
-            lambda answerer, progress: find_like(answerer, sight, like, progress=progress),
-            lambda answers: self._take_found(answers, sight, "find similar"),
-            "Finding similar objects",
-        )
-
-    def find_words(self) -> Job:
-        """Find the objects that the words of the parameters name in what is seen.
-
-        Raises
-        ------
-        NothingThereError
-            If there are no words, or no image is seen.
-        """
-        words = Words(
-            parse_phrases(self.params.words),
-            parse_phrases(self.params.other_words),
-            self.params.clip,
-        )
-        found = self.viewpoint.centre()
-        if not words.phrases or found is None:
-            raise NothingThereError(
-                "type into Words what to find, with the image in view; several phrases are "
-                "separated by commas"
-            )
-        sight = self._sight(found)
-        return self.asker.find(
-            lambda answerer, progress: find_named(answerer, sight, words, progress=progress),
-            lambda answers: self._take_found(answers, sight, "find by words"),
-            "Finding objects by words",
-        )
-
-    def _exemplars(self, position: Position | None) -> tuple[Sight, list[MaskCrop]]:
-        """Return the objects that others shall be like, and where they are seen."""
-        drafts = self.session.state.drafts
-        if drafts:
-            sight = drafts[-1].sight
-            masks = [draft.mask for draft in drafts if draft.sight == sight and draft.mask]
-            like = [mask for mask in masks if not mask.is_empty]
-            if like:
-                return sight, like
-        label = 0 if position is None else self.label_at(position)
-        if label and position is not None:
-            found: Place | None = self.viewpoint.place(position)
-        else:
-            found = self.viewpoint.centre()
-        if found is not None:
-            sight = self._sight(found)
-            labels = self.session.canvas.read(sight.plane, sight.region)
-            offset = (sight.region.top, sight.region.left)
-            chosen = [label] if label else np.unique(labels[labels > 0]).tolist()
-            if chosen:
-                like = [MaskCrop.of(labels == number, offset) for number in chosen[:_MOST_LIKE]]
-                return sight, like
-        raise NothingThereError(
-            "there is no object yet that others could be like; click on one first"
-        )
-
-    def _take_found(self, answers: Sequence[Answer], sight: Sight, title: str) -> None:
-        """Make drafts of what was found and is not covered yet."""
-        region = sight.region
-        covered = self.session.canvas.read(sight.plane, region) > 0
-        for draft in self.session.state.drafts:
-            if draft.sight.plane == sight.plane and draft.mask:
-                covered |= draft.mask.on(region)
-        fresh = [answer for answer in answers if not _is_covered(answer.masks[0], covered, region)]
-        if fresh:
-            self.session.add_found(fresh, sight, title=title)
-            self._found_last = True
-        else:
-            show_info("Nothing else was found; another model, or more examples, may find more.")
 
     def accept_at(self, position: Position) -> tuple[int, ...]:
         """Write the draft at a position to the objects layer, and return its label.
@@ -345,6 +274,7 @@ class Segmenter:
     def commit(self, keys: Collection[int] | None = None) -> tuple[int, ...]:
         """Write the drafts, or those of some keys, to the objects layer; return their labels."""
         self.through.require_rest()
+        self.stored.require_count()
         if self.objects not in self.viewer.layers:  # somebody removed it
             self._add_again()
         params = self.params
@@ -361,57 +291,12 @@ class Segmenter:
 
     def undo(self) -> str | None:
         """Take the last step back, and return what it was."""
-        self._found_last = False
+        self.found_last = False
         return self.session.undo()
 
     def redo(self) -> str | None:
         """Do again what was undone last, and return what it was."""
         return self.session.redo()
-
-    def label_at(self, position: Position) -> int:
-        """Return the label of the objects layer at a position, 0 for none."""
-        found = self.viewpoint.place_inside(position)
-        if found is None:
-            return 0
-        row, column = int(found.y + 0.5), int(found.x + 0.5)
-        size_hw = self.viewpoint.size_hw(found.plane)
-        row, column = min(row, size_hw[0] - 1), min(column, size_hw[1] - 1)
-        window = Window(row, column, row + 1, column + 1)
-        return int(self.session.canvas.read(found.plane, window)[0, 0])
-
-    def edit_at(self, position: Position) -> Draft:
-        """Make the object at a position the draft, whichever labels layer it is in.
-
-        Raises
-        ------
-        NothingThereError
-            If there is none.
-        """
-        layer = self._labels_layer_at(position)
-        if layer is not self.objects:
-            self.use_labels(layer)
-        label, _ = self._object_at(position)
-        return self.session.edit(label, self._sight(self.viewpoint.place(position)))
-
-    def delete_at(self, position: Position) -> None:
-        """Remove the object at a position from its plane."""
-        self.session.delete(*self._object_at(position))
-
-    def fill_at(self, position: Position) -> None:
-        """Fill the holes of the object at a position."""
-        self.session.fill(*self._object_at(position))
-
-    def merge_at(self, positions: Sequence[Position]) -> int:
-        """Give the objects at some positions the number of the first one, and return it."""
-        found = [self._object_at(position) for position in positions]
-        return self.session.merge([label for label, _ in found], found[0][1])
-
-    def split_at(self, positions: Sequence[Position]) -> tuple[int, ...]:
-        """Split an object: into its pieces, or between two positions or more that lie in it."""
-        label, plane = self._object_at(positions[0])
-        seeds = [self.viewpoint.place(position) for position in positions]
-        seeds_xy = [(seed.x, seed.y) for seed in seeds] if len(seeds) > 1 else []
-        return self.session.split(label, plane, seeds_xy)
 
     def use_labels(self, layer: Labels) -> None:
         """Write objects to another labels layer from now on, with a history of its own.
@@ -463,25 +348,6 @@ class Segmenter:
         placed.pop("units")
         return {name: np.asarray(value).tolist() for name, value in placed.items()}
 
-    def _object_at(self, position: Position) -> tuple[int, Plane]:
-        """Return label and plane of the object at a position."""
-        label = self.label_at(position)
-        if not label:
-            raise NothingThereError("there is no object here; click on one of the objects layer")
-        return label, self.viewpoint.place(position).plane
-
-    def _labels_layer_at(self, position: Position) -> Labels:
-        """Return the topmost labels layer that has an object at a position."""
-        from napari.layers import Labels
-
-        shape = self.viewpoint.source.shape
-        for layer in reversed(self.viewer.layers):
-            if not isinstance(layer, Labels) or not layer.visible or layer in self.view.layers:
-                continue
-            if tuple(layer.data.shape) == shape and layer.get_value(position, world=True):
-                return layer
-        raise NothingThereError("there is no object here; click on one of a labels layer")
-
     # -------------------------------------------------------------------------------------- model
 
     def set_params(self, params: SegmentParams) -> None:
@@ -496,14 +362,14 @@ class Segmenter:
     def is_ready(self) -> bool:
         """Return whether a click in the middle of what is seen is answered at once."""
         found = self.viewpoint.centre()
-        return found is not None and self.asker.is_ready(self._sight(found))
+        return found is not None and self.asker.is_ready(self.sight(found))
 
     def prepare(self) -> Job | None:
         """Encode what is seen, so that the first click is answered at once."""
         found = self.viewpoint.centre()
-        if found is None or self.asker.is_ready(self._sight(found)):
+        if found is None or self.asker.is_ready(self.sight(found)):
             return None
-        return self.asker.encode(self._sight(found))
+        return self.asker.encode(self.sight(found))
 
     def preview(self) -> npt.NDArray[np.uint8]:
         """Return the picture that the model sees of what is seen.
@@ -514,7 +380,7 @@ class Segmenter:
             If the window shows no plane of the image.
         """
         found = self.viewpoint.centre() or self.viewpoint.place(self.viewer.dims.point)
-        return self._show(self._sight(found))
+        return self._show(self.sight(found))
 
     def _show(self, sight: Sight) -> npt.NDArray[np.uint8]:
         """Return the picture of a sight; from any thread."""
@@ -544,8 +410,7 @@ class Segmenter:
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
         """Return a session that writes to a layer."""
         session = Session(LayerCanvas(self.viewer, layer), state)
-        if isinstance(layer.data, np.ndarray):
-            session.reserve_labels(int(layer.data.max(initial=0)))
+        self.stored.count(session)
         session.state_changed.connect(self._on_state)
         return session
 
@@ -577,9 +442,3 @@ class Segmenter:
         """Keep our layers where the image is."""
         self.view.follow_image()
         place(self.objects, self.image, self.viewpoint.channel_axis)
-
-
-def _is_covered(mask: MaskCrop, covered: npt.NDArray[np.bool_], region: Window) -> bool:
-    """Return whether more than half of a mask is covered; ``covered`` is that of a region."""
-    seen = mask.on(region)
-    return bool(2 * np.count_nonzero(seen & covered) > np.count_nonzero(seen))

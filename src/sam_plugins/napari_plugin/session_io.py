@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sam_plugins.napari_plugin.layers import KEY, empty_labels
+from sam_plugins.napari_plugin.label_arrays import empty_labels
+from sam_plugins.napari_plugin.layers import KEY
 from sam_plugins.napari_plugin.session.files import (
     SUFFIX,
     SavedSession,

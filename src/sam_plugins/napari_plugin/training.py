@@ -15,6 +15,7 @@ from sam_plugins.errors import ProjectError
 if TYPE_CHECKING:
     from sam_plugins.model.engine.project.learning import Learned
     from sam_plugins.model.engine.project.project import Project
+    from sam_plugins.model.engine.tuning_options import FineTuningOptions
     from sam_plugins.napari_plugin.jobs import JobProgress
 
 
@@ -222,6 +223,18 @@ class TrainingResult:
     after: Path | None
 
 
+def tuning_options(params: TrainParams) -> FineTuningOptions:
+    """Return what people chose as the engine takes it."""
+    from sam_plugins.model.engine.tuning_options import FineTuningOptions
+
+    return FineTuningOptions(
+        method=params.method,  # type: ignore[arg-type]
+        steps=params.steps,
+        rounds=min(params.rounds, params.steps),
+        learning_rate=params.learning_rate,
+    )
+
+
 def train_project(
     folder: Path, name: str, params: TrainParams, device: str, *, progress: JobProgress
 ) -> TrainingResult:
@@ -229,19 +242,14 @@ def train_project(
 
     Cancelled, it keeps the best of what was measured so far, if that was better at all.
     """
-    from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProgress
+    from sam_plugins.model.engine.fine_tuning import TrainingProgress
     from sam_plugins.model.engine.project.learning import labelled_files, learn
     from sam_plugins.model.inference.loading import checked_device
     from sam_plugins.napari_plugin.jobs import cancel_inside_networks
 
     cancel_inside_networks()
     progress(0, params.steps)
-    options = FineTuningOptions(
-        method=params.method,  # type: ignore[arg-type]
-        steps=params.steps,
-        rounds=min(params.rounds, params.steps),
-        learning_rate=params.learning_rate,
-    )
+    options = tuning_options(params)
 
     def tell(now: TrainingProgress) -> None:
         value = None if now.figures is None else float(np.mean(list(now.figures.values())))

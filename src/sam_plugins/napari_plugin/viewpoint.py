@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,9 @@ from sam_plugins.napari_plugin.coordinates import (
     place_of,
 )
 from sam_plugins.napari_plugin.images import look_at
-from sam_plugins.napari_plugin.layers import source_of
-from sam_plugins.napari_plugin.params import SegmentParams, parse_channels
-from sam_plugins.napari_plugin.session.planes import Plane
+from sam_plugins.napari_plugin.layers import channel_axis_of, source_of
+from sam_plugins.napari_plugin.params import ViewParams, parse_channels
+from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Sight
 
 if TYPE_CHECKING:
@@ -36,16 +37,15 @@ class Viewpoint:
     ----------
     viewer : ViewerModel
     image : Image
-    params : SegmentParams
+    params : ViewParams
         Channels and contrast; may be replaced, but for the channel axis.
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, params: SegmentParams) -> None:
-        axis = params.channel_axis
+    def __init__(self, viewer: ViewerModel, image: Image, params: ViewParams) -> None:
         self.viewer = viewer
         self.image = image
         self.params = params
-        self.channel_axis = axis if 0 <= axis < image.ndim and not image.rgb else None
+        self.channel_axis = channel_axis_of(image, params.channel_axis)
         self.source = source_of(image, self.channel_axis)
 
     def place(self, position: Position) -> Place:
@@ -113,10 +113,14 @@ class Viewpoint:
         region = choose_region(
             self.size_hw(found.plane), found.x, found.y, seen_side=self._seen_side()
         )
+        return self.look_at(found.plane, region)
+
+    def look_at(self, plane: Plane, region: Window) -> Sight:
+        """Return what the model is shown of a region, in the chosen contrast and channels."""
         limits = self.image.contrast_limits
         return look_at(
             self.source,
-            found.plane,
+            plane,
             region,
             contrast=self.params.contrast,
             layer_limits=None if limits is None else [(limits[0], limits[1])],
@@ -134,6 +138,28 @@ class Viewpoint:
         y, x = ((low + high)[axes] / 2).tolist()
         height, width = self.size_hw(plane)
         return Place(plane, min(max(x, 0), width - 1), min(max(y, 0), height - 1))
+
+    def plane(self) -> Plane:
+        """Return the plane that people look at; in 3D display the one where the sliders stand."""
+        if self.viewer.dims.ndisplay == 2:
+            with contextlib.suppress(NotInPlaneError):
+                return self.place(self.viewer.dims.point).plane
+        data = list(self.image.world_to_data(self.viewer.dims.point)[-self.image.ndim :])
+        axis, shape = self.channel_axis, self.source.shape
+        if axis == 0:
+            data = data[1:]
+        rows, columns = [one for one in range(len(shape)) if axis in (None, 0) or one != axis][-2:]
+        at = tuple(
+            int(np.clip(round(float(value)), 0, length - 1))
+            for one, (value, length) in enumerate(zip(data, shape, strict=True))
+            if one not in (rows, columns)
+        )
+        return Plane((rows, columns), at)
+
+    def pixels(self, position: Position) -> npt.NDArray[np.float64]:
+        """Return where a position of the world lies on the axes of the labels."""
+        data = np.asarray(self.image.world_to_data(position)[-self.image.ndim :], float)
+        return data[1:] if self.channel_axis == 0 else data
 
     def _seen_corners(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the first and the last pixel that are seen of the image, on each axis."""

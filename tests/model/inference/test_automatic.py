@@ -127,6 +127,7 @@ class LabelReader(nn.Module):
         *,
         points_xy: Tensor | None = None,
         boxes_xyxy: Tensor | None = None,
+        which: slice,
         **_: object,
     ) -> MaskOutput:
         """Return what is asked for."""
@@ -145,7 +146,8 @@ class LabelReader(nn.Module):
         # The single mask, for clear prompts, is the one that is trusted most.
         each, best = torch.arange(len(logits)), predicted.argmax(dim=1)
         single = logits[each, best][:, None], predicted[each, best][:, None]
-        return MaskOutput(torch.cat([single[0], logits], 1), torch.cat([single[1], predicted], 1))
+        logits = torch.cat([single[0], logits], 1)[:, which]
+        return MaskOutput(logits, torch.cat([single[1], predicted], 1)[:, which])
 
     def _answer(self, labels: Labels, number: int) -> tuple[Tensor, Tensor]:
         """Return logits and scores of three masks, computed once for each picture."""
@@ -505,8 +507,8 @@ def test_a_label_image_that_cannot_fit_is_refused_with_what_would(
     ("mode", "part", "message"),
     [
         ("auto", "instances", "segmenting a picture of 100 x 170 .*crop the picture or reduce it$"),
-        ("auto", "decode", "decoding 4 prompts at once .*chunk_size=1 needs a quarter"),
-        ("grid", "decode", "decoding 4 prompts at once .*chunk_size=1 needs a quarter"),
+        ("auto", "decode", "decoding 1 prompts at once .*use a smaller model"),
+        ("grid", "decode", "decoding 1 prompts at once .*use a smaller model"),
     ],
 )
 def test_running_out_of_memory_says_what_would_fit(

@@ -19,6 +19,7 @@ from sam_plugins.model.inference.candidates import (
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.networks.config import SamConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
@@ -33,6 +34,7 @@ class Script(nn.Module):
 
     def __init__(self, logits: npt.ArrayLike, predicted: npt.ArrayLike) -> None:
         super().__init__()
+        self.config = SamConfig()
         self.weight = nn.Parameter(torch.zeros(1))
         self.logits = torch.tensor(np.asarray(logits, np.float32))
         self.predicted = torch.tensor(np.asarray(predicted, np.float32))
@@ -42,13 +44,16 @@ class Script(nn.Module):
         """Add nothing."""
         return PreparedImage(features, features.embedding)
 
-    def decode(self, image: PreparedImage, *, points_xy: Tensor, **_: object) -> MaskOutput:
+    def decode(
+        self, image: PreparedImage, *, points_xy: Tensor, which: slice, **_: object
+    ) -> MaskOutput:
         """Return the masks of the next prompts, after a single mask that nobody wants."""
         these = slice(self.asked, self.asked + len(points_xy))
         self.asked += len(points_xy)
         logits, predicted = self.logits[these], self.predicted[these]
         single = torch.full_like(logits[:, :1], 9), torch.ones_like(predicted[:, :1])
-        return MaskOutput(torch.cat([single[0], logits], 1), torch.cat([single[1], predicted], 1))
+        logits = torch.cat([single[0], logits], 1)[:, which]
+        return MaskOutput(logits, torch.cat([single[1], predicted], 1)[:, which])
 
 
 def decode(
@@ -195,3 +200,27 @@ def test_real_networks_pass_through(any_model: Model, picture: npt.NDArray[np.ui
 def test_a_filter_out_of_range_is_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MaskFilter(**{"min_predicted_iou": 0.5, "min_stability": 0.5, **values})
+
+
+def test_points_in_a_mask_that_was_found_are_skipped() -> None:
+    script = Script([[logits_of(18)]] * 9, [[0.9]] * 9)  # the first three rows of cells
+    model = Model(cast("Sam", script), "script")
+    embedding = ImageEmbedding(torch.zeros(1, 1, 2, 2), (), SIZE_HW, SIZE_HW, (32, 32), "script")
+    points = np.array([[2, 2], [10, 6], [20, 11], [3, 13], [9, 18], [22, 15]], np.float32)
+    steps: list[tuple[int, int]] = []
+    found = decode_candidates(
+        model,
+        embedding,
+        points,
+        ANY,
+        chunk_size=1,
+        skip_found=True,
+        progress=lambda *step: steps.append(step),
+    )
+    asked = set(found.points.tolist())
+    assert {3, 4, 5} <= asked  # below the mask
+    assert len(asked & {0, 1, 2}) <= 1
+    assert script.asked == len(asked)
+    assert steps[-1][0] == steps[-1][1] == 6
+    everything = decode([[logits_of(18)]] * 6, [[0.9]] * 6, ANY)
+    assert everything.points.tolist() == [0, 1, 2, 3, 4, 5]

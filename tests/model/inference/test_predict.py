@@ -328,3 +328,28 @@ def test_other_errors_pass_as_they_are(
     monkeypatch.setattr(tiny_model.network, "encode", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         encode_image(tiny_model, picture)
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    tiny_model: Model,
+    picture: npt.NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    embedding = encode_image(tiny_model, picture)
+    prompts = Prompts.single_points([[x, 20] for x in range(10, 60, 10)])
+    expected = predict_masks(tiny_model, embedding, prompts)
+    network, sizes = tiny_model.network, []
+    real = network.decode
+
+    def decode(image: Any, *, points_xy: torch.Tensor, **more: Any) -> Any:
+        sizes.append(len(points_xy))
+        if len(points_xy) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(image, points_xy=points_xy, **more)
+
+    monkeypatch.setattr(network, "decode", decode)
+    answer = predict_masks(tiny_model, embedding, prompts)
+    assert sizes == [4, 2, 1, 1, 1, 1, 1]
+    assert "decoding 1 prompts at once, memory ran out for more" in caplog.text
+    np.testing.assert_allclose(answer.low_res_logits, expected.low_res_logits, atol=1e-4)

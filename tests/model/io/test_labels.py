@@ -40,11 +40,12 @@ def test_labels_are_compressed(tmp_path: Path) -> None:
     assert (tmp_path / "l.tif").stat().st_size < 20_000
 
 
-def test_volumes_keep_their_axes(tmp_path: Path) -> None:
-    write_labels(tmp_path / "l.tif", np.ones((3, 4, 5), np.uint8))
+@pytest.mark.parametrize(("shape", "axes"), [((3, 4, 5), "ZYX"), ((2, 3, 4, 5), "TZYX")])
+def test_volumes_keep_their_axes(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
+    write_labels(tmp_path / "l.tif", np.ones(shape, np.uint8))
     with tifffile.TiffFile(tmp_path / "l.tif") as file:
-        assert file.series[0].axes == "ZYX"
-        assert file.series[0].shape == (3, 4, 5)
+        assert file.series[0].axes == axes
+        assert file.series[0].shape == shape
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_volumes_keep_their_axes(tmp_path: Path) -> None:
     [
         (np.zeros((2, 2)), "labels must be integers, got float64"),
         (np.zeros((2, 2), bool), "labels must be integers, got bool"),
-        (np.zeros(3, int), r"labels must have 2 or 3 axes, got \(3,\)"),
+        (np.zeros(3, int), r"labels must have 2 or 3 or 4 axes, got \(3,\)"),
         (np.array([[-1, 0]]), "labels must not be negative, got -1"),
         (np.array([[2**40]]), "labels must not exceed 4294967295, got 1099511627776"),
     ],

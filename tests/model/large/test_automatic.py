@@ -59,7 +59,7 @@ def run(
 
 @pytest.mark.parametrize(("tile", "halo"), [(160, 20), (160, 40), (97, 12), (2000, 0)])
 def test_joined_tiles_are_the_truth_pixel_by_pixel(tmp_path: Path, tile: int, halo: int) -> None:
-    truth = repeated(coins_labels(), (2, 2))
+    truth = repeated(coins_labels(), (1, 2))
     found = run(drawn(truth), tmp_path / "a_labels.zarr", tile=tile, halo=halo)
     assert len(found) == len(np.unique(truth)) - 1
     assert is_same_division(truth, found.labels()[:])
@@ -68,8 +68,8 @@ def test_joined_tiles_are_the_truth_pixel_by_pixel(tmp_path: Path, tile: int, ha
 def test_real_nuclei_across_borders_are_counted_as_people_drew_them(
     tmp_path: Path, test_data: Path
 ) -> None:
-    _, truth = nuclei(test_data, 768)
-    found = run(drawn(truth), tmp_path / "a_labels.zarr", tile=130, halo=24)
+    _, truth = nuclei(test_data, 512)
+    found = run(drawn(truth), tmp_path / "a_labels.zarr", tile=160, halo=24)
     assert len(found) == len(np.unique(truth)) - 1
     assert is_same_division(truth, found.labels()[:])
 
@@ -122,15 +122,15 @@ class Stops(Oracle):
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    picture = drawn(repeated(coins_labels(), (2, 2)))
+    picture = drawn(repeated(coins_labels(), (1, 2)))
     whole = run(picture, tmp_path / "whole_labels.zarr")
     output = tmp_path / "a_labels.zarr"
     with pytest.raises(KeyboardInterrupt):
-        run(picture, output, Stops(after=11))
+        run(picture, output, Stops(after=6))
     assert not output.exists()
     rest = Oracle()
     again = run(picture, output, rest)
-    assert rest.asked == len(job_of(picture, output).plan) - 11
+    assert rest.asked == len(job_of(picture, output).plan) - 6
     assert (again.labels()[:] == whole.labels()[:]).all()
     assert again.table.read_bytes() == whole.table.read_bytes()
     assert not work_folder(output).exists()
@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path)
 def test_a_run_that_stops_while_it_writes_goes_on_without_asking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = drawn(repeated(coins_labels(), (2, 2)))
+    picture = drawn(repeated(coins_labels(), (1, 2)))
     whole = run(picture, tmp_path / "whole_labels.zarr")
     output = tmp_path / "a_labels.zarr"
     job = job_of(picture, output)

@@ -242,3 +242,25 @@ def test_a_shape_can_be_had_without_memory(small_configs: dict[str, SamConfig]) 
             model = build_sam(config)
         tensors: list[Any] = [*model.parameters(), *model.buffers()]
         assert all(tensor.is_meta for tensor in tensors if isinstance(tensor, nn.Parameter))
+
+
+@torch.inference_mode()
+def test_prompts_that_no_mask_passes_are_not_drawn(small_sam: Sam) -> None:
+    features = small_sam.encode(pictures(small_sam, 1))
+    points = {
+        "points_xy": torch.tensor([[[9.0, 9.0]], [[70.0, 40.0]], [[30.0, 80.0]]]),
+        "point_labels": torch.ones(3, 1, dtype=torch.int64),
+    }
+    several = slice(1, None)
+    everything = small_sam.decode(features, **points)
+    expected, best = everything.logits[:, several], everything.iou_predictions[:, several].amax(1)
+    limit = float(best.median())
+    answer = small_sam.decode(features, **points, which=several, min_predicted_iou=limit)
+    torch.testing.assert_close(answer.iou_predictions, everything.iou_predictions[:, several])
+    passes = best >= limit
+    torch.testing.assert_close(answer.logits[passes], expected[passes], rtol=1e-4, atol=1e-5)
+    if small_sam.mask_decoder.mask_scorer is None:
+        assert (answer.logits[~passes] == -torch.inf).all()
+        none = small_sam.decode(features, **points, which=several, min_predicted_iou=99)
+        assert none.logits.shape == expected.shape
+        assert (none.logits == -torch.inf).all()

@@ -125,3 +125,43 @@ def test_the_encoding_of_the_image_counts(
     with_it, _ = transformer(image, image_pe, tokens)
     without, _ = transformer(image, torch.zeros_like(image_pe), tokens)
     assert not torch.allclose(with_it, without, atol=1e-3)
+
+
+@pytest.mark.parametrize(("many_first", "residual"), [(True, True), (True, False), (False, True)])
+def test_moved_projections_change_nothing(many_first: bool, residual: bool) -> None:
+    torch.manual_seed(0)
+    layer = Attention(32, num_heads=2, downsample_rate=2)
+    many, few = torch.randn(2, 40, 32), torch.randn(2, 5, 32)
+    queries, keys = (many, few) if many_first else (few, many)
+    values, added = torch.randn_like(keys), torch.randn_like(queries) if residual else None
+    plain = layer(queries, keys, values, added)
+    with torch.no_grad():
+        assert layer.folds(queries.shape[1], keys.shape[1])
+        moved = layer(queries, keys, values, added)
+    torch.testing.assert_close(moved, plain.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_projections_move_only_where_it_pays() -> None:
+    layer = Attention(32, num_heads=2, downsample_rate=2)
+    with torch.no_grad():
+        assert layer.folds(8, 9)
+        assert not layer.folds(9, 40)  # 2 heads x 9 tokens are more than 16 channels
+        assert not layer.folds(8, 8)
+    assert not layer.folds(8, 9)  # training
+    layer.k_proj = nn.Sequential(layer.k_proj)
+    with torch.no_grad():
+        assert not layer.folds(8, 9)
+
+
+def test_what_prompts_share_is_computed_once() -> None:
+    torch.manual_seed(0)
+    transformer = TwoWayTransformer(2, 32, num_heads=2, mlp_dim=24).eval()
+    image, image_pe = torch.randn(1, 32, 6, 5), torch.randn(1, 32, 6, 5)
+    tokens = torch.randn(3, 5, 32)
+    assert transformer.share(image, image_pe) is None  # with gradients
+    with torch.no_grad():
+        shared = transformer.share(image, image_pe)
+        assert shared is not None
+        expected = transformer(image.expand(3, -1, -1, -1), image_pe, tokens)
+        for part, other in zip(transformer(shared, image_pe, tokens), expected, strict=True):
+            torch.testing.assert_close(part, other, rtol=1e-5, atol=1e-5)

@@ -196,11 +196,28 @@ def test_merge_split_fill_delete(session: Session) -> None:
     assert np.unique(labels(session)).tolist() == [0, 1, 2]
 
 
+def test_an_object_is_deleted_on_all_slices_as_one_step() -> None:
+    stack = np.zeros((6, 9, 9), np.uint16)
+    stack[1:5, 2:6, 2:6] = 3
+    stack[3, 3, 3] = 7
+    before = stack.copy()
+    session = Session(ArrayCanvas(stack))
+    session.delete(3, [Plane((1, 2), (index,)) for index in range(6)])
+    assert np.unique(stack).tolist() == [0, 7]
+    assert session.undo() == "delete"
+    np.testing.assert_array_equal(stack, before)
+    session.delete(3, Plane((1, 2), (2,)))
+    assert not stack[2].any()
+    np.testing.assert_array_equal(stack[[1, 3, 4]], before[[1, 3, 4]])
+
+
 def test_what_cannot_be_done_says_why(session: Session) -> None:
     click(session, square(0, 0, 5))
     session.commit()
-    with pytest.raises(ValueError, match=r"pixels of the object 9 in this plane, got none"):
+    with pytest.raises(ValueError, match=r"pixels of the object 9 to delete, got none"):
         session.delete(9, Plane())
+    with pytest.raises(ValueError, match=r"pixels of the object 9 in this plane, got none"):
+        session.fill(9, Plane())
     with pytest.raises(ValueError, match=r"set a point in each part"):
         session.split(1, Plane())
     with pytest.raises(ValueError, match=r"two points or more, one in each part, got 1"):
@@ -270,6 +287,9 @@ OPERATIONS: dict[str, Operation] = {
     "clear": lambda s, sight, a, b, c: s.clear(),
     "edit": lambda s, sight, a, b, c: s.edit(any_label(s, sight, a), sight),
     "delete": lambda s, sight, a, b, c: s.delete(any_label(s, sight, a), sight.plane),
+    "delete through": lambda s, sight, a, b, c: s.delete(
+        any_label(s, sight, a), [sight.plane.moved(sight.plane.other_axes[0], i) for i in range(9)]
+    ),
     "merge": lambda s, sight, a, b, c: s.merge(present(s, sight)[:3], sight.plane),
     "split": lambda s, sight, a, b, c: s.split(
         any_label(s, sight, a), sight.plane, [(a, b), (b, c)] if c else ()

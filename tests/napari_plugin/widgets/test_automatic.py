@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from skimage.measure import regionprops
 from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
 
 from sam_plugins.errors import UnusableImageError
@@ -17,9 +18,9 @@ from sam_plugins.model.inference.automatic import segment
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.napari_plugin.current_model import current_model
-from sam_plugins.napari_plugin.images import ImageSource
+from sam_plugins.napari_plugin.images import ImageSource, look_at
 from sam_plugins.napari_plugin.linked import whole_stack
-from sam_plugins.napari_plugin.session.planes import Plane
+from sam_plugins.napari_plugin.session.planes import Plane, Window
 
 Picture = npt.NDArray[Any]
 
@@ -87,8 +88,60 @@ def test_committed_objects_are_not_touched_and_the_layer_can_undo(
     before = objects.data.copy()
     widget.run()
     finish(widget, qtbot)
-    widget.add_to_objects()
-    assert np.array_equal(objects.data[before > 0], before[before > 0])
+    assert widget.add_to_objects() == 0  # all of them are there already
+    assert np.array_equal(objects.data, before)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_channels_are_chosen_as_in_segment(
+    viewer: Any, qtbot: Any, nuclei: Picture, axis: int
+) -> None:
+    grey = nuclei[..., 0] if nuclei.ndim == 3 else nuclei
+    noise = np.random.default_rng(0).integers(0, 255, grey.shape, np.uint8)
+    channels = [noise, grey, noise, noise, noise][: 5 if axis == 0 else 2]
+    viewer.add_image(np.stack(channels, axis), name="channels")
+    widget = open_widget(viewer, "Automatic")
+    widget.finding.set(channel_axis=axis, channels="grey=1")
+    widget.run()
+    finish(widget, qtbot)
+    preview = layer_of(viewer, "automatic")
+    assert preview.data.shape == (grey.shape if axis == 0 else (*grey.shape, 1))
+    expected = segment(np.stack([grey] * 3, 2), current_model().load()).labels
+    found = preview.data.reshape(grey.shape)
+    assert ((found > 0) == (expected > 0)).mean() > 0.98
+    assert abs(count(preview) - int(expected.max())) <= 1
+    viewer.window._qt_window.resize(1400, 950)
+    keep_screenshot(viewer, qtbot, f"automatic-channels-{axis}")
+    assert widget.add_to_objects() > 0
+    assert layer_of(viewer, "objects").data.shape == preview.data.shape
+    again = open_widget(viewer, "Automatic")
+    assert again is widget or again.finding.params.channel_axis == -1
+
+
+@pytest.mark.slow
+def test_a_large_picture_is_done_in_tiles_and_its_objects_are_whole(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    grey = nuclei[..., 0] if nuclei.ndim == 3 else nuclei
+    rows = -(-2200 // grey.shape[0])
+    large = np.tile(grey, (rows, 2))[:2200, : 2 * grey.shape[1]]
+    viewer.add_image(large)
+    widget = open_widget(viewer, "Automatic")
+    assert "3 pictures" in widget._status.text()
+    widget.run()
+    finish(widget, qtbot, 400_000)
+    preview = layer_of(viewer, "automatic")
+    expected = segment(grey, current_model().load()).labels
+    copies = large.size / grey.size
+    assert abs(count(preview) / copies / expected.max() - 1) < 0.3
+    at_border = preview.data[2200 // 3 - 2 : 2200 // 3 + 2]
+    for number in np.unique(at_border)[1:]:  # an object on the border of tiles is one object
+        (found,) = regionprops(  # type: ignore[no-untyped-call]
+            (preview.data == number).astype(np.uint8)
+        )
+        assert found.solidity > 0.8
+    viewer.window._qt_window.resize(1400, 950)
+    keep_screenshot(viewer, qtbot, "automatic-tiles")
 
 
 def test_a_selected_region_alone_is_segmented_on_a_scaled_image(
@@ -197,7 +250,7 @@ def test_objects_of_a_stack_are_linked_across_its_slices(
 def test_what_cannot_be_linked_says_why() -> None:
     source = ImageSource([np.zeros((2, 3, 64, 64), np.uint8)])
     with pytest.raises(UnusableImageError, match="stacks of three axes"):
-        whole_stack(source, Plane((2, 3), (0, 0)), [1.0] * 4)
+        whole_stack(source, look_at(source, Plane((2, 3), (0, 0)), Window(0, 0, 64, 64)), [1.0] * 4)
     source = ImageSource([np.zeros((2, 3000, 64), np.uint8)])
     with pytest.raises(UnusableImageError, match="crop the stack"):
-        whole_stack(source, Plane((1, 2), (0,)), [1.0] * 3)
+        whole_stack(source, look_at(source, Plane((1, 2), (0,)), Window(0, 0, 3000, 64)), [1.0] * 3)

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from tests.napari_plugin.helpers import keep_screenshot, open_widget
 
+from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.model.weights.store import ModelStore
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import JobState
 from sam_plugins.napari_plugin.layers import add_labels
+from sam_plugins.napari_plugin.training import ProjectSummary, TrainParams
+from sam_plugins.napari_plugin.training_trial import TrainingRates
 
 pytestmark = pytest.mark.gui
 
@@ -87,3 +90,33 @@ def test_what_is_missing_is_said(viewer: Any, tmp_path: Path) -> None:
     widget.folder.setText(str(tmp_path))
     widget.add_picture()
     assert "no image in the viewer" in notification_manager.records[-1].message
+
+
+@pytest.mark.slow
+def test_a_few_steps_tell_how_long_training_takes(
+    viewer: Any, qtbot: Any, test_data: Path, tmp_path: Path
+) -> None:
+    widget = open_widget(viewer, "Train")
+    widget.folder.setText(str(tmp_path / "project"))
+    widget.is_complete.setChecked(True)
+    add_pictures(viewer, qtbot, widget, test_data, 3)
+    widget.controls.set(method="decoder", steps=2, rounds=1)
+    assert not widget.estimate.text()
+    widget.try_training()
+    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=280_000)
+    assert widget.estimate.text().startswith("About ")
+    assert "B of memory or more (" in widget.estimate.text()
+    assert not ModelStore().names()
+    viewer.window._qt_window.resize(1400, 950)
+    keep_screenshot(viewer, qtbot, "train-estimate")
+    widget.controls.set(steps=100_000)
+    assert "hours" in widget.estimate.text()
+    widget.controls.set(method="full")
+    assert not widget.estimate.text()  # that was not tried
+
+
+def test_how_long_training_takes_is_the_sum_of_its_parts() -> None:
+    rates = TrainingRates("full", "cpu", preparing=2, step=0.5, measuring=3, nbytes=0)
+    params = TrainParams(steps=300, rounds=6)
+    shares = len(FineTuningOptions().shares)
+    assert rates.seconds(params, ProjectSummary(10, 4, 99)) == 20 + 150 + 3 * 4 * (7 + shares)

@@ -65,6 +65,9 @@ class SegmentOptions:
         the point: less ambiguous; for mode "auto".
     points_per_side : int
         Points of the grid along the longer side; for mode "grid".
+    skip_found : bool
+        Whether points that lie in a good mask already are left out: faster, but what lies within
+        another object is missed; for mode "grid".
     max_iou : float
         A mask is a duplicate when its IoU with a better one is larger; 1 keeps all.
     max_containment : float
@@ -89,6 +92,7 @@ class SegmentOptions:
     seeds: SeedOptions = field(default_factory=SeedOptions)
     with_boxes: bool = True
     points_per_side: int = 32
+    skip_found: bool = False
     max_iou: float = 0.5
     max_containment: float = 0.75
     overlap: Overlap = "score"
@@ -291,6 +295,7 @@ def propose(
         boxes_xyxy=boxes_xyxy,
         regions=regions,
         chunk_size=options.chunk_size,
+        skip_found=options.skip_found and mode == "grid",
         progress=progress,
     )
     return Proposals(points_xy, found)

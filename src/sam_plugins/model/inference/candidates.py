@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sam_plugins.model.inference.coordinates import SizeHW
+from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
 from sam_plugins.model.inference.full_size import CutLogits, SizeChain, Window
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.postprocess import stability_scores
-from sam_plugins.model.inference.predict import decode_prompts
+from sam_plugins.model.inference.predict import decode_prompts, usual_chunk_size
 from sam_plugins.model.inference.seeds import CELL
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
@@ -122,6 +122,7 @@ def decode_candidates(
     boxes_xyxy: npt.NDArray[np.float32] | None = None,
     regions: npt.NDArray[np.int32] | None = None,
     chunk_size: int | None = None,
+    skip_found: bool = False,
     progress: Progress | None = None,
 ) -> Candidates:
     """Ask with every point and keep the masks that pass, before any of them is drawn.
@@ -140,6 +141,10 @@ def decode_candidates(
         Where the instance maps see the object of point ``i``: the cells ``i + 1``.
     chunk_size : int, optional
         As for :func:`~sam_plugins.model.inference.predict.predict_masks`.
+    skip_found : bool
+        Do not ask with points that lie in a mask which passed already. The points are then asked in
+        a random order, the same every time, so that large objects are found early; objects within
+        found ones are missed.
     progress : callable, optional
         Called after every few points.
     """
@@ -153,15 +158,32 @@ def decode_candidates(
     )
     is_ambiguous = boxes_xyxy is None
     prompts = Prompts.single_points(points_xy) if is_ambiguous else Prompts(boxes_xyxy=boxes_xyxy)
-    parts: list[Candidates] = []
-    done = 0
-    for output in decode_prompts(
-        model, embedding, prompts, multimask=is_ambiguous, chunk_size=chunk_size
-    ):
-        parts.append(judge.passing(output, first_point=done))
-        done += len(output.logits)
-        if progress is not None:
-            progress(done, len(points_xy))
+    found = _Found(points_xy, embedding) if skip_found else None
+    size = chunk_size or usual_chunk_size(model.device)
+    parts = [Candidates.none(valid_cells_hw(embedding))]
+    left = np.arange(len(points_xy)) if found is None else found.order
+    while len(left):
+        # Without skipping, all at once: what does not fit into memory is found out only once.
+        step = len(left) if found is None else size
+        asked, left = left[:step], left[step:]
+        done = 0
+        for output in decode_prompts(
+            model,
+            embedding,
+            prompts[asked],
+            multimask=is_ambiguous,
+            chunk_size=chunk_size,
+            min_predicted_iou=mask_filter.min_predicted_iou,
+        ):
+            parts.append(judge.passing(output, asked[done : done + len(output.logits)]))
+            done += len(output.logits)
+            if progress is not None:
+                progress(len(points_xy) - len(left) - len(asked) + done, len(points_xy))
+        if found is not None:
+            found.add(parts[-1])
+            left = found.still_open(left)
+            if progress is not None and not len(left):
+                progress(len(points_xy), len(points_xy))
     return Candidates.concatenate(parts)
 
 
@@ -204,6 +226,31 @@ class _Regions:
         return float(shared / (area + self._areas[point] - shared))
 
 
+class _Found:
+    """Where masks have been found, and which points do not lie there."""
+
+    def __init__(self, points_xy: npt.NDArray[np.float32], embedding: ImageEmbedding) -> None:
+        sizes = embedding.original_size_hw, embedding.input_size_hw
+        rows, columns = valid_cells_hw(embedding)
+        cells = np.floor((points_to_input(points_xy, *sizes) + 0.5) / CELL).astype(np.int64)
+        self._cells_xy = np.clip(cells, 0, [columns - 1, rows - 1])
+        self._covered = np.zeros((rows, columns), bool)
+        self.order = np.random.default_rng(0).permutation(len(points_xy))
+
+    def add(self, masks: Candidates) -> None:
+        """Remember some masks."""
+        for index in range(len(masks)):
+            window, inside = masks.packed.unpack(index)
+            self._covered[window] |= inside
+
+    def still_open(self, points: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return those of some points, by their indices, that lie in no mask."""
+        x, y = self._cells_xy[points].T
+        is_open: npt.NDArray[np.bool_] = ~self._covered[y, x]
+        left: npt.NDArray[np.int64] = points[is_open]
+        return left
+
+
 class _Mask(NamedTuple):
     """A mask that passed."""
 
@@ -222,14 +269,14 @@ class _Judge:
     sizes: SizeChain
     regions: _Regions | None
 
-    def passing(self, output: MaskOutput, first_point: int) -> Candidates:
-        """Return the masks of some points that pass the filter."""
+    def passing(self, output: MaskOutput, points: npt.NDArray[np.int64]) -> Candidates:
+        """Return the masks of some points, by their indices, that pass the filter."""
         predicted = output.iou_predictions.float().cpu().numpy()
         masks: list[_Mask] = []
         for where in np.argwhere(predicted >= self.mask_filter.min_predicted_iou).tolist():
             # Only these masks leave the device; NumPy counts several times as fast.
             logits = output.logits[tuple(where)].float().cpu().numpy()
-            point, expected = first_point + where[0], float(predicted[tuple(where)])
+            point, expected = int(points[where[0]]), float(predicted[tuple(where)])
             score = self._score(logits, expected, point)
             if score is not None:
                 masks.append(_Mask(point, score, expected, logits))

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from sam_plugins.errors import DeviceError
+from sam_plugins.model.inference.backends.compiled import COMPILE
+from sam_plugins.model.inference.backends.onnx import ONNX
+from sam_plugins.model.inference.backends.openvino import OPENVINO
+from sam_plugins.model.inference.backends.precision import suggested_dtype
+from sam_plugins.model.inference.backends.trial import choose
+from sam_plugins.model.inference.backends.ways import Encoder
 from sam_plugins.model.inference.memory import in_units, memory_limits
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
-from sam_plugins.model.networks.features import PreparedImage
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.sam import Sam
 from sam_plugins.model.weights.bare_network import NoInitialisation
 from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
 from sam_plugins.model.weights.passport import Passport
+from sam_plugins.model.weights.paths import home_directory
 from sam_plugins.model.weights.registry import DEFAULT_MODEL
 
+Backend = Literal["torch", "auto", "openvino", "onnxruntime", "compile"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+_WAYS = (OPENVINO, ONNX, COMPILE)
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+_MAX_PREPARED = 8
+"""Pictures of which this is kept: 18 MB each with SAM's decoder, four times the embedding."""
 
 
 class _PreparedImages:
@@ -42,9 +58,11 @@ class _PreparedImages:
             return self._of.get(embedding)
 
     def keep(self, embedding: ImageEmbedding, image: PreparedImage) -> None:
-        """Remember it for as long as the embedding lives."""
+        """Remember it for as long as the embedding lives, and is one of the last few."""
         with self._lock:
             self._of[embedding] = image
+            for oldest in list(self._of)[:-_MAX_PREPARED]:
+                del self._of[oldest]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +79,16 @@ class Model:
         The file of the weights.
     passport : Passport, optional
         What our own files say about themselves.
+    encoder : callable, optional
+        What runs the image encoder in place of PyTorch, for one picture at a time; see
+        :func:`~sam_plugins.model.inference.loading.load_model`'s ``backend``.
     """
 
     network: Sam
     model_id: str
     path: Path | None = None
     passport: Passport | None = None
+    encoder: Encoder | None = None
     _prepared: _PreparedImages = field(default_factory=_PreparedImages, init=False, repr=False)
 
     @property
@@ -95,6 +117,14 @@ class Model:
         return self.network.instance_decoder is not None
 
     @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> ImageFeatures:
+        """Encode normalised pictures (B, 3, H, W)."""
+        images = pixels.to(self.device, self.dtype)
+        if self.encoder is not None and len(images) == 1:
+            return self.encoder(images)
+        return self.network.encode(images)
+
+    @torch.inference_mode()
     def prepare(self, embedding: ImageEmbedding) -> PreparedImage:
         """Return what the decoder reads of an embedding, kept from one prompt to the next."""
         image = self._prepared.get(embedding)
@@ -111,7 +141,8 @@ def load_model(
     name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
+    backend: Backend = "torch",
     allow_unverified: bool = False,
     show_progress: bool | None = None,
 ) -> Model:
@@ -125,10 +156,16 @@ def load_model(
     device : device, optional
         Such as ``"cpu"``, ``"cuda:1"``, ``"mps"``. By default the first CUDA GPU, or the CPU where
         there is none.
-    dtype : torch.dtype
-        ``torch.bfloat16`` encodes two to three times as fast on processors that compute in it (AMX
-        or AVX-512 BF16); of 10,000 pixels of a picture, about 3 change from object to background
-        or back. ``torch.float16`` is for GPUs.
+    dtype : torch.dtype or "auto"
+        Float32 by default, with the exact answers of the official code. ``torch.bfloat16`` encodes
+        two to four times as fast on processors that compute in it (AMX or AVX-512 BF16); of 10,000
+        pixels of a picture, about 3 change from object to background or back. ``"auto"`` takes it
+        where a short measurement says that it is faster here. ``torch.float16`` is for GPUs.
+    backend : {"torch", "auto", "openvino", "onnxruntime", "compile"}
+        What runs the image encoder. ``"auto"`` tries what is installed (the extra ``fast``) once,
+        keeps what is fastest of those that agree with PyTorch, and remembers it for this machine,
+        model and number of threads. A back end that fails or disagrees is not used, and the log
+        says why.
     allow_unverified : bool
         Accept a download for which no digest is published.
     show_progress : bool, optional
@@ -153,11 +190,16 @@ def load_model(
     TypeError
         If ``name_or_path`` is neither a text nor a path.
     ValueError
-        If ``dtype`` is another type.
+        If ``dtype`` is another type, or ``backend`` unknown.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(map(str, _DTYPES))}, got {dtype!r}")
+    if dtype != "auto" and dtype not in _DTYPES:
+        names = ", ".join(map(str, _DTYPES))
+        raise ValueError(f"dtype must be one of {names} or 'auto', got {dtype!r}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     where = checked_device(device)
+    if dtype == "auto":
+        dtype = suggested_dtype(where)
     with memory_limits(f"loading the model {name_or_path}", _smaller_models):
         checkpoint = load_checkpoint(
             name_or_path, allow_unverified=allow_unverified, show_progress=show_progress
@@ -171,7 +213,40 @@ def load_model(
     # Embeddings of another precision are other embeddings.
     precision = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
     model_id = checkpoint.model_id + precision
-    return Model(network, model_id, checkpoint.path, checkpoint.passport)
+    model = Model(network, model_id, checkpoint.path, checkpoint.passport)
+    return model if backend == "torch" else with_backend(model, backend)
+
+
+def with_backend(model: Model, backend: Backend) -> Model:
+    """Return a model whose image encoder is run by something else, if that is right and faster.
+
+    Parameters
+    ----------
+    model : Model
+    backend : {"torch", "auto", "openvino", "onnxruntime", "compile"}
+        A name is used if it agrees with PyTorch, ``"auto"`` also compares times.
+    """
+    if backend == "torch":
+        return replace(model, encoder=None)
+    ways = _WAYS if backend == "auto" else tuple(way for way in _WAYS if way.name == backend)
+    if model.device.type != "cpu":  # The exported ones run on the CPU.
+        ways = tuple(way for way in ways if way is COMPILE)
+    choice = choose(
+        model.network.image_encoder,
+        _example(model),
+        ways,
+        home_directory() / "backends",
+        identity=model.model_id,
+        compares=backend == "auto",
+    )
+    return replace(model, encoder=choice.encoder)
+
+
+def _example(model: Model) -> Tensor:
+    """Return an input as large as the model's largest, of noise."""
+    side = model.preprocessing.max_long_side
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return noise.to(model.device, model.dtype)
 
 
 def network_of(checkpoint: LoadedCheckpoint) -> Sam:

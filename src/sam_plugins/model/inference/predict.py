@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam_plugins.errors import is_out_of_memory
 from sam_plugins.model.inference.checks import count, require_type
 from sam_plugins.model.inference.consensus import weighed
 from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
@@ -19,13 +23,16 @@ from sam_plugins.model.inference.preprocess import check_rgb, padded_size_hw, pr
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.io.arrays import SliceableArray
-from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
-from sam_plugins.model.networks.mask_decoder import MaskOutput
+from sam_plugins.model.networks.mask_decoder import ALL_MASKS, MaskOutput
 
 __all__ = ["Model", "decode_prompts", "encode_image", "encode_rgb", "load_model", "predict_masks"]
 
 _CHUNK_ON_CPU = 4
 _CHUNK_ON_GPU = 64
+_BYTES_PER_PROMPT = 64 << 20
+"""About what SAM's decoder needs for each of the prompts that it answers at once, in float32."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def encode_image(
@@ -109,7 +116,7 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
 
     with memory_limits(f"encoding a picture of {height} x {width} pixels", remedy):
         pixels, input_size_hw = prepare_input(rgb, model.preprocessing)
-        features = _encode(model, pixels)
+        features = model.encode(pixels)
     return ImageEmbedding(
         features=features.embedding,
         skips=features.skips,
@@ -118,12 +125,6 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
         model_id=model.model_id,
     )
-
-
-@torch.inference_mode()
-def _encode(model: Model, pixels: Tensor) -> ImageFeatures:
-    """Run the image encoder."""
-    return model.network.encode(pixels.to(model.device, model.dtype))
 
 
 def predict_masks(
@@ -158,7 +159,8 @@ def predict_masks(
         (:mod:`~sam_plugins.model.inference.corrections`). False returns the decoder's answer as it
         is.
     chunk_size : int, optional
-        Objects that are decoded at once: 4 on a CPU, where more are slower, and 64 on a GPU.
+        Objects that are decoded at once. By default 4 on a CPU, where more are slower, and up to 64
+        on a GPU: fewer where its memory is full, and half as many again when it runs out.
 
     Returns
     -------
@@ -196,6 +198,21 @@ def usual_chunk_size(device: torch.device) -> int:
     return _CHUNK_ON_CPU if device.type == "cpu" else _CHUNK_ON_GPU
 
 
+def free_chunk_size(device: torch.device) -> int:
+    """Return the usual number of objects, or as many as a GPU's free memory takes."""
+    usual = usual_chunk_size(device)
+    if device.type != "cuda":
+        return usual
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(usual, free // _BYTES_PER_PROMPT))
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what PyTorch keeps of a GPU's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def decode_prompts(
     model: Model,
     embedding: ImageEmbedding,
@@ -204,10 +221,12 @@ def decode_prompts(
     multimask: bool | None = None,
     steady: bool = True,
     chunk_size: int | None = None,
+    min_predicted_iou: float = -math.inf,
 ) -> Iterator[MaskOutput]:
     """Answer prompts some objects at a time, the answers still tensors on the model's device.
 
-    Parameters and errors are those of :func:`predict_masks`.
+    Parameters and errors are those of :func:`predict_masks`. Objects of whose masks no one is
+    expected to reach ``min_predicted_iou`` may have logits of negative infinity, which is quicker.
 
     Yields
     ------
@@ -217,34 +236,40 @@ def decode_prompts(
     _check_fit(model, embedding, prompts)
     if multimask is None:
         multimask = prompts.is_ambiguous
-    size = usual_chunk_size(model.device) if chunk_size is None else count("chunk_size", chunk_size)
-    for start in range(0, max(1, len(prompts)), size):
+    size = free_chunk_size(model.device) if chunk_size is None else count("chunk_size", chunk_size)
+    # Masks are weighed against each other: then all of them are needed.
+    weighs = model.config.mask_decoder.weighs_masks and prompts.mask_logits is None
+    wanted = slice(1, None) if multimask else slice(0, 1)
+    drawn, least = (ALL_MASKS, -math.inf) if weighs else (wanted, min_predicted_iou)
+    start = 0
+    while start < max(1, len(prompts)):
         chunk = prompts[start : start + size]
         with memory_limits(
             f"decoding {len(chunk)} prompts at once",
-            lambda: f"chunk_size={max(1, size // 4)} needs a quarter of it",
+            partial(_fewer, len(chunk)),
         ):
-            output = _decode(model, embedding, model.prepare(embedding), chunk)
-        yield _chosen(model, embedding, chunk, output, multimask=multimask, steady=steady)
+            try:
+                output = _decode(model, embedding, chunk, which=drawn, min_predicted_iou=least)
+            except (MemoryError, RuntimeError) as error:
+                if chunk_size is not None or len(chunk) <= 1 or not is_out_of_memory(error):
+                    raise
+                size = len(chunk) // 2
+                _LOG.warning("decoding %d prompts at once, memory ran out for more", size)
+                release_memory(model.device)
+                continue
+        start += size
+        if weighs:
+            output = weighed(output, multimask=multimask)
+        elif steady and not multimask and can_correct(chunk):
+            output = output._replace(logits=_steadied(output.logits, chunk, embedding))
+        yield output
 
 
-def _chosen(
-    model: Model,
-    embedding: ImageEmbedding,
-    prompts: Prompts,
-    output: MaskOutput,
-    *,
-    multimask: bool,
-    steady: bool,
-) -> MaskOutput:
-    """Return the masks that are wanted of all that the decoder gives."""
-    if model.config.mask_decoder.weighs_masks and prompts.mask_logits is None:
-        return weighed(output, multimask=multimask)
-    which = slice(1, None) if multimask else slice(0, 1)
-    logits = output.logits[:, which]
-    if steady and not multimask and can_correct(prompts):
-        logits = _steadied(logits, prompts, embedding)
-    return MaskOutput(logits, output.iou_predictions[:, which])
+def _fewer(count: int) -> str:
+    """Say what would fit where so many prompts did not."""
+    if count == 1:
+        return "use a smaller model, such as 'default', or close other programs"
+    return f"chunk_size={max(1, count // 4)} needs a quarter of it"
 
 
 def _steadied(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Tensor:
@@ -256,7 +281,12 @@ def _steadied(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Te
 
 @torch.inference_mode()
 def _decode(
-    model: Model, embedding: ImageEmbedding, image: PreparedImage, prompts: Prompts
+    model: Model,
+    embedding: ImageEmbedding,
+    prompts: Prompts,
+    *,
+    which: slice,
+    min_predicted_iou: float,
 ) -> MaskOutput:
     """Run the prompt encoder and the mask decoder."""
     sizes = embedding.original_size_hw, embedding.input_size_hw
@@ -272,12 +302,14 @@ def _decode(
         return tensor(values, torch.promote_types(model.dtype, torch.float32))
 
     return model.network.decode(
-        image,
+        model.prepare(embedding),
         points_xy=None if points is None else places(points_to_input(points, *sizes)),
         point_labels=None if labels is None else torch.tensor(labels, device=device),
         boxes_xyxy=None if boxes is None else places(boxes_to_input(boxes, *sizes)),
         mask_logits=None if logits is None else tensor(logits),
         text_embeddings=None if texts is None else tensor(texts),
+        which=which,
+        min_predicted_iou=min_predicted_iou,
     )
 
 

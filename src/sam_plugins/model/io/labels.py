@@ -24,7 +24,7 @@ def write_labels(path: str | os.PathLike[str], labels: npt.NDArray[np.integer[An
     ----------
     path : path-like
         File to write, usually ``NAME_labels.tif``.
-    labels : ndarray of shape (H, W) or (Z, H, W), integer
+    labels : ndarray of shape (H, W), (Z, H, W) or (T, Z, H, W), integer
         0 is background. Written as 16-bit up to label 65,535, which Fiji and its kind read as they
         are, and as 32-bit above, which Fiji turns into floats; never as 8-bit, which viewers take
         for a grey picture. (napari takes 16-bit for one, too, until it is told.)
@@ -32,11 +32,11 @@ def write_labels(path: str | os.PathLike[str], labels: npt.NDArray[np.integer[An
     Raises
     ------
     ValueError
-        If the array is no label image: not integer, negative, or not of two or three axes.
+        If the array is no label image: not integer, negative, or not of two to four axes.
     OutputError
         If the file cannot be written.
     """
-    _check_labels(labels, (2, 3))
+    _check_labels(labels, (2, 3, 4))
     largest = int(labels.max(initial=0))
     if largest > np.iinfo(np.uint32).max:
         raise ValueError(f"labels must not exceed {np.iinfo(np.uint32).max}, got {largest}")
@@ -47,7 +47,7 @@ def write_labels(path: str | os.PathLike[str], labels: npt.NDArray[np.integer[An
             labels.astype(dtype, copy=False),
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": "ZYX"[-labels.ndim :]},
+            metadata={"axes": "TZYX"[-labels.ndim :]},
         )
 
 

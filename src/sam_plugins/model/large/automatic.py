@@ -36,13 +36,11 @@ from sam_plugins.model.large.results import (
     remove_earlier,
     work_folder,
 )
+from sam_plugins.model.large.sizing import earlier_size, tile_size
 from sam_plugins.model.large.sources import ArraySource, FileSource, Source
 from sam_plugins.model.large.tables import CoreFigures, ObjectTable, figures_of
 from sam_plugins.model.large.tiles import segment_tile
 from sam_plugins.model.networks.config import Preprocessing
-
-HALO_SHARE = 8
-"""The halo is this part of the tile, unless it is given."""
 
 PAYS_FROM = 2.0
 """Pictures longer than the longest input of a model by this factor are segmented by tiles."""
@@ -77,20 +75,26 @@ def segment_large(
         parts); NumPy, Zarr or Dask; or a
         :class:`~sam_plugins.model.large.sources.FileSource`, which names a plane or a level.
     output : path
-        Folder of the labels, by convention ``NAME_labels.zarr``. The table of objects is written
-        beside it, under the same name with ``.csv``.
+        Folder of the labels, by convention ``NAME_labels.zarr``. The table of objects,
+        ``NAME_objects.csv``, is written beside it.
     model : Model, str or path
         A loaded model, or what :func:`~sam_plugins.load_model` takes.
     mode : {"auto", "grid"}
-    channels, limits, channel_axis : optional
         As for :func:`~sam_plugins.segment`.
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
+        As for :func:`~sam_plugins.segment`.
+    limits : (float, float) or sequence of (float, float), optional
+        Values shown as black and as white; by default robust percentiles of the whole picture.
+    channel_axis : int, optional
+        Axis of the channels of an array; guessed by default.
     tile : int, optional
-        Side of what the model sees at a time, in pixels; by default half of its longest input, so
-        that small objects are enlarged: with 512 for 1,024 the shipped model finds 250 of 329
-        nuclei of about 20 pixels in place of 172. More is quicker, and suits larger objects.
+        Side of what the model sees at a time, in pixels. By default three windows are looked at:
+        objects of few pixels get tiles of half of the model's longest input, which are enlarged,
+        and larger ones tiles of all of it.
     halo : int, optional
-        By how much the tiles overlap on each side; by default an eighth of ``tile``. Objects
-        of up to twice this length are seen whole.
+        By how much the tiles overlap on each side; by default an eighth of ``tile``, or the length
+        of the larger objects, up to a quarter of it. Objects of up to twice this length are seen
+        whole.
     options : SegmentOptions, optional
         As for :func:`~sam_plugins.segment`.
     join : JoinOptions, optional
@@ -126,27 +130,24 @@ def segment_large(
     if mode == "auto":
         require_instance_decoder(loaded)
     chosen = options or (GRID if mode == "grid" else AUTO)
-    job = plan_job(
+    job = plan_for_model(
         source_of(image, channels, limits, channel_axis),
         output,
-        model_id=loaded.model_id,
+        loaded,
         mode=mode,
         options=chosen,
-        tile=usual_tile(loaded.preprocessing) if tile is None else tile,
+        tile=tile,
         halo=halo,
         join=join,
+        overwrite=overwrite,
     )
-    return run_job(job, output, model_finder(loaded, mode, chosen), overwrite, progress)
+    find = model_finder(loaded, mode, chosen)
+    return run_job(job, output, find, overwrite, progress)
 
 
 def needs_tiles(size_hw: tuple[int, int], preprocessing: Preprocessing) -> bool:
     """Return whether a picture is so much larger than the model's input that tiles pay."""
     return max(size_hw) > PAYS_FROM * preprocessing.max_long_side
-
-
-def usual_tile(preprocessing: Preprocessing) -> int:
-    """Return the side of the tiles where none is given."""
-    return max(1, preprocessing.max_long_side // 2)
 
 
 def source_of(
@@ -165,6 +166,45 @@ def source_of(
     return ArraySource(image, channels, limits, channel_axis)
 
 
+def plan_for_model(
+    source: Source,
+    output: str | os.PathLike[str],
+    model: Model,
+    *,
+    mode: str,
+    options: SegmentOptions | None = None,
+    tile: int | None = None,
+    halo: int | None = None,
+    join: JoinOptions | None = None,
+    overwrite: bool = False,
+) -> TileJob:
+    """Return the job of a picture, with tiles that suit its objects, or those it was begun with.
+
+    Parameters and errors are those of :func:`segment_large`.
+    """
+    chosen = options or (GRID if mode == "grid" else AUTO)
+    size = None if overwrite else earlier_size(Path(output), work_folder(output))
+    if size is None or tile is not None or halo is not None:
+        with source.open() as picture:
+            size = tile_size(
+                picture.with_contrast(),
+                model.preprocessing.max_long_side,
+                model_finder(model, mode, chosen),
+                tile=tile,
+                halo=halo,
+            )
+    return plan_job(
+        source,
+        output,
+        model_id=model.model_id,
+        mode=mode,
+        options=chosen,
+        tile=size.tile,
+        halo=size.halo,
+        join=join,
+    )
+
+
 def plan_job(
     source: Source,
     output: str | os.PathLike[str],
@@ -173,7 +213,7 @@ def plan_job(
     mode: str,
     options: SegmentOptions,
     tile: int,
-    halo: int | None = None,
+    halo: int,
     join: JoinOptions | None = None,
 ) -> TileJob:
     """Return the job of a picture: opens it, and estimates its contrast where none is given.
@@ -181,7 +221,7 @@ def plan_job(
     Parameters and errors are those of :func:`segment_large`.
     """
     with source.open() as picture:
-        plan = TilePlan(picture.size_hw, tile, tile // HALO_SHARE if halo is None else halo)
+        plan = TilePlan(picture.size_hw, tile, halo)
         contrast = picture.contrast
     return TileJob(
         source=source,

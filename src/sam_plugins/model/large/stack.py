@@ -33,11 +33,7 @@ from sam_plugins.model.inference.volume.linking import LinkOptions
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.large.assemble import number_objects, paint_core
-from sam_plugins.model.large.automatic import (
-    HALO_SHARE,
-    source_of,
-    usual_tile,
-)
+from sam_plugins.model.large.automatic import source_of
 from sam_plugins.model.large.job import Finder, TileJob, model_finder
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.labels_zarr import LabelPyramid
@@ -49,6 +45,7 @@ from sam_plugins.model.large.results import (
     remove_earlier,
     work_folder,
 )
+from sam_plugins.model.large.sizing import earlier_size, tile_size
 from sam_plugins.model.large.sources import Source
 from sam_plugins.model.large.tiles import read_tile, segment_tile
 
@@ -95,12 +92,24 @@ def segment_large_stack(
         Letter of the axis of a file that the slices go along.
     voxel_size_zyx : (float, float, float)
         Lengths of a voxel, in one unit.
-    mode, channels, limits, tile, halo, options, overwrite : optional
-        As for :func:`~sam_plugins.segment_large`. The limits are those of the whole stack.
+    mode : {"auto", "grid"}
+        As for :func:`~sam_plugins.segment`.
+    channels : int, sequence or array of int, or mapping of colour name to int, optional
+        As for :func:`~sam_plugins.segment`.
+    limits : (float, float) or sequence of (float, float), optional
+        Values shown as black and as white; by default robust percentiles of some of the slices.
     channel_axis : int, optional
         Axis of the channels of one slice.
+    tile : int, optional
+        As for :func:`~sam_plugins.segment_large`; the windows are of the middle slice.
+    halo : int, optional
+        As for :func:`~sam_plugins.segment_large`.
+    options : SegmentOptions, optional
+        How a tile is segmented.
     link : LinkOptions, optional
         How objects of slices are linked, split, merged and filtered.
+    overwrite : bool
+        As for :func:`~sam_plugins.segment_large`.
     progress : callable, optional
         Called with the steps done and the steps in all.
 
@@ -123,13 +132,19 @@ def segment_large_stack(
     chosen = options or (GRID if mode == "grid" else AUTO)
     source = source_of(image, channels, limits, channel_axis)
     length = source.slices(axis)
-    side = usual_tile(loaded.preprocessing) if tile is None else tile
-    with source.at(axis, 0).open() as picture:
-        plan = TilePlan(picture.size_hw, side, side // HALO_SHARE if halo is None else halo)
+    find = model_finder(loaded, mode, chosen)
+    contrast = _contrast(source, axis, length)
+    size = None if overwrite else earlier_size(Path(output), work_folder(output))
+    with source.at(axis, length // 2).open() as picture:
+        if size is None or tile is not None or halo is not None:
+            longest = loaded.preprocessing.max_long_side
+            shown = replace(picture, limits=contrast, sample=None)
+            size = tile_size(shown, longest, find, tile=tile, halo=halo)
+        plan = TilePlan(picture.size_hw, size.tile, size.halo)
     job = TileJob(
         source=source,
         plan=plan,
-        contrast=_contrast(source, axis, length),
+        contrast=contrast,
         model_id=loaded.model_id,
         mode=mode,
         options=chosen,
@@ -141,7 +156,6 @@ def segment_large_stack(
             "link": asdict(link or LinkOptions()),
         },
     )
-    find = model_finder(loaded, mode, chosen)
     return run_stack(job, output, find, link=link, overwrite=overwrite, progress=progress)
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sam_plugins.model.networks.two_way_transformer import SharedImage
+
 
 class ImageFeatures(NamedTuple):
     """An encoded batch of pictures.
@@ -66,8 +68,11 @@ class PreparedImage(NamedTuple):
     projected_skips : tuple of Tensor
         The finer maps at the decoder's widths, (B, h * w, 4, F) and (B, F', 4 h, 4 w); empty for
         SAM's decoders.
+    shared : SharedImage, optional
+        What prompts without a mask need not compute again; only of a single picture.
     """
 
     features: ImageFeatures
     positions: Tensor
     projected_skips: tuple[Tensor, ...] = ()
+    shared: SharedImage | None = None

@@ -16,6 +16,10 @@ from torch.nn import functional
 from sam_plugins.model.networks.config import TinyVitConfig
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.image_encoder_vit import check_square_input, make_neck
+from sam_plugins.model.networks.layers import is_exported
+
+_MAX_SCORES = 1 << 19
+"""Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
 
 _LAST_STRIDES = (2, 2, 1)
 """Strides between the four stages: MobileSAM drops the last one."""
@@ -31,6 +35,31 @@ class ConvNorm(nn.Sequential):
             dim, out_dim, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
         )
         super().__init__(OrderedDict(c=conv, bn=nn.BatchNorm2d(out_dim)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, D, H, W) to (B, D', H / stride, W / stride).
+
+        Outside training, the kernel is scaled instead of the map, which saves a pass over it.
+        """
+        conv, norm = self._modules["c"], self._modules["bn"]
+        assert conv is not None
+        assert isinstance(norm, nn.BatchNorm2d)
+        if norm.training or type(conv) is not nn.Conv2d:
+            normalised: Tensor = norm(conv(x))
+            return normalised
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        factor = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
+        offset = norm.bias.float() - norm.running_mean.float() * factor
+        weight = (conv.weight.float() * factor[:, None, None, None]).to(conv.weight.dtype)
+        return functional.conv2d(
+            x,
+            weight,
+            offset.to(weight.dtype),
+            stride=conv.stride,
+            padding=conv.padding,
+            groups=conv.groups,
+        )
 
 
 class PatchEmbed(nn.Module):
@@ -108,10 +137,21 @@ class WindowAttention(nn.Module):
         """Map windows (B, S * S, D) to the same."""
         qkv = self.qkv(self.norm(x)).unflatten(-1, (self.num_heads, 3, -1))
         queries, keys, values = qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        attended = functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=self.attention_biases[:, self.bias_index]
+        biases = self.attention_biases[:, self.bias_index]
+        # Explicit, and some windows at a time so that their scores stay in a core's cache: with a
+        # bias, the fused kernel looks for infinities in it and is slower on a CPU.
+        whole = x.device.type != "cpu" or is_exported()
+        step = len(x) if whole else max(1, _MAX_SCORES // biases.numel())
+        queries = queries * queries.shape[-1] ** -0.5
+        attended = torch.cat(
+            [
+                (((q @ k.transpose(-2, -1)) + biases).softmax(dim=-1) @ v).transpose(1, 2)
+                for q, k, v in zip(
+                    *(part.split(step) for part in (queries, keys, values)), strict=True
+                )
+            ]
         )
-        out: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        out: Tensor = self.proj(attended.flatten(2))
         return out
 
 
@@ -219,7 +259,7 @@ class TinyVitImageEncoder(nn.Module):
             If they have another size.
         """
         check_square_input(images, self.img_size)
-        x = self.patch_embed(images)
+        x = self.patch_embed(images.contiguous(memory_format=torch.channels_last))
         for stage in self.layers:
             x = stage(x)
         return ImageFeatures(self.neck(x))

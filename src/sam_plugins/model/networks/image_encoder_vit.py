@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sam_plugins.model.networks.config import VitConfig
 from sam_plugins.model.networks.features import ImageFeatures
-from sam_plugins.model.networks.layers import DropPath, LayerNorm2d, MlpBlock
+from sam_plugins.model.networks.layers import DropPath, LayerNorm2d, MlpBlock, is_exported
 
 _MAX_SCORES = 1 << 19
 """Attention scores that are held at once: 2 MiB in float32, what a core has for itself."""
@@ -62,24 +62,42 @@ class RelativeAttention(nn.Module):
         """Attend within grids: (B, S, S, 3 D) to (B, S, S, D), before the last projection."""
         count, side = qkv.shape[0], self.side
         area = side * side
-        # Three of shape (B * G, S * S, E) follow.
         heads = qkv.reshape(count, area, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
-        queries, keys, values = heads.unbind(0)
+        # Three of shape (B * G, S * S, E), in one piece: else each product below copies its keys.
+        queries, keys, values = heads.contiguous().unbind(0)
         by_row, by_column = self._position_scores(queries)
-        queries = queries * queries.shape[-1] ** -0.5
+        scale = queries.shape[-1] ** -0.5
         limit = _MAX_SCORES if qkv.device.type == "cpu" else _MAX_SCORES_ON_GPU
+        if is_exported():  # As one product; who runs the graph chooses the parts.
+            limit = len(queries) * area**2
         # Some heads as a whole, or one head and some of its queries.
         together = max(1, limit // area**2)
         step = min(area, max(1, limit // area))
+        # Without gradients, all parts go through the same memory: fresh memory costs as much as the
+        # softmax. With them, every part is new.
+        room = attended = None
+        if not (torch.is_grad_enabled() or is_exported()):
+            room = by_row.new_empty(min(together, len(queries)), step, side, side)
+            attended = torch.empty_like(values)
         blocks: list[Tensor] = []
         for first in range(0, len(queries), together):
             own = slice(first, first + together)
             for start in range(0, area, step):
                 part = slice(start, start + step)
-                scores = by_row[own, part, :, None] + by_column[own, part, None, :]
-                scores = scores.flatten(-2).baddbmm_(queries[own, part], keys[own].mT)
-                blocks.append((scores.softmax(dim=-1) @ values[own]).flatten(0, 1))
-        attended = torch.cat(blocks).reshape(count, self.num_heads, area, -1)
+                rows, columns = by_row[own, part, :, None], by_column[own, part, None, :]
+                space = None if room is None else room[: rows.shape[0], : rows.shape[1]]
+                scores = torch.add(rows, columns, out=space).flatten(-2)
+                scores = scores.baddbmm_(
+                    queries[own, part], keys[own].transpose(-2, -1), alpha=scale
+                )
+                weights = torch.softmax(scores, -1, out=None if space is None else scores)
+                if attended is None:
+                    blocks.append((weights @ values[own]).flatten(0, 1))
+                else:
+                    torch.bmm(weights, values[own], out=attended[own, part])
+        if attended is None:
+            attended = torch.cat(blocks)
+        attended = attended.reshape(count, self.num_heads, area, -1)
         return attended.transpose(1, 2).reshape(count, side, side, -1)
 
     def _position_scores(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,24 +118,38 @@ class RelativeAttention(nn.Module):
         """Attend within windows of S x S of a grid (B, h, w, D) of any size.
 
         The official code pads with zeros before the projection, so that padding has the
-        projection's bias as its key and value: here the bias is added after padding instead.
+        projection's bias as its key and value: here it gets them without a projection.
         """
         height, width = x.shape[1:3]
-        # With an adapter around it, the projection is more than its weight.
-        if type(self.qkv) is nn.Linear:
-            qkv = functional.linear(x, self.qkv.weight)
-        else:
-            qkv = self.qkv(x)
-            qkv = qkv - self.qkv.bias.to(qkv.dtype)
+        qkv = self.qkv(x)
         pad_h, pad_w = -height % self.side, -width % self.side
-        qkv = functional.pad(qkv, (0, 0, 0, pad_w, 0, pad_h)) + self.qkv.bias.to(qkv.dtype)
+        if pad_h or pad_w:
+            bias = self.qkv.bias.to(qkv.dtype)
+            padded = qkv.new_empty(len(qkv), height + pad_h, width + pad_w, qkv.shape[-1])
+            padded[:, :height, :width] = qkv
+            padded[:, :height, width:] = bias
+            padded[:, height:] = bias
+            qkv = padded
         count, rows, columns = qkv.shape[0], qkv.shape[1] // self.side, qkv.shape[2] // self.side
         windows = qkv.reshape(count, rows, self.side, columns, self.side, -1).transpose(2, 3)
         attended = self.attend(windows.flatten(0, 2))
         attended = attended.unflatten(0, (count, rows, columns)).transpose(2, 3)
         attended = attended.flatten(3, 4).flatten(1, 2)[:, :height, :width]
-        out: Tensor = self.proj(attended)
+        # In one piece: else the weights are copied for every row of the grid.
+        out: Tensor = self.proj(attended.contiguous())
         return out
+
+
+class StreamNorm(nn.LayerNorm):
+    """Layer normalisation of a stream that is kept in float32, for layers of half precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` of shape (..., D) in its own type, and return the weights' type."""
+        dtype = self.weight.dtype
+        if x.dtype == dtype:
+            return super().forward(x)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return functional.layer_norm(x, self.normalized_shape, weight, bias, self.eps).to(dtype)
 
 
 class Block(nn.Module):
@@ -127,9 +159,9 @@ class Block(nn.Module):
         super().__init__()
         self.is_global = is_global
         side = config.image_size // config.patch_size if is_global else config.window_size
-        self.norm1 = nn.LayerNorm(config.embed_dim, eps=1e-6)
+        self.norm1 = StreamNorm(config.embed_dim, eps=1e-6)
         self.attn = RelativeAttention(config.embed_dim, config.num_heads, side)
-        self.norm2 = nn.LayerNorm(config.embed_dim, eps=1e-6)
+        self.norm2 = StreamNorm(config.embed_dim, eps=1e-6)
         self.mlp = MlpBlock(config.embed_dim, int(config.embed_dim * config.mlp_ratio))
         self.drop_path = DropPath(0.0)  # Training may set a rate.
 
@@ -172,9 +204,13 @@ class VitImageEncoder(nn.Module):
         """
         check_square_input(images, self.img_size)
         x = self.patch_embed(images) + self.pos_embed
+        dtype = x.dtype
+        # What the blocks add up to stays in float32, or rounding it 24 times would be most of the
+        # error of half precision.
+        x = x.to(torch.promote_types(dtype, torch.float32))
         for block in self.blocks:
             x = block(x)
-        return ImageFeatures(self.neck(x.permute(0, 3, 1, 2)))
+        return ImageFeatures(self.neck(x.to(dtype).permute(0, 3, 1, 2)))
 
 
 def make_neck(dim: int, out_dim: int) -> nn.Sequential:

@@ -100,6 +100,12 @@ def scaled_convolution(x: Tensor, layer: nn.Conv2d, scale: Tensor) -> Tensor:
     return functional.conv2d(x, weight, bias, padding=layer.padding)
 
 
+def is_exported() -> bool:
+    """Tell whether a graph is made of what is computed, to be run by something else."""
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return is_traced or torch.compiler.is_compiling()
+
+
 def group_norm(num_channels: int) -> nn.GroupNorm:
     """Normalise 8 groups of channels, or as many as divide their number."""
     return nn.GroupNorm(math.gcd(8, num_channels), num_channels)

@@ -18,11 +18,13 @@ class EncodedPrompts(NamedTuple):
 
     ``tokens`` is (N, T, D); ``dense`` (N, D, h, w) is added to the image embedding; ``drawn`` joins
     the finest features and says where to look, and is None for networks without a prompt map.
+    ``is_empty`` says that ``dense`` is only what stands for no mask.
     """
 
     tokens: Tensor
     dense: Tensor
     drawn: DrawnPrompts | None = None
+    is_empty: bool = False
 
 
 class RandomFourierFeatures(nn.Module):
@@ -222,4 +224,4 @@ class PromptEncoder(nn.Module):
         if mask_logits is not None:
             return EncodedPrompts(sparse, self.mask_downscaling(mask_logits))
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return EncodedPrompts(sparse, empty.expand(count, -1, *size_hw))
+        return EncodedPrompts(sparse, empty.expand(count, -1, *size_hw), is_empty=True)

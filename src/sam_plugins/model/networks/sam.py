@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from sam_plugins.model.networks.config import SamConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.instance_decoder import InstanceDecoder, InstanceMaps
-from sam_plugins.model.networks.mask_decoder import MaskDecoder, MaskOutput
+from sam_plugins.model.networks.mask_decoder import ALL_MASKS, MaskDecoder, MaskOutput
 from sam_plugins.model.networks.prompt_encoder import PromptEncoder
 
 
@@ -56,7 +58,11 @@ class Sam(nn.Module):
         """Do the part of :meth:`decode` that is the same for every prompt about a picture."""
         height, width = features.embedding.shape[-2:]
         positions = self.prompt_encoder.positional_encoding((height, width), origin_xy)
-        return self.mask_decoder.prepare(features, positions)
+        encoder = self.prompt_encoder
+        empty = None
+        if encoder.prompt_map is None:
+            empty = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return self.mask_decoder.prepare(features, positions, empty)
 
     def decode(
         self,
@@ -69,8 +75,10 @@ class Sam(nn.Module):
         text_embeddings: Tensor | None = None,
         image_index: Tensor | None = None,
         origin_xy: tuple[float, float] = (0.0, 0.0),
+        which: slice = ALL_MASKS,
+        min_predicted_iou: float = -math.inf,
     ) -> MaskOutput:
-        """Predict all C masks of N prompts.
+        """Predict all C masks of N prompts, or some.
 
         Parameters
         ----------
@@ -85,6 +93,9 @@ class Sam(nn.Module):
         origin_xy : tuple of float
             Where the input lies within the reference square of the positional encoding; training
             moves it about, so that a crop teaches every place.
+        which, min_predicted_iou
+            See :meth:`MaskDecoder.forward
+            <sam_plugins.model.networks.mask_decoder.MaskDecoder.forward>`.
 
         Returns
         -------
@@ -107,7 +118,9 @@ class Sam(nn.Module):
             text_embeddings=text_embeddings,
             origin_xy=origin_xy,
         )
-        output: MaskOutput = self.mask_decoder(prepared, prompts, image_index)
+        output: MaskOutput = self.mask_decoder(
+            prepared, prompts, image_index, which=which, min_predicted_iou=min_predicted_iou
+        )
         return output
 
     def instances(self, features: ImageFeatures) -> InstanceMaps:

@@ -374,12 +374,29 @@ class Session:
         assert self._state.active is not None
         return self._state.active
 
-    def delete(self, label: int, plane: Plane) -> None:
-        """Remove an object from a plane."""
-        mask = find_object(self.canvas.read(plane), label)
-        before = self.canvas.read(plane, mask.window)
-        after = np.where(mask.mask, 0, before).astype(before.dtype)
-        self._do("delete", self._forget(label, plane), self._put(plane, mask.window, before, after))
+    def delete(self, label: int, planes: Plane | Sequence[Plane]) -> None:
+        """Remove an object from a plane, or from all of several, as one step.
+
+        Raises
+        ------
+        ValueError
+            If it is in none of them.
+        """
+        state, changes = self._state, []
+        read = self.canvas.read
+        with self.canvas.together():
+            for plane in [planes] if isinstance(planes, Plane) else planes:
+                whole = read(plane)
+                if not label or label not in whole:
+                    continue
+                mask = find_object(whole, label)
+                before = read(plane, mask.window)
+                after = np.where(mask.mask, 0, before).astype(before.dtype)
+                state = self._forget(label, plane, state)
+                changes += self._put(plane, mask.window, before, after)
+        if not changes:
+            raise ValueError(f"there must be pixels of the object {label} to delete, got none")
+        self._do("delete", state, changes)
 
     def merge(self, labels: Sequence[int], plane: Plane) -> int:
         """Give objects of a plane the number of the first one, and return it.

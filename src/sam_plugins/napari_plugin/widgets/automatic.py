@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 import numpy as np
-import numpy.typing as npt
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from sam_plugins.errors import SamPluginsError, UnusableImageError
+from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.automatic import (
     WHERE,
     FindParams,
@@ -23,55 +20,29 @@ from sam_plugins.napari_plugin.automatic import (
     LinkParams,
     find_all,
     paint,
-    paint_into,
     tiles,
     usual_quality,
 )
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
-from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model
+from sam_plugins.napari_plugin.found_objects import FoundObjects, Labelled
+from sam_plugins.napari_plugin.images import ImageSource, show_model
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
-from sam_plugins.napari_plugin.layers import (
-    LayerCanvas,
-    add_labels,
-    choose_image,
-    find_layer,
-    role_of,
-    seen_plane,
-    source_of,
-    voxel_lengths,
-)
+from sam_plugins.napari_plugin.layers import choose_image, plain_viewer, voxel_lengths
 from sam_plugins.napari_plugin.linked import link_all, whole_stack
 from sam_plugins.napari_plugin.notifications import show_problem
-from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.places import NothingToSegmentError, sights_of
+from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
-from sam_plugins.napari_plugin.stack import Stack
+from sam_plugins.napari_plugin.viewpoint import Viewpoint
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
 
     from sam_plugins.napari_plugin.session.values import Sight
 
-Labelled = tuple[Found, npt.NDArray[np.int32]]
 _MILLISECONDS_OF_A_SLIDER = 60
 _MILLISECONDS_BETWEEN_DRAWINGS = 1000
-
-
-class NothingToSegmentError(SamPluginsError):
-    """There is no image, or no region in it."""
-
-
-@dataclass
-class _Run:
-    """What was found in an image, to choose from again and again."""
-
-    image: Image
-    source: ImageSource
-    preview: Labels
-    found: list[Found]
-    next_label: int = 1
-    stack: Stack | None = None
 
 
 class AutomaticWidget(QWidget):
@@ -86,7 +57,7 @@ class AutomaticWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
-        self.viewer = napari_viewer
+        self.viewer = plain_viewer(napari_viewer)
         self.model = model or current_model()
         self.finding = Controls(read_settings("automatic", FindParams()))
         self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))
@@ -96,7 +67,7 @@ class AutomaticWidget(QWidget):
         self._redrawn.setSingleShot(True)
         self._redrawn.setInterval(_MILLISECONDS_BETWEEN_DRAWINGS)
         self.job: Job | None = None
-        self._run: _Run | None = None
+        self._run: FoundObjects | None = None
         self._painting: Job | None = None
         self._seconds_per_tile: float | None = None
         self._status = QLabel()
@@ -156,16 +127,15 @@ class AutomaticWidget(QWidget):
             self._run_linked()
             return
         try:
-            image = self._image()
-            source = source_of(image)
-            sights = self._sights(image, source)
+            viewpoint = self._viewpoint()
+            sights = sights_of(viewpoint, self.finding.params.where)
         except SamPluginsError as error:
             show_problem(error)
             return
         from sam_plugins.model.inference.cache import EmbeddingCache
         from sam_plugins.model.weights.paths import embeddings_directory
 
-        run = self._run = _Run(image, source, self._preview(image, source), [])
+        run = self._run = FoundObjects(viewpoint)
         started = time.monotonic()
 
         def on_partial(labelled: Labelled) -> None:
@@ -176,11 +146,11 @@ class AutomaticWidget(QWidget):
         self.job = start_job(
             _find,
             self.model.load,
-            source,
+            viewpoint.source,
             sights,
             self.finding.params,
             lambda: self.keeping.params,
-            title=f"Finding objects in {image.name}",
+            title=f"Finding objects in {run.image.name}",
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
             on_partial=on_partial,
@@ -191,23 +161,25 @@ class AutomaticWidget(QWidget):
     def _run_linked(self) -> None:
         """Find the objects of a whole stack, linked across its slices."""
         try:
-            image = self._image()
-            source = source_of(image)
-            stack = whole_stack(source, self._plane(image, source), voxel_lengths(image))
+            viewpoint = self._viewpoint()
+            plane = viewpoint.plane()
+            sight = viewpoint.look_at(plane, Window(0, 0, *viewpoint.size_hw(plane)))
+            lengths = voxel_lengths(viewpoint.image, viewpoint.channel_axis)
+            stack = whole_stack(viewpoint.source, sight, lengths)
         except SamPluginsError as error:
             show_problem(error)
             return
         from sam_plugins.model.inference.cache import EmbeddingCache
         from sam_plugins.model.weights.paths import embeddings_directory
 
-        run = self._run = _Run(image, source, self._preview(image, source), [], stack=stack)
+        run = self._run = FoundObjects(viewpoint, stack)
         self.job = start_job(
             link_all,
             self.model.load,
             stack,
             run.preview.data,
             (self.finding.params, self.keeping.params, self.linking.params),
-            title=f"Finding objects in {image.name}",
+            title=f"Finding objects in {run.image.name}",
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
             on_progress=lambda done, total: self._show_linked(run),  # noqa: ARG005
@@ -215,18 +187,16 @@ class AutomaticWidget(QWidget):
         )
         self._show_state()
 
-    def _show_linked(self, run: _Run) -> None:
+    def _show_linked(self, run: FoundObjects) -> None:
         """Show what is linked so far, now and then: a stack takes long to draw in 3D."""
         if run is self._run and not self._redrawn.isActive():
             self._redrawn.start()
             run.preview.refresh()
 
-    def _on_linked(self, run: _Run) -> None:
+    def _on_linked(self, run: FoundObjects) -> None:
         """Count what is there, whether or not it was all."""
-        if run is self._run and run.preview in self.viewer.layers and run.stack is not None:
-            planes = map(run.stack.plane_at, range(run.stack.shape[0]))
-            run.next_label = max(int(p.take(run.preview.data).max()) for p in planes) + 1
-            run.preview.refresh()
+        if run is self._run and run.is_shown:
+            run.count_linked()
         self._show_state()
         self._show_estimate()
 
@@ -235,101 +205,22 @@ class AutomaticWidget(QWidget):
         if self.job is not None:
             self.job.cancel()
 
-    def _image(self) -> Image:
-        """Return the image that people mean."""
+    def _viewpoint(self) -> Viewpoint:
+        """Return the image that people mean, as the controls show it to the model."""
         image = choose_image(self.viewer)
         if image is None:
             raise NothingToSegmentError(
                 "there is no image in the viewer: open one, or take one from File > Open Sample"
             )
-        return image
-
-    def _sights(self, image: Image, source: ImageSource) -> list[tuple[Sight, Window]]:
-        """Return what the model will be shown, what people look at first."""
-        where = self.finding.params.where
-        plane = self._plane(image, source)
-        planes = [plane] if where != WHERE[2] else _nearest_first(plane, source.shape)
-        regions = [Window(0, 0, *plane.size_hw(source.shape))]
-        if where == WHERE[1]:
-            regions = self._selected_regions(image, plane, source)
-        return [
-            (look_at(source, one, shown), core)
-            for one, region in itertools.product(planes, regions)
-            for shown, core in tiles(region)
-        ]
-
-    def _plane(self, image: Image, source: ImageSource) -> Plane:
-        """Return the plane that people see."""
-        ndim = len(source.shape)
-        if self.viewer.dims.ndisplay == 2:
-            found = seen_plane(self.viewer, image)
-            if found is not None:
-                return found
-        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
-        at = tuple(
-            int(np.clip(round(float(value)), 0, length - 1))
-            for value, length in zip(point[: ndim - 2], source.shape[: ndim - 2], strict=True)
-        )
-        return Plane((ndim - 2, ndim - 1), at)
-
-    def _selected_regions(self, image: Image, plane: Plane, source: ImageSource) -> list[Window]:
-        """Return the boxes around the selected shapes, around all where none is selected."""
-        from napari.layers import Shapes
-
-        active = self.viewer.layers.selection.active
-        layers = [
-            one
-            for one in reversed(self.viewer.layers)
-            if isinstance(one, Shapes) and role_of(one) is None and one.visible and one.nshapes
-        ]
-        if isinstance(active, Shapes) and active in layers:
-            layers = [active]
-        if not layers:
-            raise NothingToSegmentError(
-                "no shape says where to look: add a Shapes layer, draw a rectangle around a part "
-                "of the image, and try again"
-            )
-        shapes = layers[0]
-        windows = []
-        for index in sorted(shapes.selected_data) or range(shapes.nshapes):
-            world = np.array([shapes.data_to_world(vertex) for vertex in shapes.data[index]])
-            data = np.array([image.world_to_data(one)[-image.ndim :] for one in world])
-            rows, columns = data[:, plane.axes[0]], data[:, plane.axes[1]]
-            window = Window(
-                int(np.floor(rows.min() + 0.5)),
-                int(np.floor(columns.min() + 0.5)),
-                int(np.ceil(rows.max() + 0.5)),
-                int(np.ceil(columns.max() + 0.5)),
-            ).within(plane.size_hw(source.shape))
-            if min(window.shape) > 0:
-                windows.append(window)
-        if not windows:
-            raise UnusableImageError("the shapes lie beside the image: move them onto it")
-        return windows
-
-    def _preview(self, image: Image, source: ImageSource) -> Labels:
-        """Return the layer that shows what was found, empty."""
-        layer = find_layer(self.viewer, "automatic", source.shape)
-        if layer is not None:
-            layer.data[...] = 0
-            layer.refresh()
-            return layer
-        return add_labels(
-            self.viewer, image, "automatic", name=f"{image.name} (automatic)", opacity=0.6
-        )
+        return Viewpoint(self.viewer, image, self.finding.params)
 
     # ------------------------------------------------------------------------------- showing
 
-    def _show(self, run: _Run, labelled: Labelled) -> None:
+    def _show(self, run: FoundObjects, labelled: Labelled) -> None:
         """Write the objects of a tile into the preview."""
-        if run is not self._run or run.preview not in self.viewer.layers:
-            return
-        found, labels = labelled
-        run.next_label = paint_into(
-            run.preview.data, found.sight.plane, found.sight.region, labels, run.next_label
-        )
-        run.preview.refresh()
-        self._show_state()
+        if run is self._run and run.is_shown:
+            run.show(labelled)
+            self._show_state()
 
     def _repaint(self) -> None:
         """Choose again among what was found; an older choice that is still made is dropped."""
@@ -348,67 +239,20 @@ class AutomaticWidget(QWidget):
             is_shown=False,
         )
 
-    def _on_repainted(self, run: _Run, labelled: Sequence[Labelled]) -> None:
+    def _on_repainted(self, run: FoundObjects, labelled: Sequence[Labelled]) -> None:
         """Show another choice, all at once."""
-        if run is not self._run or run.preview not in self.viewer.layers:
-            return
-        for found, _ in labelled:
-            region = found.sight.region
-            found.sight.plane.put(run.preview.data, region, np.zeros(region.shape, np.uint32))
-        run.next_label = 1
-        for found, labels in labelled:
-            run.next_label = paint_into(
-                run.preview.data, found.sight.plane, found.sight.region, labels, run.next_label
-            )
-        run.preview.refresh()
-        self._show_state()
+        if run is self._run and run.is_shown:
+            run.show_again(labelled)
+            self._show_state()
 
     def add_to_objects(self) -> int:
         """Write what is shown into the objects, where nothing is yet; return how many came in."""
         run = self._run
-        if run is None or run.preview not in self.viewer.layers:
+        if run is None or not run.is_shown:
             return 0
-        target = find_layer(self.viewer, "objects", run.source.shape)
-        if target is None:
-            target = add_labels(self.viewer, run.image, "objects", name=f"{run.image.name} objects")
-        canvas = LayerCanvas(self.viewer, target)
-        if run.stack is not None:
-            return self._add_linked(run, run.stack, canvas)
-        first = number = int(np.max(target.data)) + 1
-        for found in run.found:
-            plane, region = found.sight.plane, found.sight.region
-            shown = np.asarray(plane.take(run.preview.data, region)).astype(np.int32)
-            there = canvas.read(plane, region)
-            merged = there.copy()
-            number = paint_into(
-                merged, Plane(), Window(0, 0, *region.shape), _compact(shown), number
-            )
-            canvas.write(plane, region, merged)
-            plane.put(run.preview.data, region, np.zeros(region.shape, np.uint32))
-        run.preview.refresh()
-        run.found.clear()
+        count = run.add_to_objects()
         self._show_state()
-        return number - first
-
-    def _add_linked(self, run: _Run, stack: Stack, canvas: LayerCanvas) -> int:
-        """Write objects that go through slices, each with one number."""
-        planes = [stack.plane_at(index) for index in range(stack.shape[0])]
-        highest = max(int(canvas.read(plane).max()) for plane in planes)
-        region = Window(0, 0, *stack.shape[1:3])
-        seen: set[int] = set()
-        with canvas.together():
-            for plane in planes:
-                shown = np.asarray(plane.take(run.preview.data)).astype(np.int64)
-                there = canvas.read(plane)
-                free = (there == 0) & (shown > 0)
-                seen.update(np.unique(shown[free]).tolist())
-                merged = np.where(free, shown + highest, there).astype(there.dtype)
-                canvas.write(plane, region, merged)
-                plane.put(run.preview.data, region, np.zeros(region.shape, np.uint32))
-        run.preview.refresh()
-        run.next_label = 1
-        self._show_state()
-        return len(seen)
+        return count
 
     # ----------------------------------------------------------------------------- listening
 
@@ -418,7 +262,7 @@ class AutomaticWidget(QWidget):
         self._repaint()  # thresholds may have moved since the first tile
 
     def _on_find(self, params: FindParams) -> None:
-        keep_settings("automatic", params)
+        keep_settings("automatic", params.lasting)
         self.linking.form.native.setVisible(params.where == WHERE[3])
         quality = usual_quality(params.prompts)
         if (quality > 0.5) != (self.keeping.params.min_quality > 0.5):
@@ -442,7 +286,7 @@ class AutomaticWidget(QWidget):
         is_running = self.job is not None and self.job.is_running
         self.run_button.setEnabled(not is_running)
         self.cancel_button.setEnabled(is_running)
-        count = 0 if self._run is None else self._run.next_label - 1
+        count = 0 if self._run is None else self._run.count
         self.add_button.setEnabled(count > 0)
         self.add_button.setText(f"Add {count} to objects" if count else "Add to objects")
 
@@ -454,12 +298,14 @@ class AutomaticWidget(QWidget):
         if image is None:
             self._status.setText("Open an image first.")
             return
-        source = source_of(image)
-        ndim = len(source.shape)
+        try:
+            source = Viewpoint(self.viewer, image, self.finding.params).source
+        except SamPluginsError as error:
+            self._status.setText(str(error))
+            return
         is_all = self.finding.params.where in WHERE[2:]
         planes = int(np.prod(source.shape[:-2])) if is_all else 1
-        window = Window(0, 0, *source.shape[ndim - 2 :])
-        count = planes * len(list(tiles(window)))
+        count = planes * len(list(tiles(Window(0, 0, *source.shape[-2:]))))
         free = available_bytes()
         text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
         if self._seconds_per_tile is None:
@@ -525,26 +371,6 @@ def _paint_all(
         progress(index, len(found))
         labelled.append((one, paint(one, params)))
     return labelled
-
-
-def _nearest_first(plane: Plane, shape: Sequence[int]) -> list[Plane]:
-    """Return all planes of a stack, from the one that people look at outwards."""
-    lengths = [length for axis, length in enumerate(shape) if axis not in plane.axes]
-    every = itertools.product(*(range(length) for length in lengths))
-    return [
-        Plane(plane.axes, at)
-        for at in sorted(
-            every, key=lambda at: sum(abs(a - b) for a, b in zip(at, plane.at, strict=True))
-        )
-    ]
-
-
-def _compact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return labels numbered from 1."""
-    values, compact = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
-    del values
-    numbered: npt.NDArray[np.int32] = compact[:-1].reshape(labels.shape).astype(np.int32)
-    return numbered
 
 
 def _duration(seconds: float) -> str:

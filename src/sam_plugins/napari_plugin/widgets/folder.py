@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -21,23 +20,30 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from sam_plugins.errors import SamPluginsError, UnreadableImageError
+from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
-from sam_plugins.napari_plugin.folder import PictureFolder, PictureState, best_next, prefetch
-from sam_plugins.napari_plugin.jobs import Job, start_job
-from sam_plugins.napari_plugin.layers import add_labels, find_layer
+from sam_plugins.napari_plugin.folder import (
+    LoadedPicture,
+    PictureFolder,
+    PictureState,
+    best_next,
+    prefetch,
+)
+from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
+from sam_plugins.napari_plugin.layers import plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.open_picture import OpenPicture
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
 
     from sam_plugins.model.engine.selection import Signals
 
 _MARKS = {PictureState.NEW: "○", PictureState.BEGUN: "◐", PictureState.DONE: "●"}
 _AUTOSAVE_MILLISECONDS = 15_000
+_MOST_PREPARED_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -48,52 +54,17 @@ class FolderSettings:
     skips_done: bool = True
 
 
-class _OpenPicture:
-    """A picture in the viewer, and its objects as they were last saved; no Qt in it."""
-
-    def __init__(
-        self, viewer: ViewerModel, pictures: PictureFolder, index: int, image: Image
-    ) -> None:
-        self.image = image
-        self._viewer = viewer
-        self._pictures = pictures
-        self._index = index
-        objects = self.objects()
-        self._saved = np.zeros(0) if objects is None else np.array(objects.data)
-
-    def objects(self) -> Any:  # noqa: ANN401
-        """Return the layer of its objects, None where somebody removed it."""
-        shape = tuple(self.image.data.shape)
-        return find_layer(self._viewer, "objects", shape[:-1] if self.image.rgb else shape)
-
-    def save(self) -> bool:
-        """Write the objects where they have changed, and return whether they had.
-
-        Raises
-        ------
-        OutputError
-            If the file cannot be written.
-        """
-        objects = self.objects() if self.image in self._viewer.layers else None
-        if objects is None or np.array_equal(objects.data, self._saved):
-            return False
-        labels = np.array(objects.data)
-        self._pictures.write_labels(self._index, labels)
-        self._saved = labels
-        return True
-
-
 class _Holder:
     """What outlives the widget: the picture that is open."""
 
     def __init__(self) -> None:
-        self.picture: _OpenPicture | None = None
+        self.picture: OpenPicture | None = None
 
     def save_last(self) -> None:
         """Save when the widget goes."""
         if self.picture is not None:
             try:
-                self.picture.save()
+                self.picture.keep(self.picture.labels)
             except (SamPluginsError, ValueError) as error:
                 show_problem(error)
 
@@ -110,13 +81,15 @@ class FolderWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
-        self.viewer = napari_viewer
-        guard_canvas(napari_viewer, self)
+        self.viewer = plain_viewer(napari_viewer)
+        guard_canvas(self.viewer, self)
         self.model = model or current_model()
         self.pictures: PictureFolder | None = None
         self.index = -1
         self.job: Job | None = None
         self.prefetching: Job | None = None
+        self.turning: Job | None = None
+        self._prepared: tuple[PictureFolder, int, LoadedPicture] | None = None
         self._opened = _Holder()
         self._signals: dict[str, Signals] = {}
         settings = read_settings("folder", FolderSettings())
@@ -148,7 +121,7 @@ class FolderWidget(QWidget):
         self.folder.returnPressed.connect(lambda: self.open_folder(Path(self.folder.text())))
         self.list.itemDoubleClicked.connect(lambda item: self.open(self.list.row(item)))
         self._autosave = QTimer(self)
-        self._autosave.timeout.connect(self.save)
+        self._autosave.timeout.connect(self.save_soon)
         self._autosave.start(_AUTOSAVE_MILLISECONDS)
         self.destroyed.connect(self._opened.save_last)  # napari destroys docks without closing them
         self._show()
@@ -182,18 +155,28 @@ class FolderWidget(QWidget):
             self.open_folder(Path(folder))
 
     def open_folder(self, folder: Path) -> None:
-        """Open a folder, at the first picture that is not done."""
-        self.save()
-        try:
-            self.pictures = PictureFolder(folder.expanduser())
-        except SamPluginsError as error:
-            show_problem(error)
+        """Open a folder, at the first picture that is not done; returns before it is there."""
+        opened = self._opened.picture
+        self._turn(
+            _list_pictures,
+            opened,
+            None if opened is None else opened.labels,
+            folder.expanduser(),
+            title=f"Looking into {folder.name}",
+            on_result=lambda pictures: self._on_folder(folder, pictures),
+        )
+
+    def _on_folder(self, folder: Path, pictures: PictureFolder) -> None:
+        """Show the pictures of a folder."""
+        if not self.save():
             return
+        self.pictures = pictures
         self.folder.setText(str(folder))
         keep_settings("folder", FolderSettings(str(folder), self.skips_done.isChecked()))
         self._close_layers()
         self.index, self._signals = -1, {}
-        first = self.pictures.step(-1, 1, skips_done=True)
+        self._show()
+        first = pictures.step(-1, 1, skips_done=True)
         self.open(0 if first is None else first)
 
     def step(self, by: int) -> None:
@@ -202,7 +185,7 @@ class FolderWidget(QWidget):
             return
         found = self.pictures.step(self.index, by, skips_done=self.skips_done.isChecked())
         if found is None:
-            self.save()
+            self.save_soon()
             self.state.setText(
                 "Nothing is left after this one." if by > 0 else "Nothing is left before this one."
             )
@@ -211,22 +194,26 @@ class FolderWidget(QWidget):
 
     def done(self) -> None:
         """Call the picture done, and go on."""
-        if self.pictures is None or self.index < 0:
-            return
-        self.save()
-        try:
-            self.pictures.set_done(self.index, True)
-        except SamPluginsError as error:
-            show_problem(error)
-            return
-        self.step(1)
+        opened = self._opened.picture
+        if self.pictures is not None and opened is not None:
+            self._turn(
+                _call_done,
+                opened,
+                opened.labels,
+                self.pictures,
+                title=f"Saving {self.pictures.paths[opened.index].name}",
+                on_result=lambda _: self._on_done(),
+            )
+
+    def _on_done(self) -> None:
+        """Go on after a picture that is done."""
         self._show()
+        self.step(1)
 
     def jump(self) -> None:
         """Go to the picture from which the model would learn most."""
         if self.pictures is None or (self.job is not None and self.job.is_running):
             return
-        self.save()
         self.job = start_job(
             best_next,
             self.pictures,
@@ -244,64 +231,82 @@ class FolderWidget(QWidget):
         else:
             self.open(index)
 
+    @property
+    def is_turning(self) -> bool:
+        """Whether another picture is being opened."""
+        return self.turning is not None and self.turning.is_running
+
     def open(self, index: int) -> None:
-        """Save what is open, and open another picture with its labels."""
-        if self.pictures is None or not self.save():
+        """Save what is open, and open another picture with its labels, in a thread."""
+        pictures, opened = self.pictures, self._opened.picture
+        if pictures is None:
             return
-        try:
-            pixels = self.pictures.read(index)
-            labels = self.pictures.read_labels(index)
-        except (SamPluginsError, ValueError) as error:
-            show_problem(
-                error
-                if isinstance(error, SamPluginsError)
-                else UnreadableImageError(
-                    f"{self.pictures.labels_path(index)} cannot be read: {error}"
-                )
-            )
+        known = self._prepared
+        is_ready = known is not None and known[:2] == (pictures, index)
+        self._turn(
+            _turn_page,
+            opened,
+            None if opened is None else opened.labels,
+            pictures,
+            index,
+            known[2] if known is not None and is_ready else None,
+            title=f"Opening {pictures.paths[index].name}",
+            on_result=lambda loaded: self._on_loaded(pictures, index, loaded),
+        )
+
+    def _turn(self, work: Callable[..., Any], *args: object, **keywords: Any) -> None:  # noqa: ANN401
+        """Start to open something, unless something else is being opened."""
+        if self.is_turning:
+            return
+        self.turning = start_job(
+            work, *args, owner=self, on_finished=self._show_buttons, **keywords
+        )
+        self._show_buttons()
+
+    def _on_loaded(self, pictures: PictureFolder, index: int, loaded: LoadedPicture) -> None:
+        """Show a picture that was read."""
+        if not self.save():  # what was painted while it was read
             return
         self._close_layers()
-        is_rgb = pixels.ndim == 3 and pixels.shape[-1] in (3, 4)
-        image = self.viewer.add_image(pixels, rgb=is_rgb, name=self.pictures.paths[index].stem)
-        objects = add_labels(self.viewer, image, "objects", name=f"{image.name} objects")
-        if labels is not None and labels.shape == objects.data.shape:
-            objects.data[...] = labels
-            objects.refresh()
-        self._opened.picture = _OpenPicture(self.viewer, self.pictures, index, image)
+        self._prepared = None
+        self._opened.picture = OpenPicture(self.viewer, pictures, index, loaded)
         self.index = index
-        self.viewer.layers.selection.active = image
-        self.viewer.reset_view()
+        self._opened.picture.show_middle()
         self._show()
         self._prefetch()
 
     def _close_layers(self) -> None:
         """Take the picture that was open, and its objects, out of the viewer."""
         opened, self._opened.picture = self._opened.picture, None
-        if opened is not None and opened.image in self.viewer.layers:
-            objects = opened.objects()
-            if objects is not None:
-                self.viewer.layers.remove(objects)
-            self.viewer.layers.remove(opened.image)
+        if opened is not None:
+            opened.remove()
 
     def _prefetch(self) -> None:
         """Encode the next picture while people label this one."""
-        if self.pictures is None:
+        pictures = self.pictures
+        if pictures is None:
             return
         if self.prefetching is not None:
             self.prefetching.cancel()
-        following = self.pictures.step(self.index, 1, skips_done=self.skips_done.isChecked())
+        following = pictures.step(self.index, 1, skips_done=self.skips_done.isChecked())
         if following is not None:
             self.prefetching = start_job(
                 prefetch,
-                self.pictures,
+                pictures,
                 following,
                 self.model.load,
                 self._cache(),
-                title=f"Preparing {self.pictures.paths[following].name}",
+                title=f"Preparing {pictures.paths[following].name}",
                 owner=self,
+                on_partial=lambda loaded: self._on_prepared(pictures, following, loaded),
                 on_error=lambda _: None,  # it is told when people come to it
                 is_shown=False,
             )
+
+    def _on_prepared(self, pictures: PictureFolder, index: int, loaded: LoadedPicture) -> None:
+        """Keep the next picture, unless it is a large one."""
+        if loaded.layer.pixels.nbytes <= _MOST_PREPARED_BYTES:
+            self._prepared = pictures, index, loaded
 
     def _cache(self) -> Any:  # noqa: ANN401
         from sam_plugins.model.engine.project.encoding import usual_cache
@@ -322,7 +327,7 @@ class FolderWidget(QWidget):
         if opened is None:
             return True
         try:
-            has_changed = opened.save()
+            has_changed = opened.keep(opened.labels)
         except (SamPluginsError, ValueError) as error:
             show_problem(error)
             return False
@@ -330,10 +335,29 @@ class FolderWidget(QWidget):
             self._show()
         return True
 
+    def save_soon(self) -> None:
+        """Keep the objects of the picture that is open, in a thread."""
+        opened = self._opened.picture
+        if opened is None or self.is_turning:
+            return
+        start_job(
+            _keep,
+            opened,
+            opened.labels,
+            title="Saving the objects",
+            owner=self,
+            on_result=lambda has_changed: self._show() if has_changed else None,
+            is_shown=False,
+        )
+
+    def _show_buttons(self) -> None:
+        """Let people press only what does something now."""
+        for name in ("previous", "next", "done", "best"):
+            self.buttons[name].setEnabled(self.pictures is not None and not self.is_turning)
+
     def _show(self) -> None:
         """Show the list, and how far people are."""
-        for name in ("previous", "next", "done", "best"):
-            self.buttons[name].setEnabled(self.pictures is not None)
+        self._show_buttons()
         if self.pictures is None:
             self.state.setText("Open a folder of pictures.")
             return
@@ -351,3 +375,52 @@ class FolderWidget(QWidget):
             f"Picture {self.index + 1} of {len(states)}; {done} done, "
             f"{states.count(PictureState.BEGUN)} begun. Objects are saved as you go."
         )
+
+
+def _list_pictures(
+    opened: OpenPicture | None,
+    labels: Any,  # noqa: ANN401
+    folder: Path,
+    *,
+    progress: JobProgress,
+) -> PictureFolder:
+    """Keep the picture that is open, and look which pictures are in a folder."""
+    _keep(opened, labels, progress=progress)
+    return PictureFolder(folder)
+
+
+def _call_done(
+    opened: OpenPicture,
+    labels: Any,  # noqa: ANN401
+    pictures: PictureFolder,
+    *,
+    progress: JobProgress,
+) -> None:
+    """Keep the picture that is open, and call it done."""
+    _keep(opened, labels, progress=progress)
+    pictures.set_done(opened.index, True)
+
+
+def _turn_page(
+    opened: OpenPicture | None,
+    labels: Any,  # noqa: ANN401
+    pictures: PictureFolder,
+    index: int,
+    prepared: LoadedPicture | None,
+    *,
+    progress: JobProgress,
+) -> LoadedPicture:
+    """Keep the picture that is open, and read another one where that was not done before."""
+    _keep(opened, labels, progress=progress)
+    return prepared or pictures.load(index, progress)
+
+
+def _keep(
+    opened: OpenPicture | None,
+    labels: Any,  # noqa: ANN401
+    *,
+    progress: JobProgress,
+) -> bool:
+    """Keep the labels of the picture that is open, and return whether they had changed."""
+    progress.check()
+    return opened is not None and opened.keep(labels)

@@ -28,10 +28,12 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.layers import plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.widgets.stored_labels import StoredLabelsBox
 from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
 if TYPE_CHECKING:
@@ -47,9 +49,10 @@ _HINT = (
 _OPEN: WeakSet[SegmentWidget] = WeakSet()
 
 
-def open_widget(viewer: object) -> SegmentWidget | None:
+def open_widget(viewer: napari.viewer.Viewer) -> SegmentWidget | None:
     """Return the **Segment** that is open in a viewer, for commands."""
-    return next((widget for widget in _OPEN if widget.controller.viewer is viewer), None)
+    known = plain_viewer(viewer)
+    return next((widget for widget in _OPEN if widget.controller.viewer is known), None)
 
 
 def open_segmenters() -> list[tuple[Recovery, Segmenter]]:
@@ -88,6 +91,7 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        viewer = plain_viewer(viewer)
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
@@ -103,6 +107,8 @@ class SegmentWidget(QWidget):
         layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
+        self.stored_labels = StoredLabelsBox(self.controller)
+        layout.addWidget(self.stored_labels)
         layout.addLayout(self._buttons())
         self.through_stack = ThroughStackBox(self.controller)
         layout.addWidget(self.through_stack)
@@ -283,6 +289,7 @@ class SegmentWidget(QWidget):
             self._waiting.stop()
             self._status.setText(self.status())
         self.through_stack.show_state()
+        self.stored_labels.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""

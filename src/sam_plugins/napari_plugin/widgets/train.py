@@ -28,8 +28,15 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
+from sam_plugins.napari_plugin.images import look_at, show_model
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
-from sam_plugins.napari_plugin.layers import choose_image, find_layer, source_of
+from sam_plugins.napari_plugin.layers import (
+    channel_axis_of,
+    choose_image,
+    find_layer,
+    plain_viewer,
+    source_of,
+)
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
@@ -43,6 +50,7 @@ from sam_plugins.napari_plugin.training import (
     summarise,
     train_project,
 )
+from sam_plugins.napari_plugin.training_trial import TrainingRates, try_training
 from sam_plugins.napari_plugin.widgets.curve import CurveWidget
 from sam_plugins.napari_plugin.worker import in_process
 
@@ -73,10 +81,10 @@ class TrainWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
-        self.viewer = napari_viewer
+        self.viewer = plain_viewer(napari_viewer)
         self.model = model or current_model()
         self.controls = Controls(read_settings("train", TrainParams()))
-        self.controls.changed.connect(lambda params: keep_settings("train", params))
+        self.controls.changed.connect(self._on_params)
         self.job: Job | None = None
         chosen = read_settings("project", ProjectChoice())
         self.folder = QLineEdit(chosen.folder)
@@ -90,7 +98,10 @@ class TrainWidget(QWidget):
         )
         self.curve = CurveWidget()
         self.summary, self.outcome, self.before, self.after = (QLabel() for _ in range(4))
-        for label in (self.summary, self.outcome):
+        self.estimate = QLabel()
+        self._rates: TrainingRates | None = None
+        self._project: ProjectSummary | None = None
+        for label in (self.summary, self.outcome, self.estimate):
             label.setWordWrap(True)
         self.before.setToolTip("What the model before does with one click on held-out pictures")
         self.after.setToolTip("What the new one does")
@@ -99,6 +110,10 @@ class TrainWidget(QWidget):
             "add": self._button(
                 "Add this picture", "Copy the picture and its committed objects into the project",
                 self.add_picture,
+            ),
+            "try": self._button(
+                "How long?", "Try a few steps, and say how long all take and what memory they need",
+                self.try_training,
             ),
             "train": self._button("Train", "Learn from all labels, in the background", self.train),
             "cancel": self._button(
@@ -130,6 +145,7 @@ class TrainWidget(QWidget):
         form.addRow("Project", place)
         form.addRow("Model", self.name)
         work, versions = QHBoxLayout(), QHBoxLayout()
+        work.addWidget(self.buttons["try"])
         work.addWidget(self.buttons["train"])
         work.addWidget(self.buttons["cancel"])
         versions.addWidget(self.buttons["promote"])
@@ -141,6 +157,7 @@ class TrainWidget(QWidget):
         layout.addWidget(self.buttons["add"])
         layout.addWidget(self.summary)
         layout.addWidget(self.controls.form.native)
+        layout.addWidget(self.estimate)
         layout.addLayout(work)
         layout.addWidget(self.curve)
         layout.addWidget(self.outcome)
@@ -194,6 +211,8 @@ class TrainWidget(QWidget):
     def _on_summary(self, found: tuple[str, ProjectSummary]) -> None:
         self.name.setText(found[0])
         self.summary.setText(str(found[1]))
+        self._project = found[1]
+        self._show_estimate()
         self._show_state()
 
     def add_picture(self) -> None:
@@ -216,28 +235,81 @@ class TrainWidget(QWidget):
         image = choose_image(self.viewer)
         if image is None:
             raise ProjectError("there is no image in the viewer: open one and label it first")
-        source = source_of(image)
+        source = source_of(image, channel_axis_of(image))
         objects = find_layer(self.viewer, "objects", source.shape)
         if objects is None:
             raise ProjectError(
                 f"{image.name} has no committed objects: label it with Segment or Automatic first"
             )
         ndim = len(source.shape)
-        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
+        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])[-ndim:]
         at = tuple(
             int(np.clip(round(float(value)), 0, length - 1))
             for value, length in zip(point[: ndim - 2], source.shape[: ndim - 2], strict=True)
         )
         plane = Plane((ndim - 2, ndim - 1), at)
         window = Window(0, 0, *plane.size_hw(source.shape))
-        index = plane.index(window)
-        pixels = np.asarray(source.levels[0][index])[..., :3] if source.is_rgb else None
-        if pixels is None:
-            pixels = np.asarray(source.levels[0][index])
+        if source.channel_axis is not None:
+            pixels = show_model(source, look_at(source, plane, window))
+        else:
+            pixels = np.asarray(source.levels[0][plane.index(window)])
+            pixels = pixels[..., :3] if source.is_rgb else pixels
         labels = np.array(plane.take(objects.data))
         return image, pixels, labels, "".join(f"-{value}" for value in at)
 
     # ------------------------------------------------------------------------------ training
+
+    def try_training(self) -> None:
+        """Try a few steps, to say how long training will take."""
+        if self.job is not None and self.job.state is JobState.RUNNING:
+            return
+        try:
+            folder, name = self.project()
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        self.estimate.setText("Trying a few steps...")
+        self.job = start_job(
+            in_process,
+            try_training,
+            folder,
+            name,
+            self.controls.params,
+            self.model.choice.device,
+            title="Trying a few steps",
+            owner=self,
+            on_result=self._on_rates,
+            on_finished=self._on_tried,
+        )
+        self._show_state()
+
+    def _on_rates(self, rates: TrainingRates) -> None:
+        self._rates = rates
+
+    def _on_tried(self) -> None:
+        self._show_estimate()
+        self._show_state()
+
+    def _on_params(self, params: TrainParams) -> None:
+        keep_settings("train", params)
+        self._show_estimate()
+
+    def _show_estimate(self) -> None:
+        """Say how long training will take, as far as it was tried."""
+        from sam_plugins.model.inference.memory import available_bytes, in_units
+
+        params, rates, project = self.controls.params, self._rates, self._project
+        known = (params.method, self.model.choice.device)
+        if rates is None or project is None or (rates.method, rates.device) != known:
+            self.estimate.setText("")
+            return
+        text = f"About {_duration(rates.seconds(params, project))}"
+        free = available_bytes()
+        if rates.nbytes:
+            text += f", and {in_units(rates.nbytes)} of memory or more"
+            if free is not None and not rates.device.startswith("cuda"):
+                text += f" ({in_units(free)} are free)"
+        self.estimate.setText(f"{text}. Stop ends it earlier, and keeps the best so far.")
 
     def train(self) -> None:
         """Learn from all labels of the project."""
@@ -349,7 +421,15 @@ class TrainWidget(QWidget):
     def _show_state(self) -> None:
         is_running = self.job is not None and self.job.state is JobState.RUNNING
         self.buttons["train"].setEnabled(not is_running)
+        self.buttons["try"].setEnabled(not is_running)
         self.buttons["cancel"].setEnabled(is_running)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _summary(folder: Path, name: str, *, progress: JobProgress) -> tuple[str, ProjectSummary]:

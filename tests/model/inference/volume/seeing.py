@@ -56,6 +56,7 @@ class SeeingNetwork(nn.Module):
         points_xy: Tensor | None,
         boxes_xyxy: Tensor | None,
         mask_logits: Tensor | None,
+        which: slice,
         **_: Any,
     ) -> MaskOutput:
         self.masks_given += 0 if mask_logits is None else len(mask_logits)
@@ -70,9 +71,8 @@ class SeeingNetwork(nn.Module):
             for i in range(len(prompts))
         ]
         logits = torch.from_numpy(np.where(np.stack(masks), 8.0, -8.0).astype(np.float32))
-        return MaskOutput(
-            logits[:, None].expand(-1, 4, -1, -1), torch.full((len(prompts), 4), 0.95)
-        )
+        expected = torch.full((len(prompts), 4), 0.95)
+        return MaskOutput(logits[:, None].expand(-1, 4, -1, -1)[:, which], expected[:, which])
 
 
 def _blob(bright: np.ndarray[Any, Any], point_xy: Tensor) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -279,7 +280,14 @@ class SamAutomaticMaskGenerator:
         features, original_size, input_size = predictor.encoded()
         points = torch.from_numpy(points_to_input(points_xy, original_size, input_size))[:, None]
         labels = torch.ones(points.shape[:2], dtype=torch.int32)
-        output = predictor.model.answer(features, (points, labels), None, None, multimask=True)
+        output = predictor.model.answer(
+            features,
+            (points, labels),
+            None,
+            None,
+            multimask=True,
+            min_predicted_iou=self.pred_iou_thresh if self.pred_iou_thresh > 0 else -math.inf,
+        )
         sizes = predictor.model.sizes(output.logits, input_size, original_size)
         return output.logits, output.iou_predictions, sizes
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +24,7 @@ from sam_plugins.model.inference.memory import memory_limits
 from sam_plugins.model.inference.predict import usual_chunk_size
 from sam_plugins.model.inference.preprocess import padded_size_hw
 from sam_plugins.model.networks.config import Preprocessing
-from sam_plugins.model.networks.features import ImageFeatures
+from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.networks.sam import Sam
 
@@ -58,6 +60,7 @@ class SamModel(nn.Module):
         for name in ("pixel_mean", "pixel_std"):
             values = torch.tensor(getattr(model.preprocessing, name), device=model.device)
             self.register_buffer(name, values[:, None, None], persistent=False)
+        self._prepared = _LastPrepared()
         self.training = network.training
 
     @property
@@ -218,6 +221,7 @@ class SamModel(nn.Module):
         masks: Tensor | None,
         *,
         multimask: bool,
+        min_predicted_iou: float = -math.inf,
     ) -> MaskOutput:
         """Answer prompts about one picture, a few at a time where that is faster.
 
@@ -229,6 +233,8 @@ class SamModel(nn.Module):
             As :class:`~sam_plugins.model.inference.compat.parts.PromptEncoderFace` takes them.
         multimask : bool
             Three masks for each prompt, or one.
+        min_predicted_iou : float
+            Prompts whose masks are all expected to be worse may have logits of negative infinity.
         """
         floating = features.embedding.dtype
         # Half precision knows no half pixels on a large picture.
@@ -258,6 +264,7 @@ class SamModel(nn.Module):
                     corners,
                     logits,
                     multimask=multimask,
+                    min_predicted_iou=min_predicted_iou,
                 )
             )
         if len(answers) == 1:
@@ -273,18 +280,20 @@ class SamModel(nn.Module):
         masks: Tensor | None,
         *,
         multimask: bool,
+        min_predicted_iou: float,
     ) -> MaskOutput:
         """Answer some prompts at once."""
-        if not self.is_sam:
-            output = self.network.decode(
-                features,
+        has_prompt = any(value is not None for value in (points_xy, boxes, masks))
+        if not self.is_sam or (has_prompt and self._has_own_parts()):
+            return self.network.decode(
+                self._prepared.get(self.network, features),
                 points_xy=points_xy,
                 point_labels=labels,
                 boxes_xyxy=boxes,
                 mask_logits=masks,
+                which=slice(1, None) if multimask else slice(0, 1),
+                min_predicted_iou=min_predicted_iou,
             )
-            which = slice(1, None) if multimask else slice(0, 1)
-            return MaskOutput(output.logits[:, which], output.iou_predictions[:, which])
         # Through the parts, because programs exchange them.
         points = None if points_xy is None or labels is None else (points_xy, labels)
         sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
@@ -297,6 +306,55 @@ class SamModel(nn.Module):
                 multimask_output=multimask,
             )
         )
+
+    def _has_own_parts(self) -> bool:
+        """Tell whether prompts go through our parts as they are: none exchanged, none watched."""
+        parts = (
+            (self.prompt_encoder, PromptEncoderFace, self.network.prompt_encoder),
+            (self.mask_decoder, MaskDecoderFace, self.network.mask_decoder),
+        )
+        return all(
+            type(part) is face
+            and part.__dict__ is own.__dict__
+            and not part._forward_hooks
+            and not part._forward_pre_hooks
+            for part, face, own in parts
+        )
+
+
+class _LastPrepared:
+    """What the decoder computed of the last embedding, until that or a weight is another."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._embedding: weakref.ref[Tensor] | None = None
+        self._image: PreparedImage | None = None
+
+    def get(self, network: Sam, features: ImageFeatures) -> ImageFeatures | PreparedImage:
+        """Return what a prompt is asked of."""
+        if torch.is_grad_enabled():
+            return features
+        embedding = features.embedding
+        weights = [*network.mask_decoder.parameters(), *network.prompt_encoder.parameters()]
+        key = tuple(_state(tensor) for tensor in (embedding, *weights))
+        is_known = self._embedding is not None and self._embedding() is embedding
+        if self._image is None or not is_known or key != self._key:
+            self._image = network.prepare(features)
+            self._key, self._embedding = key, weakref.ref(embedding)
+        return self._image
+
+    def __deepcopy__(self, memo: object) -> _LastPrepared:
+        """Stay behind when a model is copied."""
+        return _LastPrepared()
+
+    def __reduce__(self) -> tuple[type[_LastPrepared], tuple[()]]:
+        """Stay behind when a model goes to another process."""
+        return _LastPrepared, ()
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    """Return numbers that change when a tensor's values do."""
+    return tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version
 
 
 def _size(values: Sequence[int]) -> SizeHW:

@@ -250,7 +250,7 @@ def test_the_values_of_an_array_are_digested_once(tmp_path: Path) -> None:
     counted = Counted(drawn(coins_labels()))
     source = ArraySource(counted, limits=SHOWN, channel_axis=2)
     output = tmp_path / "a_labels.zarr"
-    job = plan_job(source, output, model_id="oracle", mode="auto", options=AUTO, tile=200)
+    job = plan_job(source, output, model_id="m", mode="auto", options=AUTO, tile=200, halo=20)
     run_job(job, output, Oracle())
     assert counted.strided == 1
 

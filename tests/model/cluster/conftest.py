@@ -15,7 +15,7 @@ def scheduler_address() -> Iterator[str]:
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
     yield cluster.scheduler_address

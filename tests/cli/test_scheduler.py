@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from tests.dask_cluster import two_workers
 from tests.labelled_sets import discs, picture_of, write_sets
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
@@ -34,15 +34,8 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A cluster of two processes."""
-    distributed = pytest.importorskip("distributed", reason="the scale extra is not installed")
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
-    yield cluster.scheduler_address
-    cluster.close()
+    with two_workers() as found:
+        yield found
 
 
 @pytest.fixture

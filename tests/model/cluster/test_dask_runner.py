@@ -157,7 +157,9 @@ def test_the_address_and_the_dashboard_are_told(scheduler_address: str) -> None:
 @pytest.mark.slow
 def test_a_local_cluster_takes_what_cores_there_are() -> None:
     told: list[str] = []
+    before = dict(os.environ)
     with open_runner("local", 2, workers=2, tell=told.append) as runner:
         assert [one.value for one in runner.run(doubled, [1, 2], ordered=True)] == [2, 4]
     assert told[0].startswith("2 workers at tcp://127.0.0.1:")
     assert "dashboard http://127.0.0.1:" in told[0]
+    assert dict(os.environ) == before  # training that follows must not have the workers' one thread

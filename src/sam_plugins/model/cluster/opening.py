@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -111,7 +112,7 @@ def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Cli
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         },
     }
-    with dask.config.set(settings), _quietly():
+    with dask.config.set(settings), _quietly(), environment_kept():
         with _deaf_to_interrupts():
             cluster: LocalCluster = LocalCluster(
                 n_workers=number,
@@ -124,6 +125,18 @@ def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Cli
                 yield client
         finally:
             cluster.close(timeout=10)
+
+
+@contextlib.contextmanager
+def environment_kept() -> Iterator[None]:
+    """Put this process's variables right in the end: nannies leave those of their workers there."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from sam_plugins.model.inference.volume import (
 )
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of
 
-NUMBER = 3
+NUMBER = 4
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Threads that answer clicks, each with its share of the cores.
 
-Answering one click hardly gains from more cores: on two of them 32 ms instead of 38. Two clicks at
+Answering one click hardly gains from more cores: on two of them 28 ms instead of 35. Two clicks at
 once, a core each, are therefore ready sooner than one after the other.
 """
 

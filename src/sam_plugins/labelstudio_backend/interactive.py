@@ -22,10 +22,11 @@ from sam_plugins.labelstudio_backend.refining import covers, cut, from_inside, i
 from sam_plugins.labelstudio_backend.results import Drawing, new_id, region_items
 from sam_plugins.labelstudio_backend.sessions import Made, SessionKey, joined
 from sam_plugins.labelstudio_backend.target import choose_target
+from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.postprocess import clean_mask
 from sam_plugins.model.inference.predict import predict_masks
-from sam_plugins.model.inference.types import ImageEmbedding, Prompts
+from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 
 _HOLES = _ISLANDS = 0.02
 """Smaller ones, beside the mask, are the network's: people do not point at them."""
@@ -251,8 +252,12 @@ def _asked(
         pixels.box_xyxy,
         logits,
     )
-    answer = engine.lane.answer(lambda: predict_masks(here.model, here.embedding, prompts).best())
-    window, inside = answer.window_mask(0)
+
+    def answered() -> tuple[MaskPrediction, WindowMask]:
+        answer = predict_masks(here.model, here.embedding, prompts).best()
+        return answer, answer.window_mask(0)
+
+    answer, (window, inside) = engine.lane.answer(answered)
     mask = np.zeros(here.embedding.original_size_hw, bool)
     if inside.any():
         mask[window] = clean_mask(inside, hole_share=_HOLES, island_share=_ISLANDS)

@@ -227,10 +227,13 @@ def test_points_lie_in_their_objects(reader: LabelReader, mode: str) -> None:
 
 
 def test_own_points_are_fewer_than_those_of_a_grid(reader: LabelReader) -> None:
-    segment(CROWD, model_of(reader), limits=AS_IT_IS)
+    once = replace(AUTO, asks_with="box")
+    segment(CROWD, model_of(reader), limits=AS_IT_IS, options=once)
     assert reader.prompts_answered == 6
+    segment(CROWD, model_of(reader), limits=AS_IT_IS)
+    assert reader.prompts_answered == 18  # a point and a box for each
     segment(CROWD, model_of(reader), mode="grid", limits=AS_IT_IS)
-    assert reader.prompts_answered == 6 + 32 * 19
+    assert reader.prompts_answered == 18 + 32 * 19
 
 
 @pytest.mark.parametrize("axes", [0, 1, (0, 1)])
@@ -370,7 +373,7 @@ def test_suppression_can_be_switched_off() -> None:
     picture = discs((96, 96), [(48, 48, 30)])
     everything = SegmentOptions(
         masks=MaskFilter(0.5, 0, best_per_point=False),
-        with_boxes=False,
+        asks_with="point",
         max_iou=1,
         max_containment=1,
         labels=LabelOptions(0, 0, 0, min_visible=0),
@@ -389,7 +392,7 @@ def test_the_box_of_what_the_maps_see_around_a_point_asks() -> None:
     for box, truth in zip(found, ([10, 20, 50, 60], [78, 48, 102, 72]), strict=True):
         np.testing.assert_allclose(box, truth, atol=6)  # To a cell and a half.
     without = LabelReader()
-    options = replace(AUTO, with_boxes=False)
+    options = replace(AUTO, asks_with="point")
     segment(picture, model_of(without), limits=AS_IT_IS, options=options)
     assert not without.boxes
 
@@ -583,7 +586,7 @@ def test_an_exception_of_progress_stops_the_work(
     with pytest.raises(error):
         segment(CROWD, model_of(reader), limits=AS_IT_IS, progress=progress)
     assert calls == stop_at  # nobody asked again
-    assert reader.prompts_answered == min(4 * stop_at, 6)
+    assert reader.prompts_answered == 2 * min(4 * stop_at, 6)  # a point and a box for each
 
 
 # ------------------------------------------------------------------------------- real networks

@@ -161,6 +161,48 @@ def test_agreement_with_the_instance_maps_decides_among_masks() -> None:
     np.testing.assert_allclose(decode(masks, predicted, every).scores, [0.9, 0.8, 0.7])
 
 
+def test_the_masks_of_a_point_blend_into_one() -> None:
+    wide, narrow = logits_of(8), logits_of(4)
+    blend = MaskFilter(0, 0, blend_temperature=0.1)
+    found = decode([[wide, narrow]], [[0.9, 0.8]], blend)
+    weights = np.array([1, np.exp(-1)]) / (1 + np.exp(-1))
+    np.testing.assert_allclose(found.predicted_ious, [weights @ [0.9, 0.8]], rtol=1e-6)
+    mean = weights[0] * np.array(wide) + weights[1] * np.array(narrow)
+    cut = found.cuts[0]
+    rows, columns = cut.logits.shape
+    np.testing.assert_allclose(cut.logits, mean[:rows, :columns], rtol=1e-5)
+    assert found.packed.areas.tolist() == [8]
+    regions = np.zeros((5, 6), np.int32)
+    regions[0, :4] = 1
+    maps_decide = MaskFilter(0, 0, agreement_weight=1, blend_temperature=0.1)
+    agreed = decode([[wide, narrow]], [[0.9, 0.8]], maps_decide, regions=regions)
+    assert agreed.packed.areas.tolist() == [4]
+    assert agreed.scores.tolist() == [1]
+
+
+def test_masks_below_the_least_predicted_iou_are_not_blended_in() -> None:
+    masks = [[logits_of(8), logits_of(4)]]
+    blend = MaskFilter(0.5, 0, blend_temperature=10)
+    assert decode(masks, [[0.4, 0.6]], blend).packed.areas.tolist() == [4]
+    np.testing.assert_allclose(decode(masks, [[0.4, 0.6]], blend).predicted_ious, [0.6])
+    assert len(decode(masks, [[0.4, 0.3]], blend)) == 0
+
+
+def test_points_and_boxes_ask_one_after_the_other(
+    any_model: Model, picture: npt.NDArray[np.uint8]
+) -> None:
+    embedding = encode_image(any_model, picture)
+    points = np.array([[25, 25], [80, 50], [40, 30]], np.float32)
+    boxes = np.concatenate([points - 12, points + 12], axis=1)
+
+    def masks(**asking: Any) -> list[tuple[int, int]]:
+        found = decode_candidates(any_model, embedding, points, ANY, chunk_size=2, **asking)
+        return sorted(zip(found.points.tolist(), found.packed.areas.tolist(), strict=True))
+
+    once, twice = masks(), masks(boxes_xyxy=boxes)
+    assert masks(boxes_xyxy=boxes, with_points=True) == sorted(once + twice)
+
+
 def test_each_point_has_its_own_region_and_may_have_none() -> None:
     regions = np.zeros((5, 6), np.int32)
     regions[0, :4], regions[4] = 3, 1
@@ -195,6 +237,7 @@ def test_real_networks_pass_through(any_model: Model, picture: npt.NDArray[np.ui
         ({"min_stability": -0.1}, r"min_stability must lie in \[0, 1\], got -0.1"),
         ({"agreement_weight": 2}, r"agreement_weight must lie in \[0, 1\], got 2"),
         ({"stability_offset": -1}, "stability_offset must be 0 or more, got -1"),
+        ({"blend_temperature": -1}, "blend_temperature must be 0 or more, got -1"),
     ],
 )
 def test_a_filter_out_of_range_is_refused(values: dict[str, float], message: str) -> None:

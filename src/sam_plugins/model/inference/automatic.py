@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ from sam_plugins.model.io.arrays import SliceableArray
 Mode = Literal["auto", "grid"]
 MODES: tuple[Mode, ...] = ("auto", "grid")
 
+AsksWith = Literal["both", "box", "point"]
+
 
 @dataclass(frozen=True)
 class SegmentOptions:
@@ -60,9 +62,9 @@ class SegmentOptions:
         Which masks are good enough.
     seeds : SeedOptions
         How the instance maps become points; for mode "auto".
-    with_boxes : bool
-        Whether the box of the region that the maps see around a point asks for the object, and not
-        the point: less ambiguous; for mode "auto".
+    asks_with : {"both", "box", "point"}
+        What asks for an object that the maps see: its point, the box of the region around it, or
+        one after the other, whose answers are weighed together, in twice the time; for mode "auto".
     points_per_side : int
         Points of the grid along the longer side; for mode "grid".
     skip_found : bool
@@ -88,9 +90,11 @@ class SegmentOptions:
     >>> larger = replace(AUTO, labels=replace(AUTO.labels, min_area=100))
     """
 
-    masks: MaskFilter = field(default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.5))
+    masks: MaskFilter = field(
+        default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.75, blend_temperature=0.1)
+    )
     seeds: SeedOptions = field(default_factory=SeedOptions)
-    with_boxes: bool = True
+    asks_with: AsksWith = "both"
     points_per_side: int = 32
     skip_found: bool = False
     max_iou: float = 0.5
@@ -105,6 +109,10 @@ class SegmentOptions:
             require_type(name, getattr(self, name), kind, "leave it out for the defaults")
         if self.overlap not in OVERLAPS:
             raise ValueError(f"overlap must be one of {', '.join(OVERLAPS)}, got {self.overlap!r}")
+        if self.asks_with not in get_args(AsksWith):
+            raise ValueError(
+                f"asks_with must be one of {', '.join(get_args(AsksWith))}, got {self.asks_with!r}"
+            )
         for name in ("max_iou", "max_containment"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
@@ -281,7 +289,7 @@ def propose(
     boxes_xyxy = regions = None
     if mode == "auto":
         points_xy, regions = _points_of_maps(model, embedding, options.seeds)
-        if options.with_boxes:
+        if options.asks_with != "point":
             boxes_xyxy = _boxes_of_regions(regions, points_xy, embedding)
     else:
         points_xy = grid_points(embedding.original_size_hw, options.points_per_side)
@@ -293,6 +301,7 @@ def propose(
         points_xy,
         options.masks,
         boxes_xyxy=boxes_xyxy,
+        with_points=options.asks_with != "box",
         regions=regions,
         chunk_size=options.chunk_size,
         skip_found=options.skip_found and mode == "grid",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 
 from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
@@ -42,6 +43,9 @@ class MaskFilter:
         Without maps it is 0.
     best_per_point : bool
         Whether only one of the masks of a point may stay.
+    blend_temperature : float
+        Score by which one mask of a point must exceed another to weigh e times as much in their
+        mean, which stays in their place; 0 for the best one alone. Only with ``best_per_point``.
     """
 
     min_predicted_iou: float
@@ -49,14 +53,16 @@ class MaskFilter:
     stability_offset: float = 1.0
     agreement_weight: float = 0.0
     best_per_point: bool = True
+    blend_temperature: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("min_predicted_iou", "min_stability", "agreement_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if not self.stability_offset >= 0:
-            raise ValueError(f"stability_offset must be 0 or more, got {self.stability_offset}")
+        for name in ("stability_offset", "blend_temperature"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +126,7 @@ def decode_candidates(
     mask_filter: MaskFilter,
     *,
     boxes_xyxy: npt.NDArray[np.float32] | None = None,
+    with_points: bool | None = None,
     regions: npt.NDArray[np.int32] | None = None,
     chunk_size: int | None = None,
     skip_found: bool = False,
@@ -135,8 +142,10 @@ def decode_candidates(
         One positive point per object, in pixels of the picture; n is 1 or more.
     mask_filter : MaskFilter
     boxes_xyxy : ndarray of shape (n, 4), float32, optional
-        A box around each of the objects, which asks instead of the point: it has one answer and not
-        three. Box and point together find less than the box.
+        A box around each of the objects, which asks for it too: it has one answer, a point three.
+    with_points : bool, optional
+        Whether the points ask; by default where there are no boxes. Each object is then asked for
+        twice: a point and a box in one prompt find less than either.
     regions : ndarray of shape (h, w), integer, optional
         Where the instance maps see the object of point ``i``: the cells ``i + 1``.
     chunk_size : int, optional
@@ -156,8 +165,11 @@ def decode_candidates(
         sizes,
         _Regions(regions, len(points_xy)) if regions is not None and weight > 0 else None,
     )
-    is_ambiguous = boxes_xyxy is None
-    prompts = Prompts.single_points(points_xy) if is_ambiguous else Prompts(boxes_xyxy=boxes_xyxy)
+    asking: list[Prompts] = []
+    if with_points or boxes_xyxy is None:
+        asking.append(Prompts.single_points(points_xy))
+    if boxes_xyxy is not None:
+        asking.append(Prompts(boxes_xyxy=boxes_xyxy))
     found = _Found(points_xy, embedding) if skip_found else None
     size = chunk_size or usual_chunk_size(model.device)
     parts = [Candidates.none(valid_cells_hw(embedding))]
@@ -167,14 +179,8 @@ def decode_candidates(
         step = len(left) if found is None else size
         asked, left = left[:step], left[step:]
         done = 0
-        for output in decode_prompts(
-            model,
-            embedding,
-            prompts[asked],
-            multimask=is_ambiguous,
-            chunk_size=chunk_size,
-            min_predicted_iou=mask_filter.min_predicted_iou,
-        ):
+        prompts = [one[asked] for one in asking]
+        for output in _answers(model, embedding, prompts, mask_filter, chunk_size):
             parts.append(judge.passing(output, asked[done : done + len(output.logits)]))
             done += len(output.logits)
             if progress is not None:
@@ -185,6 +191,42 @@ def decode_candidates(
             if progress is not None and not len(left):
                 progress(len(points_xy), len(points_xy))
     return Candidates.concatenate(parts)
+
+
+def _answers(
+    model: Model,
+    embedding: ImageEmbedding,
+    asking: Sequence[Prompts],
+    mask_filter: MaskFilter,
+    chunk_size: int | None,
+) -> Iterator[MaskOutput]:
+    """Answer some objects at a time: all masks of all the prompts that ask for them."""
+    least = mask_filter.min_predicted_iou
+
+    def answer(prompts: Prompts) -> Iterator[MaskOutput]:
+        return decode_prompts(
+            model,
+            embedding,
+            prompts,
+            multimask=prompts.boxes_xyxy is None,
+            chunk_size=chunk_size,
+            min_predicted_iou=least,
+        )
+
+    if len(asking) == 1:
+        yield from answer(asking[0])
+        return
+    size = chunk_size or usual_chunk_size(model.device)
+    for start in range(0, len(asking[0]), size):
+        outputs = [_joined(list(answer(one[start : start + size])), dim=0) for one in asking]
+        yield _joined(outputs, dim=1)
+
+
+def _joined(outputs: Sequence[MaskOutput], dim: int) -> MaskOutput:
+    """Return the masks of several prompts (``dim`` 0), or several answers to each (1), as one."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return MaskOutput(*(torch.cat(parts, dim=dim) for parts in zip(*outputs, strict=True)))
 
 
 def pixels_per_cell(embedding: ImageEmbedding) -> float:
@@ -217,11 +259,12 @@ class _Regions:
         self._windows: list[Window | None] = ndimage.find_objects(regions, count)
         self._areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
 
-    def agreement(self, inside: npt.NDArray[np.bool_], area: int, point: int) -> float:
+    def agreement(self, inside: npt.NDArray[np.bool_], point: int) -> float:
         """Return the IoU of a mask with the region of its point."""
         window = self._windows[point]
         if window is None:
             return 0.0
+        area = np.count_nonzero(inside)
         shared = np.count_nonzero(inside[window] & (self._regions[window] == point + 1))
         return float(shared / (area + self._areas[point] - shared))
 
@@ -273,15 +316,20 @@ class _Judge:
         """Return the masks of some points, by their indices, that pass the filter."""
         predicted = output.iou_predictions.float().cpu().numpy()
         masks: list[_Mask] = []
-        for where in np.argwhere(predicted >= self.mask_filter.min_predicted_iou).tolist():
+        for index, point in enumerate(points.tolist()):
+            promising = np.flatnonzero(predicted[index] >= self.mask_filter.min_predicted_iou)
             # Only these masks leave the device; NumPy counts several times as fast.
-            logits = output.logits[tuple(where)].float().cpu().numpy()
-            point, expected = int(points[where[0]]), float(predicted[tuple(where)])
-            score = self._score(logits, expected, point)
-            if score is not None:
-                masks.append(_Mask(point, score, expected, logits))
-        if self.mask_filter.best_per_point:
-            masks = _best_of_each_point(masks)
+            answers = [
+                (output.logits[index, which].float().cpu().numpy(), float(predicted[index, which]))
+                for which in promising.tolist()
+            ]
+            if self.mask_filter.best_per_point and self.mask_filter.blend_temperature > 0:
+                answers = self._blended(answers, point)
+            scored = [self._scored(logits, expected, point) for logits, expected in answers]
+            passed = [mask for mask in scored if mask is not None]
+            if self.mask_filter.best_per_point and passed:
+                passed = [max(passed, key=lambda mask: mask.score)]
+            masks += passed
         inside = np.zeros((len(masks), *self.valid_hw), bool)
         for index, mask in enumerate(masks):
             inside[index] = self._valid(mask.logits) > 0
@@ -293,34 +341,45 @@ class _Judge:
             tuple(self.sizes.cut(mask.logits) for mask in masks),
         )
 
-    def _score(
+    def _blended(
+        self, answers: list[tuple[npt.NDArray[np.float32], float]], point: int
+    ) -> list[tuple[npt.NDArray[np.float32], float]]:
+        """Return the mean of logits and predicted IoUs of one point, the better weighing more."""
+        if len(answers) < 2:
+            return answers
+        scores = np.array(
+            [self._score(self._valid(logits) > 0, expected, point) for logits, expected in answers]
+        )
+        weights = np.exp((scores - scores.max()) / self.mask_filter.blend_temperature)
+        weights /= weights.sum()
+        mean = np.zeros_like(answers[0][0])
+        for weight, (logits, _) in zip(weights.astype(np.float32), answers, strict=True):
+            mean += weight * logits
+        return [(mean, float(weights @ [expected for _, expected in answers]))]
+
+    def _scored(
         self, logits: npt.NDArray[np.float32], predicted_iou: float, point: int
-    ) -> float | None:
-        """Return the score of a mask, None if it is empty or hangs on the threshold."""
+    ) -> _Mask | None:
+        """Return a mask with its score, None if it is empty or hangs on the threshold."""
         valid, offset = self._valid(logits), self.mask_filter.stability_offset
         inside = valid > 0
-        area = int(np.count_nonzero(inside))
-        if not area:
+        if not inside.any():
             return None
         if self.mask_filter.min_stability > 0:
             inner, outer = (int(np.count_nonzero(valid > limit)) for limit in (offset, -offset))
             if stability_scores(inner, outer) < self.mask_filter.min_stability:
                 return None
+        score = self._score(inside, predicted_iou, point)
+        return _Mask(point, score, predicted_iou, logits)
+
+    def _score(self, inside: npt.NDArray[np.bool_], predicted_iou: float, point: int) -> float:
+        """Return how good a mask is: what the model expects, and what the instance maps say."""
         if self.regions is None:
             return predicted_iou
         weight = self.mask_filter.agreement_weight
-        agreement = self.regions.agreement(inside, area, point)
+        agreement = self.regions.agreement(inside, point)
         return (1 - weight) * predicted_iou + weight * agreement
 
     def _valid(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return logits without the padding."""
         return logits[: self.valid_hw[0], : self.valid_hw[1]]
-
-
-def _best_of_each_point(masks: list[_Mask]) -> list[_Mask]:
-    """Return the mask with the highest score of each point; of equal ones the first."""
-    best: dict[int, _Mask] = {}
-    for mask in masks:
-        if mask.point not in best or mask.score > best[mask.point].score:
-            best[mask.point] = mask
-    return list(best.values())

@@ -41,7 +41,7 @@ _MORE_SEEDS = SeedOptions(min_foreground=0.3, min_strength=0.1, min_prominence=0
 _BASE = {
     # each mask of a point on its own: the exemplars tell whether a part or a whole is meant
     "auto": replace(
-        AUTO, with_boxes=False,  # three masks of each point, to choose among
+        AUTO, asks_with="point",  # three masks of each point, to choose among
         seeds=_MORE_SEEDS,
         masks=replace(AUTO.masks, min_predicted_iou=0.1, min_stability=0.0, best_per_point=False),
     ),

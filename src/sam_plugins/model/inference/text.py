@@ -49,7 +49,7 @@ NEGATIVES = ("background", "texture", "wall", "ground", "sky", "something else")
 PASSPORT_KEY = "text_encoder"
 """Under which the passport of a model that was trained with texts names its encoder."""
 
-_AUTO_TEXT = replace(AUTO, masks=replace(AUTO.masks, best_per_point=False))
+_AUTO_TEXT = replace(AUTO, asks_with="box", masks=replace(AUTO.masks, best_per_point=False))
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class SegmentOptions:
     """
 
     masks: MaskFilter = field(
-        default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.75, blend_temperature=0.1)
+        default_factory=lambda: MaskFilter(0.2, 0.2, agreement_weight=0.75, blend_temperature=0.05)
     )
     seeds: SeedOptions = field(default_factory=SeedOptions)
     asks_with: AsksWith = "both"

@@ -251,6 +251,16 @@ def valid_cells_hw(embedding: ImageEmbedding) -> SizeHW:
     return math.ceil(height / CELL), math.ceil(width / CELL)
 
 
+_ALIKE = 0.5
+"""Least IoU of two masks that are of the same object."""
+
+
+def _iou(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Return the IoU of two masks, 0 for empty ones."""
+    shared, either = np.count_nonzero(first & second), np.count_nonzero(first | second)
+    return shared / max(1, either)
+
+
 class _Regions:
     """Where the instance maps see the object of each point."""
 
@@ -347,10 +357,17 @@ class _Judge:
         """Return the mean of logits and predicted IoUs of one point, the better weighing more."""
         if len(answers) < 2:
             return answers
+        inside = [self._valid(logits) > 0 for logits, _ in answers]
         scores = np.array(
-            [self._score(self._valid(logits) > 0, expected, point) for logits, expected in answers]
+            [
+                self._score(mask, expected, point)
+                for mask, (_, expected) in zip(inside, answers, strict=True)
+            ]
         )
+        best = inside[int(scores.argmax())]
+        likeness = np.array([_iou(mask, best) for mask in inside])
         weights = np.exp((scores - scores.max()) / self.mask_filter.blend_temperature)
+        weights *= likeness >= _ALIKE  # another reading of the point is no vote on the edge
         weights /= weights.sum()
         mean = np.zeros_like(answers[0][0])
         for weight, (logits, _) in zip(weights.astype(np.float32), answers, strict=True):

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from tests.cli.helpers import RunSegment, Said
 
-from sam_plugins.cli import main, segment
+from sam_plugins.cli import main, segment_jobs
 from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
 from sam_plugins.model.large.results import LargeSegmentation
 
@@ -79,7 +79,7 @@ class FakeCore:
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     fake = FakeCore()
-    monkeypatch.setattr(segment, "load_core", lambda model, device: fake)
+    monkeypatch.setattr(segment_jobs, "load_core", lambda model, device: fake)
     return fake
 
 

@@ -15,7 +15,7 @@ from tests.cli.helpers import RunSegment, Said, names
 
 from sam_plugins.cli.core import PromptChoice
 from sam_plugins.cli.results import is_own_result
-from sam_plugins.cli.segment import Order
+from sam_plugins.cli.segment_jobs import Order
 from sam_plugins.cli.tiles import TileChoice, count_tasks
 from sam_plugins.cli.view import View
 from sam_plugins.model.cluster import opening

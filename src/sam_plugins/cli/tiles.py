@@ -21,7 +21,7 @@ from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
     from sam_plugins.cli.core import Core
-    from sam_plugins.cli.segment import Order
+    from sam_plugins.cli.segment_jobs import Order
     from sam_plugins.model.cluster.outcome import Kept, Runner
     from sam_plugins.model.inference.types import Segmentation
     from sam_plugins.model.large.job import TileJob

@@ -152,7 +152,9 @@ class Core(Protocol):
     ) -> LargeSegmentation:
         """Write all objects of a picture of any size."""
 
-    def planned(self, source: FileSource, output: Path, mode: str, *, tile: int | None) -> TileJob:
+    def planned(
+        self, source: FileSource, output: Path, mode: str, *, tile: int | None, overwrite: bool
+    ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
 
     def one_tile(self, job: TileJob, index: int) -> None:

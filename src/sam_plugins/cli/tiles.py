@@ -149,25 +149,25 @@ def segment_on(
         As :func:`~sam_plugins.segment_large` raises them.
     """
     from sam_plugins.model.large.automatic import run_job
-    from sam_plugins.model.large.results import finished, remove_earlier
+    from sam_plugins.model.large.results import finished
 
     assert order.choice is not None
     start = time.perf_counter()
     output = _output(there)
     source = _source(there, order.view)
-    planned = runner.call(partial(_planned, core, source, output, order.mode, order.choice.tile))
-    if job.overwrite:
-        remove_earlier(planned, output)
+    plan = partial(_planned, core, source, output, order, job.overwrite)
+    planned = runner.call(plan)
     with _told_what_is_kept(job.image):
-        if finished(planned, output) is None:
+        found = finished(planned, output, overwrite=job.overwrite)
+        if found is None:
             planned.begin()
             left = [index for index in range(len(planned.plan)) if not planned.is_done(index)]
             tiles = performed(runner, partial(_one_tile, core, planned), left, "tile")
             with contextlib.closing(tiles):
                 for outcome in tiles:
                     outcome.result()
-        with step_progress(job.name) as progress:
-            found = run_job(planned, output, _nothing_left, progress=progress)
+            with step_progress(job.name) as progress:
+                found = run_job(planned, output, _nothing_left, job.overwrite, progress)
     files = {"labels": job.folder / found.path.name, "objects": job.folder / found.table.name}
     return Done(planned.model_id, found.count, time.perf_counter() - start, files)
 
@@ -176,12 +176,14 @@ def _planned(
     core: Callable[[Kept], Core],
     source: FileSource,
     output: Path,
-    mode: str,
-    tile: int | None,
+    order: Order,
+    overwrite: bool,
     kept: Kept,
 ) -> TileJob:
     """Plan the tiles of a picture in a worker, which has the model."""
-    return core(kept).planned(source, output, mode, tile=tile)
+    assert order.choice is not None
+    tile = order.choice.tile
+    return core(kept).planned(source, output, order.mode, tile=tile, overwrite=overwrite)
 
 
 def _one_tile(core: Callable[[Kept], Core], job: TileJob, kept: Kept, index: int) -> None:

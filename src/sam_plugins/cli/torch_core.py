@@ -108,11 +108,13 @@ class TorchCore:
             progress=progress,
         )
 
-    def planned(self, source: FileSource, output: Path, mode: str, *, tile: int | None) -> TileJob:
+    def planned(
+        self, source: FileSource, output: Path, mode: str, *, tile: int | None, overwrite: bool
+    ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
         if mode == "auto":
             require_instance_decoder(self.model)
-        return plan_for_model(source, output, self.model, mode=mode, tile=tile)
+        return plan_for_model(source, output, self.model, mode=mode, tile=tile, overwrite=overwrite)
 
     def one_tile(self, job: TileJob, index: int) -> None:
         """Segment one of the tiles, unless that has been done."""

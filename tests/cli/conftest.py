@@ -45,6 +45,16 @@ class FakeCore:
         output.mkdir(parents=True)
         return LargeSegmentation(output, output.with_suffix(".csv"), 5)
 
+    def prompted_large(
+        self, source: Any, output: Path, prompts: PromptChoice, **options: Any
+    ) -> LargeSegmentation:
+        return self.by_tiles(source, output, "prompts", prompts=prompts, **options)
+
+    def stack(
+        self, source: Any, output: Path, mode: str, axis: str, **options: Any
+    ) -> LargeSegmentation:
+        return self.by_tiles(source, output, mode, axis=axis, **options)
+
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         self.asked.append(prompts)
         height, width = rgb.shape[:2]

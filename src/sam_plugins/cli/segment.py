@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam_plugins.cli import arguments, scheduler, search, tiles
+from sam_plugins.cli import arguments, scheduler, search, stacks, tiles
 from sam_plugins.cli.console import mention, say_json
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.segment_jobs import Order, Summary, segment_jobs, writable_folder
@@ -56,6 +56,7 @@ def add_parser(
     add_view_options(parser)
     scheduler.add_option(parser, "pictures")
     tiles.add_options(parser)
+    stacks.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace results even where somebody changed them"
@@ -112,6 +113,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     prompts = PromptChoice(args.point, args.negative, args.box, args.mask)
     wanted = search.search_of(args, prompts, partial(read_rgb, view=view))
     choice = tiles.choice_of(args, parser)
+    stack = stacks.choice_of(args, parser)
     summary = Summary(failures=Failures(args.debug))
     args.so_far = summary.document
     folder = Path(args.output)
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if jobs:
         mode = args.mode or MODES[0]
         running = Running(args.device, args.precision, args.backend)
-        order = Order(args.model, running, mode, prompts, view, wanted, choice)
+        order = Order(args.model, running, mode, prompts, view, wanted, choice, stack)
         _segment_all(jobs, order, summary, args)
     if args.json:
         say_json(summary.document())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
-from sam_plugins.cli import scheduler, tiles
+from sam_plugins.cli import scheduler, stacks, tiles
 from sam_plugins.cli.console import mention, step_progress
 from sam_plugins.cli.done import Done
 from sam_plugins.cli.failures import Failures
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sam_plugins.cli.core import Core, PromptChoice, Running
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.search import Search
+    from sam_plugins.cli.stacks import StackChoice
     from sam_plugins.model.cluster.outcome import Kept, Runner
 
 
@@ -54,6 +55,8 @@ class Order:
     wanted : Search, optional
     choice : TileChoice, optional
         Whether large pictures are segmented by tiles; without it none is.
+    stack : StackChoice, optional
+        That the pictures are stacks, whose objects go through their slices.
     """
 
     model: str
@@ -63,16 +66,17 @@ class Order:
     view: View
     wanted: Search | None = None
     choice: tiles.TileChoice | None = None
+    stack: StackChoice | None = None
 
     def wants_tiles(self, image: Path, core: Core) -> bool:
-        """Return whether a picture is segmented by tiles; reads no pixel of it.
+        """Return whether a picture is looked at in parts; reads no pixel of it.
 
         Raises
         ------
         ImageError
             If it cannot be read.
         """
-        if self.choice is None or self.prompts or self.wanted:
+        if self.choice is None or self.wanted:
             return False
         return self.choice.wants_tiles(image, self.view, core)
 
@@ -183,7 +187,11 @@ def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = Fal
     from sam_plugins.cli.results import write_results
 
     core, wanted = _core(order, kept), order.wanted
+    if order.stack is not None:
+        return stacks.segment_stack(job, core, order)
     if order.choice and order.wants_tiles(job.image, core):
+        if order.prompts:
+            return tiles.answer_prompts(job, core, order.prompts, order.view, order.choice)
         if leaves_large:
             return Done(core.model_id, is_left=True)
         return tiles.segment_by_tiles(job, core, order.mode, order.view, order.choice)

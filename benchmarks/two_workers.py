@@ -22,7 +22,7 @@ from skimage import data
 
 from sam_plugins.cli.core import PromptChoice
 from sam_plugins.cli.results import Job
-from sam_plugins.cli.segment import Order, Summary, segment_jobs
+from sam_plugins.cli.segment_jobs import Order, Summary, segment_jobs
 from sam_plugins.cli.view import View
 from sam_plugins.model.cluster.opening import open_runner
 from sam_plugins.model.cluster.outcome import Runner

@@ -182,6 +182,20 @@ class LearningError(SamPluginsError):
     """What a Label Studio backend learns from cannot be kept or read."""
 
 
+def how_to_install(extra: str) -> str:
+    """Return how an extra of this package is installed, which depends on where that came from.
+
+    Examples
+    --------
+    >>> print(how_to_install("scale"))
+    install the extra scale: pip install "sam-plugins[scale]", or in a clone pip install ".[scale]"
+    """
+    return (
+        f'install the extra {extra}: pip install "sam-plugins[{extra}]", or in a clone pip install '
+        f'".[{extra}]"'
+    )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out, in whichever library it did.
 

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from tests.cli.helpers import RunSegment, Said
 
-from sam_plugins.cli import main, segment
+from sam_plugins.cli import main, segment_jobs
 from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
 from sam_plugins.model.large.results import LargeSegmentation
 
@@ -44,6 +44,16 @@ class FakeCore:
         self.asked.append((source, mode, options))
         output.mkdir(parents=True)
         return LargeSegmentation(output, output.with_suffix(".csv"), 5)
+
+    def prompted_large(
+        self, source: Any, output: Path, prompts: PromptChoice, **options: Any
+    ) -> LargeSegmentation:
+        return self.by_tiles(source, output, "prompts", prompts=prompts, **options)
+
+    def stack(
+        self, source: Any, output: Path, mode: str, axis: str, **options: Any
+    ) -> LargeSegmentation:
+        return self.by_tiles(source, output, mode, axis=axis, **options)
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         self.asked.append(prompts)
@@ -79,7 +89,7 @@ class FakeCore:
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     fake = FakeCore()
-    monkeypatch.setattr(segment, "load_core", lambda model, device: fake)
+    monkeypatch.setattr(segment_jobs, "load_core", lambda model, device: fake)
     return fake
 
 

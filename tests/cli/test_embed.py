@@ -131,6 +131,21 @@ def test_one_that_cannot_be_read_stops_no_other(run: Run, pictures: Path) -> Non
     assert "broken.png" in document["failed"][0]["error"]
 
 
+def test_large_pictures_are_named_for_their_parts_are_not_prepared(
+    run: Run, pictures: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    side = 2 * load_model(tiny).preprocessing.max_long_side + 1
+    for name in "abcd":
+        Image.new("L", (side, 20)).save(pictures / f"{name}.png")
+    code, document = run(pictures)
+    assert (code, document["encoded"]) == (0, 4)  # the large ones look the same
+    assert document["large"] == [str(pictures / f"{name}.png") for name in "abcd"]
+    assert main(["embed", str(pictures), "--model", str(tiny)]) == 0
+    said = capsys.readouterr().err
+    assert "segment looks at large pictures in parts, of which nothing is prepared" in said
+    assert "c.png and 1 more: encoded as a whole, for segment --no-tiles" in said
+
+
 def test_exact_embeddings_are_float16(run: Run, pictures: Path, tiny: Path) -> None:
     from sam_plugins.model.inference.predict import encode_rgb
     from sam_plugins.model.inference.rgb import to_rgb

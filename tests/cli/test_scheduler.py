@@ -243,7 +243,10 @@ def test_the_missing_extra_is_named(
     command = ["segment", pictures, "--model", tiny, "-o", tmp_path / "out"]
     code, document = run(*command, "--scheduler", "local")
     assert code == 1
-    assert "pip install 'sam-plugins[scale]'" in document["error"]
+    assert (
+        'pip install "sam-plugins[scale]", or in a clone pip install ".[scale]"'
+        in document["error"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 from tests.cli.helpers import RESULTS_OF_A, RunSegment, Said, names
 
-from sam_plugins.cli import main, segment
+from sam_plugins.cli import main, segment_jobs
 from sam_plugins.cli.core import Found
 from sam_plugins.errors import UnknownModelError
 
@@ -187,7 +187,7 @@ def test_memory_that_runs_out_in_a_library(
 def test_a_folder_that_takes_no_files_is_noticed_before_the_model_is_loaded(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
-    monkeypatch.setattr(segment, "load_core", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(segment_jobs, "load_core", lambda *_: pytest.fail("the model was loaded"))
     assert main(["segment", str(pictures), "-o", "/sys/kernel"]) == 1
     said(
         r"error: cannot write /sys/kernel: .*(you may not write there|read-only|try another folder)"
@@ -274,7 +274,7 @@ def test_an_error_is_one_line_unless_debugging(
     def fail(model: str, device: str | None) -> None:
         raise UnknownModelError(f"no model is called {model!r}:\n did you mean default?")
 
-    monkeypatch.setattr(segment, "load_core", fail)
+    monkeypatch.setattr(segment_jobs, "load_core", fail)
     command = [pictures, "--model", "defualt"]
     assert run_segment(*command, *(["--debug"] if debug else [])) == 1
     expected = "sam-plugins: error: no model is called 'defualt': did you mean default?\n"

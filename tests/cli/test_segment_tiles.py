@@ -15,7 +15,7 @@ from tests.cli.helpers import RunSegment, Said, names
 
 from sam_plugins.cli.core import PromptChoice
 from sam_plugins.cli.results import is_own_result
-from sam_plugins.cli.segment import Order
+from sam_plugins.cli.segment_jobs import Order
 from sam_plugins.cli.tiles import TileChoice, count_tasks
 from sam_plugins.cli.view import View
 from sam_plugins.model.cluster import opening
@@ -60,12 +60,20 @@ def test_tiles_can_be_forced_and_refused(
     assert (out / "large_labels.tif").is_file()
 
 
-def test_prompts_on_a_large_picture_are_answered_as_before(
-    run_segment: RunSegment, core: FakeCore, large: Path, out: Path
+def test_prompts_on_a_large_picture_are_answered_at_the_level_that_they_ask_for(
+    run_segment: RunSegment, core: FakeCore, pictures: Path, large: Path, out: Path
 ) -> None:
-    assert run_segment(large, "--point", "5,5") == 0
+    assert run_segment(large, "--point", "5,5", "--mask", "2") == 0
+    source, mode, options = core.asked[-1]
+    assert (source, mode) == (FileSource(str(large)), "prompts")
+    assert options["prompts"] == PromptChoice([(5.0, 5.0)], [], [], 2)
+    assert (options["tile"], options["overwrite"]) == (None, False)
+    assert names(out) == ["large_labels.zarr"]
+    assert run_segment(large, "--point", "5,5", "--no-tiles") == 0
     assert core.asked[-1].points_xy == [(5.0, 5.0)]
-    assert (out / "large_labels.tif").is_file()
+    assert run_segment(pictures / "a.png", "--box", "2,2,9,9", "--tile", "256") == 0
+    assert core.asked[-1][2]["tile"] == 256
+    assert {"large_labels.tif", "a_labels.zarr"} <= set(names(out))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +81,8 @@ def test_prompts_on_a_large_picture_are_answered_as_before(
     [
         (["--tile", "63"], "expected the side of a tile, 64 or more, got '63'"),
         (["--tile", "256", "--no-tiles"], "not allowed with argument --tile"),
-        (["--tile", "256", "--point", "3,3"], "--tile finds every object of a picture"),
-        (["--tile", "256", "--text", "cell"], "--tile finds every object of a picture"),
+        (["--tile", "256", "--like", "3,3"], "--tile goes without --like"),
+        (["--tile", "256", "--text", "cell"], "--tile goes without --like"),
     ],
 )
 def test_contradictions_are_wrong_usage(

@@ -78,7 +78,13 @@ def test_options_that_do_not_fit_the_picture(
     [
         ((5, 20, 30), "CYX", [], r"such as --channels red=0,green=2$"),
         ((4, 20, 30), "CYX", [], r"such as --channels red=0,green=2$"),
-        ((3, 20, 30), "ZYX", [], r"is a stack along Z .*; choose one, such as --plane Z=0$"),
+        ((3, 20, 30), "ZYX", [], r"is a stack along Z .* with --plane Z=0, or .* with --stack$"),
+        (
+            (2, 3, 20, 30),
+            "TZYX",
+            ["--plane", "T=1"],
+            r"along Z .*; choose one, such as --plane Z=0$",
+        ),
         ((2, 3, 20, 30), "TZYX", ["--plane", "1"], r"name the axes, such as --plane Z=0,T=0$"),
         ((3, 20, 30), "ZYX", ["--axes", "YYX"], r"has the axis Y twice in 'YYX'; correct --axes$"),
     ],

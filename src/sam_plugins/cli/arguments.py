@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 _XY = 2
 _XYXY = 4
+_ZYX = 3
 _BACKENDS = ("torch", "auto", "openvino", "onnxruntime", "compile")
 _NEGATIVE_LIST = re.compile(r"-[\d.].*,.*")
 
@@ -102,6 +103,26 @@ def limits(text: str) -> tuple[float, float]:
     if low >= high:
         raise argparse.ArgumentTypeError(f"expected {expected} with low < high, got {text!r}")
     return low, high
+
+
+def voxel_size(text: str) -> tuple[float, float, float]:
+    """Return ``"z,y,x"`` as lengths.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If these are no three lengths above 0.
+
+    Examples
+    --------
+    >>> voxel_size("2,0.5,0.5")
+    (2.0, 0.5, 0.5)
+    """
+    expected = "lengths as z,y,x such as 2,0.5,0.5"
+    z, y, x = _numbers(text, _ZYX, expected)
+    if min(z, y, x) <= 0:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return z, y, x
 
 
 def channels(text: str) -> dict[str, int | str] | list[int | str]:

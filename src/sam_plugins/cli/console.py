@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Self, TextIO, TypeVar
 
 from sam_plugins.errors import OutputError
 
 T = TypeVar("T")
 _STREAMS = 3
+_LINE_SECONDS = 30.0
+_NO_WORK_SECONDS = 0.02
 _USUAL_SIZE = {"ncols": 80, "nrows": 24}
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
@@ -155,18 +160,39 @@ def is_terminal() -> bool:
 
 
 def with_progress(items: Sequence[T], unit: str) -> Iterator[T]:
-    """Yield items, with a progress bar on a terminal where there are several."""
-    from tqdm import tqdm
-
-    is_hidden = len(items) < 2 or not is_terminal()
-    yield from tqdm(items, unit=unit, disable=is_hidden, leave=False, **_size())
+    """Yield items, with a progress bar on a terminal where there are several, or lines."""
+    with counted_progress(len(items), unit) as advance:
+        for item in items:
+            yield item
+            advance()
 
 
 @contextmanager
-def step_progress(description: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function of (steps done, steps in all) that draws a bar; None in a pipe."""
+def counted_progress(total: int, unit: str) -> Iterator[Callable[[], object]]:
+    """Yield a function to call after each of several items, for a bar or for lines in a log."""
     if not is_terminal():
-        yield None
+        done = itertools.count(1)
+        tell = LoggedProgress("", f"{unit}s")
+        tell(0, total)
+        yield lambda: tell(next(done), total)
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, disable=total < 2, leave=False, **_size()) as bar:
+        yield bar.update
+
+
+@contextmanager
+def step_progress(
+    description: str, unit: str = "steps", share: float = 1.0
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function of (steps done, steps in all) that draws a bar.
+
+    Without a terminal it prints a line now and then, see :class:`LoggedProgress`; None where
+    nobody reads either.
+    """
+    if not is_terminal():
+        yield None if _COLLECTED.get() is not None else LoggedProgress(description, unit, share)
         return
     from tqdm import tqdm
 
@@ -177,6 +203,71 @@ def step_progress(description: str) -> Iterator[Callable[[int, int], None] | Non
             bar.update(done - bar.n)
 
         yield update
+
+
+class LoggedProgress:
+    """Progress for who reads a log: a line every half minute, none for what takes less.
+
+    Parameters
+    ----------
+    description : str
+        What is worked on.
+    unit : str
+        What there are many of, in the plural.
+    share : float
+        Share of the steps, the first ones, that are such units; the rest finishes the work.
+    clock : callable, optional
+        The time in seconds.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        unit: str,
+        share: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._description, self._unit, self._share, self._clock = description, unit, share, clock
+        self._next = clock() + _LINE_SECONDS
+        self._last: tuple[float, int] | None = None
+        self._worked = _Worked()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note of the steps done, of so many in all."""
+        now = self._clock()
+        if self._last is not None and now - self._last[0] >= _NO_WORK_SECONDS:
+            self._worked.add(now - self._last[0], done - self._last[1])
+        self._last = (now, done)
+        if now >= self._next and done < total:
+            self._next = now + _LINE_SECONDS
+            complain(self._line(done, total))
+
+    def _line(self, done: int, total: int) -> str:
+        """Return what is said."""
+        units = round(total * self._share)
+        beginning = f"{self._description}: " if self._description else ""
+        if done >= units:
+            return f"{beginning}{units} of {units} {self._unit}, putting them together"
+        left = self._worked.seconds_for(units - done)
+        expected = "" if left is None else f", about {in_time(left)} left"
+        return f"{beginning}{done} of {units} {self._unit}{expected}"
+
+
+@dataclass
+class _Worked:
+    """How long steps took, without those that an earlier run had done: these take no time."""
+
+    seconds: float = 0.0
+    steps: int = 0
+
+    def add(self, seconds: float, steps: int) -> None:
+        """Count steps."""
+        self.seconds += seconds
+        self.steps += steps
+
+    def seconds_for(self, steps: int) -> float | None:
+        """Return how long more of them take, None where nobody knows yet."""
+        return steps * self.seconds / self.steps if self.steps else None
 
 
 class StageBars:
@@ -243,3 +334,17 @@ def in_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def in_time(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    Examples
+    --------
+    >>> in_time(41.3), in_time(400), in_time(5000)
+    ('41 s', '7 min', '1 h 23 min')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -152,11 +152,38 @@ class Core(Protocol):
     ) -> LargeSegmentation:
         """Write all objects of a picture of any size."""
 
-    def planned(self, source: FileSource, output: Path, mode: str, *, tile: int | None) -> TileJob:
+    def planned(
+        self, source: FileSource, output: Path, mode: str, *, tile: int | None, overwrite: bool
+    ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
 
     def one_tile(self, job: TileJob, index: int) -> None:
         """Segment one of the tiles, unless that has been done."""
+
+    def stack(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        axis: str,
+        *,
+        voxel_size_zyx: tuple[float, float, float],
+        tile: int | None,
+        overwrite: bool,
+        progress: Progress | None,
+    ) -> LargeSegmentation:
+        """Write all objects of a stack of any size."""
+
+    def prompted_large(
+        self,
+        source: FileSource,
+        output: Path,
+        prompts: PromptChoice,
+        *,
+        tile: int | None,
+        overwrite: bool,
+    ) -> LargeSegmentation:
+        """Write the prompted objects of a picture of any size."""
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture."""

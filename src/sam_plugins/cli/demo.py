@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from sam_plugins.cli.core import PromptChoice, Running
     from sam_plugins.cli.failures import Failures
     from sam_plugins.cli.results import Job
-    from sam_plugins.cli.segment import Order, Summary, segment_jobs
+    from sam_plugins.cli.segment_jobs import Order, Summary, segment_jobs
     from sam_plugins.cli.view import View
     from sam_plugins.model.cluster.outcome import SerialRunner
     from sam_plugins.model.io.leftovers import remove_leftovers

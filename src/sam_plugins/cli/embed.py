@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.volume import Volume
 
 _AXES = ("z", "y", "x")
+_FEW = 3  # names in a line
 
 
 def add_parser(
@@ -41,7 +42,7 @@ def add_parser(
         description="Encode pictures, the slices of stacks, or all pictures of a Label Studio "
         "project into the cache that every command and plugin looks into, so that later work "
         "begins with a decoder's milliseconds. What is cached already is passed over: an "
-        "interrupted command is run again.",
+        "interrupted command is run again. Tiles of large pictures are not prepared.",
     )
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="files, folders or patterns, as for segment"
@@ -56,7 +57,10 @@ def add_parser(
         help="slices along z, y or x (z); repeat for more",
     )  # fmt: skip
     stack.add_argument(
-        "--voxel-size", type=_voxel_size, metavar="Z,Y,X", help="lengths of a voxel (1,1,1)"
+        "--voxel-size",
+        type=arguments.voxel_size,
+        metavar="Z,Y,X",
+        help="lengths of a voxel (1,1,1)",
     )
     project = parser.add_argument_group("a Label Studio project (extra: labelstudio)")
     project.add_argument(
@@ -84,6 +88,7 @@ class Summary:
     encoded: int = 0
     cached: int = 0
     bytes: int = 0
+    large: list[str] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
 
     def document(self) -> dict[str, Any]:
@@ -93,6 +98,7 @@ class Summary:
             "encoded": self.encoded,
             "cached_before": self.cached,
             "bytes": self.bytes,
+            "large": self.large,
             "failed": self.failures.entries,
         }
 
@@ -114,6 +120,11 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         files = [part.image for part in parts]
         with scheduler.opened(args, len(parts), files=files, folder=_made(folder)) as runner:
             embed_parts(parts, order, summary, runner)
+    if summary.large:
+        complain(
+            f"warning: segment looks at large pictures in parts, of which nothing is prepared; "
+            f"{_few(summary.large)}: encoded as a whole, for segment --no-tiles, --like and --text"
+        )
     if args.json:
         say_json(summary.document())
     else:
@@ -123,6 +134,12 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     summary.failures.summarise(summary.encoded + summary.cached, "encoded")
     return 1 if summary.failures else 0
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names, the first ones of many."""
+    more = len(names) - _FEW
+    return ", ".join(names[:_FEW]) + (f" and {more} more" if more > 0 else "")
 
 
 def _refuse_contradictions(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -179,6 +196,7 @@ class Kind:
 
     model_id: str
     is_new: bool
+    is_large: bool
     bytes: int
     seconds: float
 
@@ -256,6 +274,8 @@ def embed_parts(parts: Sequence[Part], order: Order, summary: Summary, runner: R
             summary.encoded += done.is_new
             summary.cached += not done.is_new
             summary.bytes += done.bytes * done.is_new
+            if done.is_large and part.axis is None:  # slices are asked for whole
+                summary.large.append(str(part))
             expected = done.bytes * len(parts)
             if expected > DEFAULT_DISK_BYTES and not warned:
                 warned = True
@@ -288,6 +308,7 @@ def _embed_one(order: Order, kept: Kept, part: Part) -> Kind:
     """Encode a picture or a slice, unless the cache holds it."""
     from sam_plugins.model.inference.cache import embedding_key
     from sam_plugins.model.inference.predict import encode_rgb
+    from sam_plugins.model.large.automatic import needs_tiles
 
     start = time.perf_counter()
     model, cache = _loaded(order, kept)
@@ -296,7 +317,9 @@ def _embed_one(order: Order, kept: Kept, part: Part) -> Kind:
     is_new = not cache.holds(key)
     if is_new:
         cache.get_or_compute(key, lambda: encode_rgb(model, rgb))
-    return Kind(model.model_id, is_new, cache.bytes_of(key), time.perf_counter() - start)
+    is_large = needs_tiles((rgb.shape[0], rgb.shape[1]), model.preprocessing)
+    seconds = time.perf_counter() - start
+    return Kind(model.model_id, is_new, is_large, cache.bytes_of(key), seconds)
 
 
 def _rgb(order: Order, kept: Kept, part: Part) -> npt.NDArray[np.uint8]:
@@ -343,16 +366,3 @@ def _shape(image: Path, order: Order) -> tuple[int, int, int]:
     """Return the lengths of a stack."""
     with contextlib.closing(_open_stack(image, order)) as stack:
         return stack.volume.shape_zyx
-
-
-def _voxel_size(text: str) -> tuple[float, float, float]:
-    """Return ``"2,0.5,0.5"`` as numbers."""
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        z = y = x = -1.0
-    if not 0 < min(z, y, x) <= max(z, y, x) < float("inf"):
-        raise argparse.ArgumentTypeError(
-            f"expected lengths as z,y,x such as 2,0.5,0.5, got {text!r}"
-        )
-    return z, y, x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 
 _NEEDED = ("flask", "prometheus_client", "pydantic_settings")
 
@@ -20,5 +20,5 @@ def require_extra() -> None:
     for name in _NEEDED:
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(
-                f"the Label Studio backend needs {name}; pip install 'sam-plugins[labelstudio]'"
+                f"the Label Studio backend needs {name}; {how_to_install('labelstudio')}"
             )

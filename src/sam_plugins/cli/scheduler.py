@@ -10,7 +10,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sam_plugins.cli.console import collected, complain, is_terminal, pass_on, with_progress
+from sam_plugins.cli.console import (
+    collected,
+    complain,
+    counted_progress,
+    pass_on,
+    with_progress,
+)
 
 if TYPE_CHECKING:
     from sam_plugins.model.cluster.outcome import Function, Kept, Outcome, Runner
@@ -151,12 +157,10 @@ class _Quiet(Generic[Item, Value]):
 
 
 def _counted(outcomes: Iterator[Value], total: int, unit: str) -> Iterator[Value]:
-    """Yield outcomes with a progress bar on a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, disable=not is_terminal(), leave=False) as bar:
+    """Yield outcomes with a progress bar on a terminal, or lines in a log."""
+    with counted_progress(total, unit) as advance:
         for outcome in outcomes:
-            bar.update()
+            advance()
             yield outcome
 
 

@@ -16,18 +16,20 @@ from sam_plugins.cli.console import complain, step_progress
 from sam_plugins.cli.done import Done
 from sam_plugins.cli.results import LARGE_ENDING, Job
 from sam_plugins.cli.scheduler import performed
-from sam_plugins.cli.view import View
+from sam_plugins.cli.view import View, require_plane
 from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
-    from sam_plugins.cli.core import Core
-    from sam_plugins.cli.segment import Order
+    from sam_plugins.cli.core import Core, PromptChoice
+    from sam_plugins.cli.segment_jobs import Order
     from sam_plugins.model.cluster.outcome import Kept, Runner
     from sam_plugins.model.inference.types import Segmentation
     from sam_plugins.model.large.job import TileJob
+    from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.sources import FileSource
 
 
+_TILES_SHARE = 1 / 2  # of the steps; the others paint what was found in them
 _LARGE, _USUAL_TILE = 2048, 512  # with the longest input that most models have, 1024
 
 
@@ -64,14 +66,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "large pictures",
         "Pictures of more than twice the model's longest input are segmented tile by tile, at "
-        "their own resolution; the labels are then written as OME-Zarr, NAME_labels.zarr, and the "
-        "table as CSV. An interrupted run goes on where it was.",
+        "their own resolution, and prompts are answered at the level of a pyramid that the object "
+        "asks for; the labels are then written as OME-Zarr, NAME_labels.zarr, and the table as "
+        "CSV. An interrupted run goes on where it was.",
     )
     either = group.add_mutually_exclusive_group()
     either.add_argument(
         "--tile", type=_side, metavar="PIXELS",
-        help="segment by tiles of this side, whatever the size of the picture; by default they "
-        "suit its objects",
+        help="segment by tiles of this side, or answer prompts in windows of it, whatever the size "
+        "of the picture; by default tiles suit its objects",
     )  # fmt: skip
     either.add_argument(
         "--no-tiles", action="store_true", help="reduce large pictures to the model's input"
@@ -80,11 +83,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def choice_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> TileChoice:
     """Return what was chosen; leave with a usage error where it contradicts other options."""
-    if args.tile is not None and (
-        args.point or args.negative or args.box or args.like or args.like_box or args.like_mask
-        or args.text
-    ):  # fmt: skip
-        parser.error("--tile finds every object of a picture: give it without prompts")
+    if args.tile is not None and (args.like or args.like_box or args.like_mask or args.text):
+        parser.error("--tile goes without --like, --like-box, --like-mask and --text")
     return TileChoice(args.tile, args.no_tiles)
 
 
@@ -94,7 +94,7 @@ def count_tasks(images: Sequence[Path], order: Order) -> int:
     Asked before there is a model, to know how many processes pay.
     """
     choice = order.choice
-    if choice is None or choice.is_refused or order.prompts or order.wanted:
+    if choice is None or choice.is_refused or order.prompts or order.wanted or order.stack:
         return len(images)
     count = 0
     for image in images:
@@ -116,17 +116,16 @@ def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileCh
         As :func:`~sam_plugins.segment_large` raises them.
     """
     start = time.perf_counter()
-    with step_progress(job.name) as progress, _told_what_is_kept(job.image):
+    with step_progress(job.name, "tiles", _TILES_SHARE) as progress, told_what_is_kept(job.image):
         found = core.by_tiles(
-            _source(job, view),
-            _output(job),
+            source_of(job, view),
+            large_output(job),
             mode,
             tile=choice.tile,
             overwrite=job.overwrite,
             progress=progress,
         )
-    seconds = time.perf_counter() - start
-    return Done(core.model_id, found.count, seconds, {"labels": found.path, "objects": found.table})
+    return done_with(found, core.model_id, start)
 
 
 def segment_on(
@@ -149,25 +148,25 @@ def segment_on(
         As :func:`~sam_plugins.segment_large` raises them.
     """
     from sam_plugins.model.large.automatic import run_job
-    from sam_plugins.model.large.results import finished, remove_earlier
+    from sam_plugins.model.large.results import finished
 
     assert order.choice is not None
     start = time.perf_counter()
-    output = _output(there)
-    source = _source(there, order.view)
-    planned = runner.call(partial(_planned, core, source, output, order.mode, order.choice.tile))
-    if job.overwrite:
-        remove_earlier(planned, output)
-    with _told_what_is_kept(job.image):
-        if finished(planned, output) is None:
+    output = large_output(there)
+    source = source_of(there, order.view)
+    plan = partial(_planned, core, source, output, order, job.overwrite)
+    planned = runner.call(plan)
+    with told_what_is_kept(job.image):
+        found = finished(planned, output, overwrite=job.overwrite)
+        if found is None:
             planned.begin()
             left = [index for index in range(len(planned.plan)) if not planned.is_done(index)]
             tiles = performed(runner, partial(_one_tile, core, planned), left, "tile")
             with contextlib.closing(tiles):
                 for outcome in tiles:
                     outcome.result()
-        with step_progress(job.name) as progress:
-            found = run_job(planned, output, _nothing_left, progress=progress)
+            with step_progress(job.name) as progress:
+                found = run_job(planned, output, _nothing_left, job.overwrite, progress)
     files = {"labels": job.folder / found.path.name, "objects": job.folder / found.table.name}
     return Done(planned.model_id, found.count, time.perf_counter() - start, files)
 
@@ -176,12 +175,14 @@ def _planned(
     core: Callable[[Kept], Core],
     source: FileSource,
     output: Path,
-    mode: str,
-    tile: int | None,
+    order: Order,
+    overwrite: bool,
     kept: Kept,
 ) -> TileJob:
     """Plan the tiles of a picture in a worker, which has the model."""
-    return core(kept).planned(source, output, mode, tile=tile)
+    assert order.choice is not None
+    tile = order.choice.tile
+    return core(kept).planned(source, output, order.mode, tile=tile, overwrite=overwrite)
 
 
 def _one_tile(core: Callable[[Kept], Core], job: TileJob, kept: Kept, index: int) -> None:
@@ -197,8 +198,32 @@ def _nothing_left(_: object) -> Segmentation:
     )
 
 
+def answer_prompts(
+    job: Job, core: Core, prompts: PromptChoice, view: View, choice: TileChoice
+) -> Done:
+    """Segment the prompted objects of one large picture, and return what was done.
+
+    Raises
+    ------
+    SamPluginsError, ValueError
+        As :func:`~sam_plugins.model.large.prompted.segment_prompted` raises them.
+    """
+    start = time.perf_counter()
+    source = source_of(job, view)
+    found = core.prompted_large(
+        source, large_output(job), prompts, tile=choice.tile, overwrite=job.overwrite
+    )
+    return done_with(found, core.model_id, start)
+
+
+def done_with(found: LargeSegmentation, model_id: str, start: float) -> Done:
+    """Return what was done since a moment of ``time.perf_counter``."""
+    files = {"labels": found.path, "objects": found.table}
+    return Done(model_id, found.count, time.perf_counter() - start, files)
+
+
 @contextlib.contextmanager
-def _told_what_is_kept(image: Path) -> Iterator[None]:
+def told_what_is_kept(image: Path) -> Iterator[None]:
     """Say on an interruption that the work can go on."""
     try:
         yield
@@ -207,12 +232,12 @@ def _told_what_is_kept(image: Path) -> Iterator[None]:
         raise
 
 
-def _output(job: Job) -> Path:
+def large_output(job: Job) -> Path:
     """Return where the labels of a large picture go."""
     return job.folder / f"{job.name}{LARGE_ENDING}"
 
 
-def _source(job: Job, view: View) -> FileSource:
+def source_of(job: Job, view: View) -> FileSource:
     """Return a picture as it is read by tiles."""
     from sam_plugins.model.large.sources import FileSource
 
@@ -234,6 +259,7 @@ def _size_of(path: Path, view: View) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)  # it is said when the picture is read
         with open_image(path, level=view.level, axes=view.axes) as image:
+            require_plane(image, view)
             lengths = dict(zip(image.axes, image.pixels.shape, strict=True))
     return int(lengths["Y"]), int(lengths["X"])
 

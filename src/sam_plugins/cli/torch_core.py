@@ -40,8 +40,10 @@ from sam_plugins.model.inference.text import (
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.large.automatic import needs_tiles, plan_for_model, segment_large
 from sam_plugins.model.large.job import TileJob, model_finder
+from sam_plugins.model.large.prompted import segment_prompted
 from sam_plugins.model.large.results import LargeSegmentation
 from sam_plugins.model.large.sources import FileSource
+from sam_plugins.model.large.stack import segment_large_stack
 from sam_plugins.model.large.tiles import segment_tile
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -108,15 +110,63 @@ class TorchCore:
             progress=progress,
         )
 
-    def planned(self, source: FileSource, output: Path, mode: str, *, tile: int | None) -> TileJob:
+    def planned(
+        self, source: FileSource, output: Path, mode: str, *, tile: int | None, overwrite: bool
+    ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
         if mode == "auto":
             require_instance_decoder(self.model)
-        return plan_for_model(source, output, self.model, mode=mode, tile=tile)
+        return plan_for_model(source, output, self.model, mode=mode, tile=tile, overwrite=overwrite)
 
     def one_tile(self, job: TileJob, index: int) -> None:
         """Segment one of the tiles, unless that has been done."""
         segment_tile(job, index, model_finder(self.model, job.mode, job.options))
+
+    def stack(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        axis: str,
+        *,
+        voxel_size_zyx: tuple[float, float, float],
+        tile: int | None,
+        overwrite: bool,
+        progress: Progress | None,
+    ) -> LargeSegmentation:
+        """Write all objects of a stack of any size."""
+        return segment_large_stack(
+            source,
+            output,
+            self.model,
+            axis=axis,
+            voxel_size_zyx=voxel_size_zyx,
+            mode=mode,
+            tile=tile,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def prompted_large(
+        self,
+        source: FileSource,
+        output: Path,
+        prompts: PromptChoice,
+        *,
+        tile: int | None,
+        overwrite: bool,
+    ) -> LargeSegmentation:
+        """Write the prompted objects of a picture of any size."""
+        return segment_prompted(
+            source,
+            output,
+            self.model,
+            as_prompts(prompts),
+            which=None if prompts.mask is None else prompts.mask - 1,
+            tile=tile,
+            overwrite=overwrite,
+            cache=self.cache,
+        )
 
     def prompted(self, rgb: npt.NDArray[np.uint8], prompts: PromptChoice) -> Found:
         """Return the prompted objects of a picture, each by one mask."""

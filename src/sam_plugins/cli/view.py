@@ -45,7 +45,7 @@ def read_rgb(path: Path, view: View) -> npt.NDArray[np.uint8]:
     from sam_plugins.model.io.images import open_image
 
     with open_image(path, level=view.level, axes=view.axes) as image:
-        _refuse_plane_of_no_stack(image, view)
+        require_plane(image, view)
         picture = image.plane(view.plane)
     limits = view.limits
     try:
@@ -79,8 +79,20 @@ def smaller(path: Path, view: View) -> str:
         return SMALLER_COPY
 
 
-def _refuse_plane_of_no_stack(image: OpenImage, view: View) -> None:
-    """Refuse ``--plane`` for a picture that has nothing to choose from."""
+def require_plane(image: OpenImage, view: View) -> None:
+    """Refuse a stack of which no plane was chosen, and ``--plane`` for what is none.
+
+    Raises
+    ------
+    UnusableImageError
+    """
+    planes = {axis: length for axis, length in image.stack_axes.items() if length > 1}
+    if planes and view.plane is None:
+        named = ", ".join(f"{axis} ({length} planes)" for axis, length in planes.items())
+        raise UnusableImageError(
+            f"{image.path} is a stack along {named}; choose one plane with --plane "
+            f"{','.join(f'{axis}=0' for axis in planes)}, or take every slice with --stack"
+        )
     if view.plane is not None and not image.stack_axes:
         raise UnusableImageError(
             f"{image.path} is a single picture and no stack: leave out --plane"

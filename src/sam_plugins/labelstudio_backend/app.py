@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.errors import SamPluginsError
+from sam_plugins.errors import SamPluginsError, how_to_install
 from sam_plugins.labelstudio_backend import auth
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.payload import read_project
@@ -75,7 +75,7 @@ def _flask() -> Any:  # noqa: ANN401
         import flask
     except ImportError as error:
         raise MissingExtraError(
-            "the Label Studio backend needs Flask; pip install 'sam-plugins[labelstudio]'"
+            f"the Label Studio backend needs Flask; {how_to_install('labelstudio')}"
         ) from error
     return flask
 

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 from sam_plugins.labelstudio_backend import logs
 from sam_plugins.labelstudio_backend.learning.creating import learning_app
 from sam_plugins.labelstudio_backend.logs import LOG
@@ -86,9 +86,7 @@ def serve(host: str, port: int, settings: Settings | None = None) -> None:
     elif importlib.util.find_spec("waitress") is not None:
         _with_waitress(host, port, settings)
     else:
-        raise MissingExtraError(
-            "the backend needs a server; pip install 'sam-plugins[labelstudio]'"
-        )
+        raise MissingExtraError(f"the backend needs a server; {how_to_install('labelstudio')}")
 
 
 def _configure_log(settings: Settings) -> None:

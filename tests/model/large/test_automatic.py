@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -223,13 +224,14 @@ def test_a_table_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
 def test_a_run_that_was_killed_between_its_table_and_its_labels_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(moves: Sequence[tuple[Path, Path]]) -> None:
+        moves[0][0].replace(moves[0][1])
         raise KeyboardInterrupt
 
     picture = drawn(coins_labels())
     output = tmp_path / "a_labels.zarr"
     with monkeypatch.context() as kept:
-        kept.setattr(Path, "rename", killed)
+        kept.setattr("sam_plugins.model.large.results._move", killed)
         with pytest.raises(KeyboardInterrupt):
             run(picture, output)
     assert (tmp_path / "a_objects.csv").is_file()

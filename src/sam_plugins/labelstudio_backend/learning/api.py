@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sam_plugins.errors import LabelStudioError, MissingExtraError
+from sam_plugins.errors import LabelStudioError, MissingExtraError, how_to_install
 
 if TYPE_CHECKING:
     import httpx
@@ -162,7 +162,7 @@ class Api:
         except ImportError as error:
             raise MissingExtraError(
                 "talking with Label Studio needs the package label-studio-sdk, which is not "
-                'installed: pip install "sam-plugins[labelstudio]"'
+                f"installed; {how_to_install('labelstudio')}"
             ) from error
         with self._lock:
             if self._client is None:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 
 NONE = "none"
 LOCAL = "local"
@@ -90,5 +90,5 @@ def require_dask() -> None:
     if not has_dask():
         raise MissingExtraError(
             "spreading work over processes and machines needs dask and distributed; "
-            "pip install 'sam-plugins[scale]', or pass --scheduler none"
+            f"{how_to_install('scale')}, or pass --scheduler none"
         )

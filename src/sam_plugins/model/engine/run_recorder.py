@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.engine.run_folder import RunFolder
 from sam_plugins.model.engine.run_pictures import write_curves, write_samples
@@ -97,8 +97,8 @@ def _board(folder: Path) -> Any:  # noqa: ANN401
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError(
-            "a log for TensorBoard needs the package tensorboard, which is not installed: "
-            'pip install "sam-plugins[train]", or train without --tensorboard; log.csv holds the '
-            "same figures"
+            "a log for TensorBoard needs the package tensorboard, which is not installed; "
+            f"{how_to_install('train')}, or train without --tensorboard; log.csv holds the same "
+            "figures"
         ) from error
     return SummaryWriter(str(folder))

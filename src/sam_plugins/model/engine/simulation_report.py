@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 from sam_plugins.model.io.atomic import atomic_path
 
 _COLOURS = {"chosen order": "#0b6e99", "random order": "#d9822b", "no retraining": "#777777"}
@@ -104,8 +104,7 @@ def require_matplotlib() -> None:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError(
-            "the plot is drawn by Matplotlib, which is not installed; "
-            'pip install "sam-plugins[train]"'
+            f"the plot is drawn by Matplotlib, which is not installed; {how_to_install('train')}"
         )
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sam_plugins.errors import how_to_install
 from sam_plugins.model.evaluation.summary import MEAN_OVER, table_rows
 from sam_plugins.model.evaluation.task_report import EXPLANATION, Example, TaskReport
 
@@ -95,7 +96,7 @@ def _plots(report: TaskReport, plots: Mapping[str, bytes]) -> str:
     if not plots:
         return (
             '<h2>Plots</h2><p class="note">Not drawn: Matplotlib is not installed '
-            "(pip install &quot;sam-plugins[evaluate]&quot;).</p>"
+            f"({html.escape(how_to_install('evaluate'))}).</p>"
         )
     pictures = [
         f'<img alt="{html.escape(plot.title)}" src="{_data_url(plots[plot.name], "png")}">'

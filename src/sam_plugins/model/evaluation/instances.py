@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 from sam_plugins.model.evaluation.bootstrap import FloatArray, Statistic
 from sam_plugins.model.evaluation.coco_matching import (
     AREA_RANGES,
@@ -272,7 +272,7 @@ def require_pycocotools() -> None:
     except ImportError as error:
         raise MissingExtraError(
             "mask AP is counted by pycocotools, which is not installed; "
-            'pip install "sam-plugins[evaluate]"'
+            f"{how_to_install('evaluate')}"
         ) from error
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sam_plugins.errors import MissingExtraError
+from sam_plugins.errors import MissingExtraError, how_to_install
 from sam_plugins.model.evaluation.task_report import Plot
 from sam_plugins.model.inference.overlay import PALETTE
 
@@ -40,8 +40,7 @@ def draw_plot(plot: Plot) -> bytes:
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise MissingExtraError(
-            "plots are drawn by Matplotlib, which is not installed; "
-            'pip install "sam-plugins[evaluate]"'
+            f"plots are drawn by Matplotlib, which is not installed; {how_to_install('evaluate')}"
         ) from error
     # No pyplot: it would choose a window toolkit for the whole process.
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")

@@ -20,7 +20,13 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
-from sam_plugins.errors import CheckpointError, DownloadError, MissingExtraError, UnknownModelError
+from sam_plugins.errors import (
+    CheckpointError,
+    DownloadError,
+    MissingExtraError,
+    UnknownModelError,
+    how_to_install,
+)
 from sam_plugins.model.inference.loading import checked_device
 from sam_plugins.model.inference.memory import memory_limits
 from sam_plugins.model.weights.paths import home_directory, is_offline
@@ -287,8 +293,8 @@ def _require_transformers() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "text prompts need the library transformers, which is not installed: "
-            'pip install "sam-plugins[text]"'
+            "text prompts need the library transformers, which is not installed; "
+            f"{how_to_install('text')}"
         ) from error
 
 

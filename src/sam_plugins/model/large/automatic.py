@@ -33,7 +33,6 @@ from sam_plugins.model.large.results import (
     LargeSegmentation,
     finished,
     publish,
-    remove_earlier,
     work_folder,
 )
 from sam_plugins.model.large.sizing import earlier_size, tile_size
@@ -100,8 +99,8 @@ def segment_large(
     join : JoinOptions, optional
         When objects of two tiles are one.
     overwrite : bool
-        Whether earlier labels at ``output`` are replaced, and what an interrupted run with other
-        settings left is removed.
+        Whether earlier labels at ``output`` are replaced, when the new ones are complete, and what
+        an interrupted run with other settings left is removed.
     progress : callable, optional
         Called before each step with the steps done and the steps in all. An exception that it
         raises stops the work; what is done stays.
@@ -244,9 +243,7 @@ def run_job(
 ) -> LargeSegmentation:
     """Do a job in this process, from where it was left."""
     path = Path(output)
-    if overwrite:
-        remove_earlier(job, path)
-    done = finished(job, path)
+    done = finished(job, path, overwrite=overwrite)
     if done is not None:
         return done
     job.begin()
@@ -255,7 +252,7 @@ def run_job(
         for index in range(len(job.plan)):
             _report(progress, index, total)
             segment_tile(job, index, find, picture=picture)
-    for step in assemble(job, path):
+    for step in assemble(job, path, overwrite=overwrite):
         _report(progress, len(job.plan) + min(step, len(job.plan)), total)
     _report(progress, total, total)
     result = finished(job, path)
@@ -263,7 +260,7 @@ def run_job(
     return result
 
 
-def assemble(job: TileJob, output: Path) -> Iterator[int]:
+def assemble(job: TileJob, output: Path, *, overwrite: bool = False) -> Iterator[int]:
     """Join the objects of all tiles, write the labels and the table, and remove what is not needed.
 
     Yields
@@ -287,7 +284,7 @@ def assemble(job: TileJob, output: Path) -> Iterator[int]:
     for index in range(len(job.plan)):
         table.add(CoreFigures.read(_core_path(job, index)))
     count = table.write(job.folder / "objects.csv", numbering.joined.scores, numbering.points_xy)
-    publish(job, labels.path, output, count)
+    publish(job, labels.path, output, count, overwrite=overwrite)
 
 
 def paint(job: TileJob, index: int, numbering: Numbering, labels: LabelPyramid) -> None:

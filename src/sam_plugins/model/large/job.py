@@ -110,6 +110,11 @@ class TileJob:
         """Return whether the folder was begun with the same settings."""
         return _read(self.folder / MANIFEST) == self.described()
 
+    def is_of_another(self) -> bool:
+        """Return whether the folder was begun with other settings."""
+        earlier = _read(self.folder / MANIFEST)
+        return earlier is not None and earlier != self.described()
+
     def described(self) -> dict[str, Any]:
         """Return all that decides the result, as values for JSON."""
         values = {

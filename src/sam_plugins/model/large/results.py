@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from sam_plugins.errors import OutputError
 from sam_plugins.model.io.atomic import output_error
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.mark import MARK, mark_of
+
+_LABELS, _TABLE = "labels.zarr", "objects.csv"
+_EARLIER_LABELS, _EARLIER_TABLE = "earlier.zarr", "earlier.csv"
+"""Names in the folder of a job: what is new, and what it replaces."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +62,43 @@ def work_folder(output: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.name}.work")
 
 
-def finished(job: TileJob, output: Path) -> LargeSegmentation | None:
-    """Return the result of a job that was done before, None where there is none.
+def finished(job: TileJob, output: Path, *, overwrite: bool = False) -> LargeSegmentation | None:
+    """Return the result of a job that was done before, None where there is work to do.
+
+    A run that was killed while its results got their names is finished first.
+
+    Parameters
+    ----------
+    job : TileJob
+    output : Path
+        Folder of the labels.
+    overwrite : bool
+        Whether the work is to be done again. What was begun with other settings is removed;
+        earlier results stay until :func:`publish` replaces them.
 
     Raises
     ------
     OutputError
         If there is something else at its place, or at that of its table.
     """
-    if not output.exists():
-        _refuse_table(job, table_path(output))
-        return None
-    mark = mark_of(output)
-    expected = job.described()
-    if mark is None or {key: mark.get(key) for key in expected} != expected:
+    was_replacing = _finish_replacing(job.folder, output)
+    mark, expected = mark_of(output), job.described()
+    is_same = mark is not None and {key: mark.get(key) for key in expected} == expected
+    if output.exists() and not is_same and (mark is None or not overwrite):
         whose = "is not ours" if mark is None else "was made with other settings"
         raise OutputError(
             f"{output} exists and {whose}; replace labels of ours with overwrite=True, or choose "
             "another name"
         )
-    shutil.rmtree(job.folder, ignore_errors=True)  # Killed before it was removed.
+    if overwrite and not (was_replacing and is_same):
+        if job.folder.is_dir() and not job.is_begun():
+            shutil.rmtree(job.folder)
+        return None
+    if mark is None:
+        _refuse_table(job, table_path(output))
+        return None
+    if not job.is_of_another():  # Killed before it was removed.
+        shutil.rmtree(job.folder, ignore_errors=True)
     return LargeSegmentation(output, table_path(output), int(mark["count"]))
 
 
@@ -85,38 +108,82 @@ def table_path(output: Path) -> Path:
     return output.with_name(f"{name}_objects.csv")
 
 
-def remove_earlier(job: TileJob, output: Path) -> None:
-    """Remove labels of ours, their table, and what was begun with other settings."""
-    if not output.exists() or mark_of(output) is not None:
-        table_path(output).unlink(missing_ok=True)
-    if mark_of(output) is not None:
-        shutil.rmtree(output)
-    if job.folder.is_dir() and not job.is_begun():
-        shutil.rmtree(job.folder)
-
-
 def _refuse_table(job: TileJob, table: Path) -> None:
     """Refuse to replace a table, unless this job put it there before it was killed."""
-    if table.exists() and mark_of(job.folder / "labels.zarr") is None:
+    if table.exists() and mark_of(job.folder / _LABELS) is None:
         raise OutputError(
             f"{table} exists without the labels that it belongs to; replace it with "
             "overwrite=True, or choose another name"
         )
 
 
-def publish(job: TileJob, labels: Path, output: Path, count: int) -> None:
+def publish(
+    job: TileJob, labels: Path, output: Path, count: int, *, overwrite: bool = False
+) -> None:
     """Mark the labels as complete, give the results their names, and remove those of tiles.
+
+    Earlier results are set aside in the folder of the job when the new ones are complete, and
+    removed when these have their names. No file system does that in one step: a run that is killed
+    in between is finished by the next one, see :func:`finished`.
+
+    Parameters
+    ----------
+    job : TileJob
+    labels : Path
+        The labels, in the folder of the job, as the table is.
+    output : Path
+        Where they go.
+    count : int
+        Of the objects.
+    overwrite : bool
+        Whether earlier results are replaced.
 
     Raises
     ------
     OutputError
-        If that cannot be done.
+        If that cannot be done; everything is as it was then.
     """
     group = zarr.open_group(labels, mode="r+")
     group.attrs[MARK] = {"count": count, **job.described()}
-    try:
-        (job.folder / "objects.csv").replace(table_path(output))
-        labels.rename(output)
-    except OSError as error:
-        raise output_error(output, error) from error
+    table = table_path(output)
+    moves = [(job.folder / _TABLE, table), (labels, output)]
+    if overwrite:
+        shutil.rmtree(job.folder / _EARLIER_LABELS, ignore_errors=True)
+        aside = [(output, job.folder / _EARLIER_LABELS), (table, job.folder / _EARLIER_TABLE)]
+        moves = [(path, place) for path, place in aside if path.exists()] + moves
+    _move(moves)
     shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _move(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename one after the other, or leave everything as it was."""
+    begun: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            begun.append((source, target))  # Noted first: Ctrl-C may come right after the move.
+            source.replace(target)
+    except BaseException as error:
+        for source, target in reversed(begun):
+            with contextlib.suppress(OSError):
+                if not source.exists():
+                    target.replace(source)
+        if isinstance(error, OSError):
+            raise output_error(begun[-1][1], error) from error
+        raise
+
+
+def _finish_replacing(folder: Path, output: Path) -> bool:
+    """Name the results of a run that was killed when it had set earlier ones aside.
+
+    Returns whether there was one.
+    """
+    if not any((folder / name).exists() for name in (_EARLIER_LABELS, _EARLIER_TABLE)):
+        return False
+    labels = folder / _LABELS
+    if labels.exists():  # It is named last.
+        if output.exists():
+            return False  # Somebody put other ones there.
+        table = folder / _TABLE
+        _move([(table, table_path(output))] * table.exists() + [(labels, output)])
+    shutil.rmtree(folder, ignore_errors=True)
+    return True

@@ -42,7 +42,6 @@ from sam_plugins.model.large.results import (
     LargeSegmentation,
     finished,
     publish,
-    remove_earlier,
     work_folder,
 )
 from sam_plugins.model.large.sizing import earlier_size, tile_size
@@ -170,9 +169,7 @@ def run_stack(
 ) -> LargeSegmentation:
     """Do the job of a stack in this process, from where it was left."""
     path = Path(output)
-    if overwrite:
-        remove_earlier(job, path)
-    done = finished(job, path)
+    done = finished(job, path, overwrite=overwrite)
     if done is not None:
         return done
     height, width = job.plan.size_hw
@@ -202,7 +199,7 @@ def run_stack(
         for _ in labels.coarsen(level):
             _report(progress, 3 * length, 3 * length)
     _write_table(job.folder / "objects.csv", found)
-    publish(job, labels.path, path, len(found))
+    publish(job, labels.path, path, len(found), overwrite=overwrite)
     _report(progress, 3 * length, 3 * length)
     result = finished(job, path)
     assert result is not None

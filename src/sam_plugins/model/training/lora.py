@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sam_plugins.errors import MissingExtraError, OutputError, TrainingError
+from sam_plugins.errors import MissingExtraError, OutputError, TrainingError, how_to_install
 from sam_plugins.model.io.atomic import atomic_path, make_folder, write_bytes
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig, TinyVitConfig
 from sam_plugins.model.networks.sam import Sam
@@ -221,7 +221,7 @@ def _peft() -> tuple[Any, Any]:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise MissingExtraError(
-            "the method 'lora' needs the library peft, which is not installed: "
-            'pip install "sam-plugins[train]", or train with the method decoder or full'
+            "the method 'lora' needs the library peft, which is not installed; "
+            f"{how_to_install('train')}, or train with the method decoder or full"
         ) from error
     return LoraConfig, inject_adapter_in_model

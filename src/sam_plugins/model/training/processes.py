@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sam_plugins.errors import MissingExtraError, TrainingError
+from sam_plugins.errors import MissingExtraError, TrainingError, how_to_install
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -123,8 +123,8 @@ def launch_fabric(device: torch.device, count: int) -> FabricProcesses:
         from lightning_fabric.utilities.exceptions import MisconfigurationException
     except ImportError as error:
         raise MissingExtraError(
-            f"training in {count} processes needs Lightning Fabric, which is not installed: "
-            'pip install "sam-plugins[train]", or train in one process'
+            f"training in {count} processes needs Lightning Fabric, which is not installed; "
+            f"{how_to_install('train')}, or train in one process"
         ) from error
     try:
         # Weights and losses are float32; the forward pass has its own autocast.

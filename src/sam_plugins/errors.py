@@ -162,6 +162,10 @@ class ClusterError(SamPluginsError):
     """A scheduler cannot be reached, or its workers cannot do the work."""
 
 
+class TaskLostError(ClusterError):
+    """The workers that tried one task were lost one after the other; others may do well."""
+
+
 class LabelStudioError(SamPluginsError):
     """Label Studio cannot be reached, or refuses.
 

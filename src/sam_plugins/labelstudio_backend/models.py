@@ -38,6 +38,24 @@ def exact_name(name: str) -> str:
     return name
 
 
+def portable_name(name: str) -> str:
+    """Return what loads the same weights in other folders, on machines that see the same files.
+
+    Examples
+    --------
+    >>> portable_name("default")
+    'default'
+    """
+    try:
+        find_entry(name)
+    except UnknownModelError:
+        try:
+            return str(ModelStore().find(name).path.absolute())
+        except StoreError:
+            return str(Path(name).absolute()) if Path(name).is_file() else name
+    return name
+
+
 def version_of(name: str) -> str:
     """Return the version that Label Studio shows for a model, without loading it.
 

@@ -84,9 +84,10 @@ def _version_of_file(name: str, path: Path) -> str:
     """Return a name with the first digits of a file's digest; the bare name without a file."""
     try:
         status = path.stat()
-    except OSError:
+        digest = _digest(path, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError):  # a folder, a name that no file can have
         return name or str(path)
-    return f"{name}-{_digest(path, status.st_mtime_ns, status.st_size)[:_DIGITS]}"
+    return f"{name}-{digest[:_DIGITS]}"
 
 
 @lru_cache(maxsize=64)

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     api_key: SecretStr = SecretStr("")
     trust_setup: bool = False
     url_map: dict[str, str] = Field(default_factory=dict)
-    model: str = DEFAULT_MODEL
+    model: str = Field(default=DEFAULT_MODEL, min_length=1)
     device: str | None = None
     user: str = ""
     password: SecretStr = SecretStr("")

@@ -138,6 +138,19 @@ def test_a_cluster_that_is_away_is_told_of_once_and_work_is_done_here(
     assert line.partition("here: ")[2] == service.status()["cluster"]["state"]
 
 
+def test_a_backend_that_ends_says_nothing_of_what_it_drops(
+    make_service: MakeService, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(cluster: Cluster, *_: Any) -> None:
+        cluster.close()
+        raise ClusterError("the connection to the scheduler is lost")
+
+    monkeypatch.setattr(batch_module, "done_or_here", ends)
+    service = make_service(scheduler=scheduler, batch_seconds=90)
+    assert predictions(service)[:3] == [[], [], []]
+    assert {one["kind"] for one in service.problems.documents()} <= {"image"}
+
+
 def test_a_missing_library_is_a_reason_like_any_other(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -253,6 +253,8 @@ class Batches:
             passes = isinstance(error, DownloadFailedError | AddressError)
             return None if passes else self._prediction(project, [], 0.0)
         except Exception as error:  # noqa: BLE001  # one task never spoils a batch
+            if self._cluster.is_closed:
+                return None  # the backend ends; it is asked for again
             self._engine.report(error, project, task)
             return None
 

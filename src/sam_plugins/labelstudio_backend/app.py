@@ -234,7 +234,8 @@ def _document(body: bytes) -> dict[str, Any]:
         raise PayloadError(f"the body must be a JSON object, got {type(document).__name__}")
     if _HALF_LETTER.search(body) is not None:
         whole = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
-        document = json.loads(whole)
+        mended: dict[str, Any] = json.loads(whole)
+        return mended
     return document
 
 

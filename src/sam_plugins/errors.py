@@ -29,6 +29,8 @@ message says what was expected, what was found and what to do::
     ├── MemoryLimitError             the work does not fit into memory
     ├── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
     ├── ClusterError                 a scheduler or its workers cannot be used
+    │   └── TaskLostError                one task took its workers with it
+    ├── ListenError                  a server cannot listen where it was told to
     ├── LabelStudioError             Label Studio cannot be reached, or refuses
     └── LearningError                what a backend learns from cannot be kept or read
 """
@@ -160,6 +162,14 @@ class TrainingError(SamPluginsError):
 
 class ClusterError(SamPluginsError):
     """A scheduler cannot be reached, or its workers cannot do the work."""
+
+
+class TaskLostError(ClusterError):
+    """The workers that tried one task were lost one after the other; others may do well."""
+
+
+class ListenError(SamPluginsError):
+    """A server cannot listen where it was told to."""
 
 
 class LabelStudioError(SamPluginsError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from tests.labelstudio_backend.browser import logged_in
 from tests.labelstudio_backend.server import LabelStudio, running
 
 from sam_plugins.labelstudio_backend.app import create_app
@@ -22,6 +24,13 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
     """A real server, shared by tests that use projects of their own."""
     with running(tmp_path_factory.mktemp("label-studio") / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def page(label_studio: LabelStudio) -> Iterator[Any]:
+    """A browser window in which somebody is logged in."""
+    with logged_in(label_studio) as window:
+        yield window
 
 
 @pytest.fixture(scope="session")

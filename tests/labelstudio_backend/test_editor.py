@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.labelstudio_backend.browser import ACCEPT, accept_and_submit, open_task
 from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.payloads import iou, own, shared
-from tests.labelstudio_backend.server import EMAIL, PASSWORD, TOKEN, LabelStudio
+from tests.labelstudio_backend.server import TOKEN, LabelStudio
 from tests.labelstudio_backend.serving import served
 from tests.labelstudio_backend.test_wire import STEM, inside, largest, until
 
@@ -22,53 +21,7 @@ from sam_plugins.model.io.label_studio import mask_of, regions_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.slow]
 
-CHROMIUM = Path(os.environ.get("SAM_PLUGINS_TEST_CHROMIUM", "/usr/bin/chromium"))
-_ACCEPT = "bottombar-accept-suggestions-button"
 _SMART_TOOL = ".lsf-tool_smart:visible"
-_SWITCH_ON = (
-    "localStorage.setItem('autoAnnotation', 'true');"
-    "localStorage.setItem('autoAcceptSuggestions', 'false')"
-)
-
-
-@pytest.fixture(scope="module")
-def page(label_studio: LabelStudio) -> Iterator[Any]:
-    """A browser window in which somebody is logged in."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}; set SAM_PLUGINS_TEST_CHROMIUM to a chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=str(CHROMIUM), headless=True, args=["--no-sandbox"]
-        )
-        context = browser.new_context(viewport={"width": 1400, "height": 900})
-        context.add_init_script(_SWITCH_ON)
-        # nothing outside this machine is asked, nor waited for
-        context.route(lambda url: not url.startswith(label_studio.url), lambda route: route.abort())
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(f"{label_studio.url}/user/login", wait_until="domcontentloaded")
-        page.fill("input[name=email]", EMAIL)
-        page.fill("input[name=password]", PASSWORD)
-        page.click("button[type=submit]")
-        page.wait_for_function("!location.pathname.startsWith('/user/login')")
-        yield page
-        browser.close()
-
-
-def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[str, float]:
-    """Open a task in the editor; return where its picture is in the window."""
-    page.goto(f"{server.url}/projects/{project}/data?task={task}", wait_until="domcontentloaded")
-    page.wait_for_selector(".konvajs-content canvas")
-    page.wait_for_timeout(3000)  # the picture is laid out once more when it has its size
-    found: dict[str, float] = page.locator(".konvajs-content").bounding_box()
-    return found
-
-
-def accept_and_submit(page: Any) -> None:
-    """Accept what is suggested, and submit."""
-    page.get_by_test_id(_ACCEPT).click()
-    page.get_by_role("button", name="Submit current annotation").click()
 
 
 @pytest.mark.parametrize("tool", ["point", "box"])
@@ -96,7 +49,7 @@ def test_a_suggestion_is_seen_accepted_submitted_and_stored(
         page.locator(_SMART_TOOL).first.click()
         page.keyboard.press("1")
         draw(page, where, truth, tool)
-        page.get_by_test_id(_ACCEPT).wait_for()
+        page.get_by_test_id(ACCEPT).wait_for()
         page.screenshot(path=str(tmp_path / "suggestion.png"))
         accept_and_submit(page)
         (annotation,) = until(lambda: label_studio.tasks(project)[0]["annotations"])
@@ -122,7 +75,7 @@ def test_pending_points_are_in_the_draft_with_their_sign(
         page.locator(_SMART_TOOL).first.click()
         page.keyboard.press("1")
         draw(page, where, truth, "point")
-        page.get_by_test_id(_ACCEPT).wait_for()
+        page.get_by_test_id(ACCEPT).wait_for()
         drafts: list[dict[str, Any]] = []
         for _ in range(60):
             page.wait_for_timeout(1000)  # and not `until`: the browser's requests are handled here

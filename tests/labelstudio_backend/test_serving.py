@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,11 @@ import pytest
 import requests
 from tests.labelstudio_backend.payloads import click, data_url, disk, own, picture_of, request
 from tests.labelstudio_backend.server import free_port
+
+from sam_plugins.errors import ListenError
+from sam_plugins.labelstudio_backend import serving
+from sam_plugins.labelstudio_backend.serving import require_address
+from sam_plugins.labelstudio_backend.settings import Settings
 
 
 @pytest.mark.slow
@@ -67,3 +73,48 @@ def test_a_setting_that_is_wrong_is_named(
     monkeypatch.setenv("SAM_PLUGINS_LS_URL", "label-studio:8080")
     assert main(["labelstudio", "serve"]) == 1
     assert "SAM_PLUGINS_LS_URL must start with http" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_port_that_is_taken_is_said_in_one_line(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sam_plugins.cli import main
+
+    with socket.socket() as taken:
+        taken.bind((host, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["labelstudio", "serve", "--host", host, "--port", str(port)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot listen on {host}, port {port}: another program listens there" in line
+    assert "choose another port (--port " in line
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("192.0.2.1", "this machine has no such address; listen on 127.0.0.1"),
+        ("no-such-host.invalid", "does not know the host 'no-such-host.invalid'"),
+    ],
+)
+def test_an_address_of_another_machine_is_refused(host: str, message: str) -> None:
+    with pytest.raises(ListenError, match=message):
+        require_address(host, 9090)
+
+
+@pytest.mark.parametrize(("host", "password", "is_said"), [
+    ("0.0.0.0", "", True), ("0.0.0.0", "sesame", False), ("127.0.0.1", "", False),
+])  # fmt: skip
+def test_who_lets_everybody_in_is_warned(
+    host: str, password: str, is_said: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(serving, "_with_gunicorn", lambda *_: None)
+    monkeypatch.setattr(serving, "_configure_log", lambda _: None)
+    monkeypatch.setattr(serving.LOG, "warning", lambda text, *values: said.append(text % values))
+    serving.serve(host, free_port(), Settings(folder=tmp_path, password=password))
+    assert bool(said) is is_said
+    if is_said:
+        assert "everybody who reaches 0.0.0.0" in said[0]
+        assert "SAM_PLUGINS_LS_PASSWORD" in said[0]

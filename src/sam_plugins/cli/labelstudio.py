@@ -76,8 +76,7 @@ def run_serve(args: argparse.Namespace) -> int:
         first = error.errors()[0]
         name = "SAM_PLUGINS_LS_" + "_".join(map(str, first["loc"])).upper()
         raise ValueError(f"{name} {first['msg'].removeprefix('Value error, ')}") from error
-    complain(f"the backend listens on http://{args.host}:{args.port}, its status is at /status")
-    serve(args.host, args.port, settings)
+    serve(args.host, args.port, settings, tell=complain)
     return 0
 
 

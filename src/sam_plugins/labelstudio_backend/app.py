@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
 _REALM = 'Basic realm="sam-plugins"'
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF_LETTER = re.compile(_HIGH + rb"(?!" + _LOW + rb")|" + _LOW + rb"(?<!" + _HIGH + _LOW + rb")")
+"""Half of a surrogate pair: JSON has words for it, but no file, page or database can hold it."""
 _UNAUTHORISED = (
     "user or password are missing or wrong; enter those of this backend (SAM_PLUGINS_LS_USER, "
     "SAM_PLUGINS_LS_PASSWORD) where Label Studio lists the model, under basic authentication"
@@ -228,6 +232,10 @@ def _document(body: bytes) -> dict[str, Any]:
         raise PayloadError(f"the body must be a JSON object, got no JSON: {shown}") from error
     if not isinstance(document, dict):
         raise PayloadError(f"the body must be a JSON object, got {type(document).__name__}")
+    if _HALF_LETTER.search(body) is not None:
+        whole = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        mended: dict[str, Any] = json.loads(whole)
+        return mended
     return document
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,22 +19,31 @@ import numpy as np
 from sam_plugins.errors import ImageError, SamPluginsError
 from sam_plugins.labelstudio_backend.addresses import AddressError
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
+from sam_plugins.labelstudio_backend.cluster import Cluster, done_or_here
 from sam_plugins.labelstudio_backend.download import DownloadFailedError
 from sam_plugins.labelstudio_backend.engine import Engine
 from sam_plugins.labelstudio_backend.label_config import ConfigError, ImageTag, LabelConfig
 from sam_plugins.labelstudio_backend.lanes import Priority
-from sam_plugins.labelstudio_backend.models import version_of
+from sam_plugins.labelstudio_backend.models import portable_name, version_of
 from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
-from sam_plugins.labelstudio_backend.results import Drawing, finite_score, region_items
-from sam_plugins.labelstudio_backend.scores import evidence_of, picture_score
-from sam_plugins.labelstudio_backend.target import choose_target
-from sam_plugins.model.inference.automatic import instance_maps, segment_embedding
+from sam_plugins.labelstudio_backend.results import Drawing, finite_score
+from sam_plugins.labelstudio_backend.target import Target, choose_target
+from sam_plugins.labelstudio_backend.whole_picture import (
+    PictureOrder,
+    Predicted,
+    draw_objects,
+    find_objects,
+    predict_there,
+)
 
 Prediction = dict[str, Any]
 
 _WORKERS = 2
+_WORKERS_OF_CLUSTER = 64
+"""Threads that wait for it; more tasks than that are never under way."""
+_FETCHES = 8
 _STORING_SECONDS = 0.7
 _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
@@ -80,11 +89,17 @@ class Batches:
     Parameters
     ----------
     engine : Engine
+    cluster : Cluster
+        Where batches are worked on, if it is wanted and can be reached. A task that somebody opens
+        never waits for it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, cluster: Cluster) -> None:
         self._engine = engine
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
+        self._cluster = cluster
+        self._fetching = threading.BoundedSemaphore(_FETCHES)
+        workers = _WORKERS_OF_CLUSTER if cluster.is_wanted else _WORKERS
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="batch")
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
         self._progress: list[Progress] = []
@@ -238,6 +253,8 @@ class Batches:
             passes = isinstance(error, DownloadFailedError | AddressError)
             return None if passes else self._prediction(project, [], 0.0)
         except Exception as error:  # noqa: BLE001  # one task never spoils a batch
+            if self._cluster.is_closed:
+                return None  # the backend ends; it is asked for again
             self._engine.report(error, project, task)
             return None
 
@@ -266,36 +283,72 @@ class Batches:
         page: int | None,
         url: str,
         priority: Priority,
-    ) -> tuple[Sequence[Mapping[str, Any]], float]:
+    ) -> Predicted:
         """Return the objects of one picture, and how good they are expected to be."""
-        engine, settings = self._engine, project.settings
-        model, embedding = engine.embedding(project, task, url, priority)
-        if not settings.automatic:
-            return [], 0.0
-        target = choose_target(
-            config, image.name, label=settings.auto_label, output=settings.output
-        )
-        segmentation = engine.lane.run(
-            lambda: segment_embedding(
-                model,
-                embedding,
-                mode="auto" if model.has_instance_decoder else "grid",
-                progress=lambda _done, _total: engine.lane.let_pass(priority),
-            ),
-            priority,
-        )
+        settings = project.settings
+        target = None
+        if settings.automatic:
+            target = choose_target(
+                config, image.name, label=settings.auto_label, output=settings.output
+            )
         drawing = Drawing(
             tolerance=settings.polygon_tolerance, min_area=settings.min_area, page=page
         )
-        items: list[Mapping[str, Any]] = []
-        for index, score in enumerate(segmentation.scores):
-            mask = segmentation.labels == index + 1
-            items += region_items(mask, target, score=float(score), drawing=drawing)
-        if not model.has_instance_decoder:
-            return items, float(np.mean(segmentation.scores)) if len(segmentation) else 0.0
-        maps = engine.lane.run(lambda: instance_maps(model, embedding), priority)
-        evidence = evidence_of(segmentation.scores, segmentation.labels, maps.foreground)
-        return items, picture_score(evidence)
+
+        def here() -> Predicted:
+            return self._objects_here(project, task, url, target, drawing, priority)
+
+        if priority < Priority.BATCH or not self._cluster.is_wanted:
+            return here()
+        return self._objects_there(project, task, url, target, drawing, here)
+
+    def _objects_here(
+        self,
+        project: Project,
+        task: Task,
+        url: str,
+        target: Target | None,
+        drawing: Drawing,
+        priority: Priority,
+    ) -> Predicted:
+        """Predict a picture in the lane."""
+        engine = self._engine
+        model, embedding = engine.embedding(project, task, url, priority)
+        if target is None:
+            return [], 0.0
+        segmentation, sure = engine.lane.run(
+            lambda: find_objects(model, embedding, lambda: engine.lane.let_pass(priority)),
+            priority,
+        )
+        return draw_objects(segmentation, target, drawing), sure
+
+    def _objects_there(
+        self,
+        project: Project,
+        task: Task,
+        url: str,
+        target: Target | None,
+        drawing: Drawing,
+        here: Callable[[], Predicted],
+    ) -> Predicted:
+        """Let a worker of the cluster predict a picture, which is fetched here: it has no token."""
+        source = self._engine.source(project, task, url)
+        with self._fetching:
+            file = self._engine.files.get(source)
+        is_kept = self._engine.files.kept(source.key) is not None
+        model = portable_name(project.model)
+        order = PictureOrder(
+            settings=self._engine.settings.for_workers(),
+            model=model,
+            version=version_of(model),
+            key=source.key,
+            target=target,
+            drawing=drawing,
+            content=None if is_kept else file.content,
+            niceness=self._engine.settings.train_niceness if self._cluster.is_here else 0,
+        )
+        del file  # many wait for the cluster at once
+        return done_or_here(self._cluster, predict_there, order, here)
 
     def _prediction(
         self, project: Project, items: Sequence[Mapping[str, Any]], score: float

@@ -133,7 +133,7 @@ def read_prompts(items: Sequence[Item], config: LabelConfig) -> list[PageAsk]:
     if len(items) > _MOST_ITEMS:
         raise PayloadError(f"context.result must hold up to {_MOST_ITEMS} items, got {len(items)}")
     pages: dict[tuple[str, int | None], list[_Drawn]] = {}
-    for drawn in _drawn(items):
+    for drawn in _drawn([item for item in items if _is_prompt(item, config)]):
         to_name = _picture_of(drawn, config)
         image = config.image(to_name)
         page = drawn.page if image is not None and image.is_list else None
@@ -282,6 +282,11 @@ def _shape_of(item: Item) -> str:
 def _is_text(item: Item) -> bool:
     """Return whether an item is a phrase."""
     return str(item.get("type") or "").lower() == "textarea"
+
+
+def _is_prompt(item: Item, config: LabelConfig) -> bool:
+    """Return whether an item is more than a comment."""
+    return not _is_text(item) or config.takes_words(str(item.get("from_name") or ""))
 
 
 def _is_doubled(item: Item) -> bool:

@@ -67,11 +67,7 @@ class EncodedPictures:
         self._lane = lane
         self._metrics = metrics
         # Memory holds embeddings ready to be asked; the disk those that were dropped from there.
-        self._disk = EmbeddingCache(
-            settings.folder / "embeddings",
-            max_memory_bytes=0,
-            max_disk_bytes=settings.disk_mib * _MIB,
-        )
+        self._disk = open_disk(settings)
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._bytes = 0
         self._flights: dict[Key, _Flight] = {}
@@ -173,7 +169,7 @@ class EncodedPictures:
                 flight.job = self._lane.submit(encode, flight.priority)
             return flight.job.future.result()
 
-        name = hashlib.sha256(f"{file.digest}\0{model.model_id}".encode()).hexdigest()[:40]
+        name = name_on_disk(file, model)
         return self._disk.get_or_compute(name, compute, device=model.device)
 
     def _keep(self, key: Key, known: _Known) -> None:
@@ -191,3 +187,17 @@ class EncodedPictures:
                 _, dropped = self._known.popitem(last=False)
                 self._bytes -= dropped.embedding.nbytes
         self._metrics.cache_bytes.set(self._bytes)
+
+
+def open_disk(settings: Settings) -> EmbeddingCache:
+    """Return the embeddings on the disk, which several processes may share."""
+    return EmbeddingCache(
+        settings.folder / "embeddings",
+        max_memory_bytes=0,
+        max_disk_bytes=settings.disk_mib * _MIB,
+    )
+
+
+def name_on_disk(file: PictureFile, model: Model) -> str:
+    """Return the key of a file's embedding on the disk."""
+    return hashlib.sha256(f"{file.digest}\0{model.model_id}".encode()).hexdigest()[:40]

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import threading
 import time
 import warnings
@@ -123,6 +124,10 @@ class PictureFiles:
         self._keep(source.key, found)
         return found
 
+    def kept(self, key: str) -> PictureFile | None:
+        """Return a picture that is on the disk, by the key of its source; None where none is."""
+        return self._read(key)
+
     def _fetched(
         self,
         where: Where,
@@ -232,7 +237,7 @@ def decode_rgb(content: bytes, settings: Settings) -> npt.NDArray[np.uint8]:
     """
     folder = settings.folder / "decoding"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{os.getpid()}-{threading.get_ident()}"
+    path = folder / secrets.token_hex(8)  # workers on other machines write there, too
     try:
         path.write_bytes(content)
         _check_pixels(path, settings)

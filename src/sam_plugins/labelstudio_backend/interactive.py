@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend import words
 from sam_plugins.labelstudio_backend.context import Ask, PageAsk, PixelAsk, in_pixels, read_prompts
 from sam_plugins.labelstudio_backend.engine import Engine
@@ -124,11 +125,42 @@ def _answered_page(
             continue
         items += found
         scores.append(score)
+    typed: dict[str, list[Ask]] = {}
     for ask in page.asks:
         if ask.text:
+            typed.setdefault(ask.control, []).append(ask)
+    for control, asks in typed.items():
+        made = _typed(engine, here, control, asks)
+        items += made.items
+        scores.append(made.score)
+    return Suggestion(items, min(scores, default=0.0))
+
+
+def _typed(engine: Engine, here: _Page, control: str, asks: Sequence[Ask]) -> Suggestion:
+    """Return the regions of the texts in an area, and a note where one makes no sense.
+
+    The editor sends all that were typed so far. One that makes no sense spoils no other.
+    """
+    items: list[Mapping[str, Any]] = []
+    scores: list[float] = []
+    understood: list[str] = []
+    reasons: list[str] = []
+    for ask in asks:
+        if words.is_note(ask.text):
+            continue
+        try:
             found, score = _worded(engine, here, ask)
-            items += found
-            scores.append(score)
+        except SamPluginsError as error:
+            engine.report(error, here.project, here.task)
+            reasons.append(str(error))
+            continue
+        understood.append(ask.text)
+        items += found
+        scores.append(score)
+    area = here.config.control(control)
+    is_changed = len(understood) < len(asks)
+    if is_changed and (understood or reasons) and area is not None and area.is_said_to_be_smart:
+        items.append(words.note_item(here.page, control, understood, reasons))
     return Suggestion(items, min(scores, default=0.0))
 
 

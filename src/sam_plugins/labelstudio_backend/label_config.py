@@ -30,6 +30,7 @@ _TAGS = {
     "keypoint": "KeyPoint",
 }
 _KINDS = {tag.lower() + end: shape for shape, tag in _TAGS.items() for end in ("", "labels")}
+_OFF = {"false", "0"}
 _MAX_BYTES = 2 * 2**20
 _MAX_DEPTH = 200
 
@@ -90,8 +91,13 @@ class Control:
     @property
     def is_smart(self) -> bool:
         """Whether the editor offers a smart tool of it: it does unless told otherwise."""
-        is_on = self.attributes.get("smart", "true").strip().lower() not in {"false", "0"}
+        is_on = self.attributes.get("smart", "true").strip().lower() not in _OFF
         return is_on and self.kind in SMART
+
+    @property
+    def is_said_to_be_smart(self) -> bool:
+        """Whether the config says so, rather than leaving it open."""
+        return self.attributes.get("smart", "").strip().lower() in {"true", "1"}
 
     def label(self, name: str) -> str | None:
         """Return the value of the label that a word means, None where there is none.
@@ -158,6 +164,19 @@ class LabelConfig:
         for control in self.controls:
             if to_name in control.to_names and control.kind in kinds:
                 yield control
+
+    def takes_words(self, name: str) -> bool:
+        """Return whether what is typed into a text area is a prompt, and no comment.
+
+        The editor sends the texts of all areas, smart or not. Where none says ``smart="true"``, all
+        count that do not say "false".
+        """
+        areas = [control for control in self.controls if control.kind == "textarea"]
+        smart = [control.name for control in areas if control.is_said_to_be_smart]
+        if smart:
+            return name in smart
+        area = next((control for control in areas if control.name == name), None)
+        return area is None or area.attributes.get("smart", "").strip().lower() not in _OFF
 
     def labels_of(self, to_name: str) -> list[str]:
         """Return every label that regions of a picture can have."""

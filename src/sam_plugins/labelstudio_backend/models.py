@@ -38,6 +38,24 @@ def exact_name(name: str) -> str:
     return name
 
 
+def portable_name(name: str) -> str:
+    """Return what loads the same weights in other folders, on machines that see the same files.
+
+    Examples
+    --------
+    >>> portable_name("default")
+    'default'
+    """
+    try:
+        find_entry(name)
+    except UnknownModelError:
+        try:
+            return str(ModelStore().find(name).path.absolute())
+        except StoreError:
+            return str(Path(name).absolute()) if Path(name).is_file() else name
+    return name
+
+
 def version_of(name: str) -> str:
     """Return the version that Label Studio shows for a model, without loading it.
 
@@ -66,9 +84,10 @@ def _version_of_file(name: str, path: Path) -> str:
     """Return a name with the first digits of a file's digest; the bare name without a file."""
     try:
         status = path.stat()
-    except OSError:
+        digest = _digest(path, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError):  # a folder, a name that no file can have
         return name or str(path)
-    return f"{name}-{_digest(path, status.st_mtime_ns, status.st_size)[:_DIGITS]}"
+    return f"{name}-{digest[:_DIGITS]}"
 
 
 @lru_cache(maxsize=64)

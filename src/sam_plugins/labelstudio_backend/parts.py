@@ -52,7 +52,7 @@ class Parts:
             problems=service.problems,
             metrics=service.metrics,
         )
-        self._batches = Batches(self.engine)
+        self._batches = Batches(self.engine, service.cluster)
         self._prewarmer = Prewarmer(self.engine)
 
     def suggest(self, project: Project, request: PredictRequest) -> Suggestion:

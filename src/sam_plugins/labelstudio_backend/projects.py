@@ -190,7 +190,8 @@ class Projects:
 
     def _path(self, key: str) -> Path:
         """Return the file of a project; the key may hold anything."""
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._folder / f"{digest[:24]}.json"
 
     def _stored(self, key: str) -> dict[str, Any]:
         """Return what an earlier run knew."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins import __version__
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend.access import Access
+from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.metrics import Metrics
 from sam_plugins.labelstudio_backend.models import exact_name, version_of
@@ -70,6 +71,7 @@ class Service:
         self.problems = Problems()
         self.projects = Projects(settings)
         self.access = Access(settings)
+        self.cluster = Cluster(settings)
         self._began = time.time()
         self._parts: Parts | None = None
         self._parts_lock = threading.Lock()
@@ -178,6 +180,8 @@ class Service:
             "has_token": bool(self.settings.api_key.get_secret_value()),
         }
         document |= self._parts.status() if self._parts is not None else {"loading": True}
+        if self.cluster.is_wanted:
+            document["cluster"] = self.cluster.status()
         document["projects"] = [
             {"project": one.key, "model_version": version_of(one.model), "hostname": one.hostname}
             for one in self.projects.all()
@@ -205,6 +209,7 @@ class Service:
         self._loader.join(timeout=30)
         if self._parts is not None:
             self._parts.close()
+        self.cluster.close()
 
     def _load(self) -> None:
         """Load libraries and model in the background."""

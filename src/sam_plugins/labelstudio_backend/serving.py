@@ -6,11 +6,15 @@ and the network uses all cores by itself. Gunicorn replaces the process when it 
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
+import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.errors import MissingExtraError, how_to_install
+from sam_plugins.errors import ListenError, MissingExtraError, how_to_install
 from sam_plugins.labelstudio_backend import logs
 from sam_plugins.labelstudio_backend.learning.creating import learning_app
 from sam_plugins.labelstudio_backend.logs import LOG
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LAST_PORT = 65535
 _SECONDS = 120
 """Label Studio waits for 100 at most."""
 
@@ -47,6 +52,9 @@ def gunicorn_options(host: str, port: int, settings: Settings) -> dict[str, Any]
         # torch must not be loaded before a fork: threads and GPUs do not survive one
         "preload_app": False,
         "proc_name": "sam-plugins",
+        # of gunicorn 25 and later: a door into the server, one for all servers of a user
+        "control_socket_disable": True,
+        "worker_exit": _close,
     }
 
 
@@ -57,7 +65,58 @@ def build() -> Flask:
     return learning_app(settings)
 
 
-def serve(host: str, port: int, settings: Settings | None = None) -> None:
+def require_address(host: str, port: int) -> None:
+    """Check that a server can listen there, before one tries and fills the log.
+
+    Raises
+    ------
+    ListenError
+        If it cannot; says what to do.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ListenError(
+            f"this machine does not know the host {host!r}; listen on 127.0.0.1, or on 0.0.0.0 for "
+            "every address of this machine"
+        ) from error
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        if os.name == "posix":  # as servers do; elsewhere it would take the port from another
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {host}, port {port}: {_listening_remedy(error, port)}"
+            ) from error
+
+
+def _listening_remedy(error: OSError, port: int) -> str:
+    """Return why a server cannot listen, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        other = port + 1 if port < _LAST_PORT else port - 1
+        return (
+            "another program listens there, perhaps a backend that runs already; end it, or choose "
+            f"another port (--port {other}) and name that in Label Studio"
+        )
+    if error.errno == errno.EACCES:
+        return "ports below 1024 are not for everybody; choose another one, such as --port 9090"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return (
+            "this machine has no such address; listen on 127.0.0.1, or on 0.0.0.0 for every "
+            "address of this machine"
+        )
+    return error.strerror or str(error)
+
+
+def serve(
+    host: str,
+    port: int,
+    settings: Settings | None = None,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
     """Listen until the process is told to end.
 
     Parameters
@@ -66,13 +125,20 @@ def serve(host: str, port: int, settings: Settings | None = None) -> None:
     port : int
     settings : Settings, optional
         From the environment by default.
+    tell : callable
+        Told where it listens.
 
     Raises
     ------
     MissingExtraError
         If no server is installed.
+    ListenError
+        If it cannot listen there.
     """
     settings = settings or Settings()
+    require_address(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    tell(f"the backend listens on http://{shown}:{port}, its status is at /status")
     _configure_log(settings)
     if host not in _LOOPBACK and not settings.asks_password:
         LOG.warning(
@@ -98,6 +164,13 @@ def _configure_log(settings: Settings) -> None:
     )
 
 
+def _close(_server: object, worker: Any) -> None:  # noqa: ANN401
+    """Drop what waits, so that the process ends at once: it is asked for again."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions["sam_plugins"].close()
+
+
 def _with_gunicorn(host: str, port: int, settings: Settings) -> None:
     """Serve with gunicorn, the application made in the worker."""
     from gunicorn.app.base import BaseApplication
@@ -105,7 +178,8 @@ def _with_gunicorn(host: str, port: int, settings: Settings) -> None:
     class Application(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             for name, value in gunicorn_options(host, port, settings).items():
-                self.cfg.set(name, value)
+                if name in self.cfg.settings:
+                    self.cfg.set(name, value)
 
         def load(self) -> Flask:
             return learning_app(settings)
@@ -117,11 +191,15 @@ def _with_waitress(host: str, port: int, settings: Settings) -> None:
     """Serve with waitress."""
     import waitress
 
-    waitress.serve(
-        learning_app(settings),
-        host=host,
-        port=port,
-        threads=settings.threads,
-        channel_timeout=_SECONDS,
-        max_request_body_size=settings.max_body_bytes,
-    )
+    app = learning_app(settings)
+    try:
+        waitress.serve(
+            app,
+            host=host,
+            port=port,
+            threads=settings.threads,
+            channel_timeout=_SECONDS,
+            max_request_body_size=settings.max_body_bytes,
+        )
+    finally:
+        app.extensions["sam_plugins"].close()

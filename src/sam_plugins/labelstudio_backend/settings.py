@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sam_plugins.model.cluster.choice import NONE, parse_scheduler
 from sam_plugins.model.weights.paths import home_directory
 from sam_plugins.model.weights.registry import DEFAULT_MODEL
 
@@ -83,6 +84,10 @@ class Settings(BaseSettings):
         CLIP for phrases, as :func:`~sam_plugins.load_clip` takes it; empty for none.
     threads : int
         Threads of the server.
+    scheduler : str
+        Where batches and trainings are worked on: ``none`` for this machine, ``local`` for
+        processes of it, or a Dask scheduler, as
+        :func:`~sam_plugins.model.cluster.choice.parse_scheduler` takes it.
     held_out : float
         Share of the labelled pictures that models are only measured on.
     complete : bool
@@ -112,7 +117,7 @@ class Settings(BaseSettings):
     api_key: SecretStr = SecretStr("")
     trust_setup: bool = False
     url_map: dict[str, str] = Field(default_factory=dict)
-    model: str = DEFAULT_MODEL
+    model: str = Field(default=DEFAULT_MODEL, min_length=1)
     device: str | None = None
     user: str = ""
     password: SecretStr = SecretStr("")
@@ -139,6 +144,7 @@ class Settings(BaseSettings):
     auto_label: str = ""
     text_model: str = ""
     threads: int = Field(default=16, ge=1, le=256)
+    scheduler: str = NONE
     held_out: float = Field(default=0.25, gt=0, lt=1)
     complete: bool = False
     train_every: int = Field(default=0, ge=0)
@@ -169,6 +175,17 @@ class Settings(BaseSettings):
                 "such as http://localhost:8080"
             )
         return value.rstrip("/")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, value: str) -> str:
+        """Refuse what is no scheduler; an empty one is none."""
+        return parse_scheduler(value or NONE)
+
+    def for_workers(self) -> Settings:
+        """Return the settings as workers of a cluster may see them: no secrets, a whole path."""
+        secrets = dict.fromkeys(("api_key", "password", "webhook_secret"), SecretStr(""))
+        return self.model_copy(update={**secrets, "folder": self.folder.absolute()})
 
     @property
     def asks_password(self) -> bool:

@@ -12,6 +12,7 @@ anything else          the objects that CLIP, or a model trained with texts, fin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from sam_plugins.labelstudio_backend.lanes import Priority
 from sam_plugins.labelstudio_backend.payload import Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
+from sam_plugins.labelstudio_backend.results import new_id
 from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.exemplars import describe_exemplars
@@ -37,6 +39,7 @@ BoolArray = npt.NDArray[np.bool_]
 Found = tuple[BoolArray, float, str]
 
 ALL = ("*", "all", "everything")
+_NOTE = "sam-plugins: "
 _MOST_EXEMPLARS = 20
 _MAX_OVERLAP = 0.5
 
@@ -93,6 +96,30 @@ def find(
     return _new(_by_words(engine, source, model, embedding, phrase, let_pass), masks, label)
 
 
+def is_note(text: str) -> bool:
+    """Return whether a text is one of ours, sent back by the editor."""
+    return text.startswith(_NOTE)
+
+
+def note_item(
+    page: PageAsk, control: str, understood: Sequence[str], reasons: Sequence[str]
+) -> dict[str, Any]:
+    """Return what a text area is to hold instead of what was typed into it.
+
+    The editor shows no error. It does show what a text area holds: the texts that were understood,
+    and why the others were not.
+    """
+    notes = [f"{_NOTE}{reason}" for reason in reasons]
+    item: dict[str, Any] = {
+        "id": new_id(),
+        "from_name": control,
+        "to_name": page.to_name,
+        "type": "textarea",
+        "value": {"text": [*understood, *notes]},
+    }
+    return item if page.page is None else {**item, "item_index": page.page}
+
+
 def label_of(config: LabelConfig, to_name: str, phrase: str) -> str:
     """Return the label that a text means: its value, an alias or a predicted value; or none."""
     for control in config.of(to_name, "labels", "brush", "bitmask", "polygon", "ellipse"):
@@ -147,7 +174,13 @@ def _by_words(
     from sam_plugins.model.inference.text import find_by_text
 
     rgb = decode_rgb(engine.files.get(source).content, engine.settings)
-    clip = engine.clips.get(name)
+    try:
+        clip = engine.clips.get(name)
+    except SamPluginsError as error:
+        raise SamPluginsError(
+            f"the text {phrase!r} needs the CLIP that SAM_PLUGINS_LS_TEXT_MODEL names, which "
+            f"cannot be used: {error}"
+        ) from error
     matches = engine.lane.run(
         lambda: find_by_text(
             model,

@@ -55,16 +55,20 @@ def annotated(task: int) -> dict[str, Any]:
     return event("ANNOTATION_CREATED", annotation(task, task, result))
 
 
+def small_settings(
+    folder: Path, options: FineTuningOptions = QUICK, **settings: Any
+) -> LearningSettings:
+    """The settings of a backend that begins with the tiny model."""
+    return LearningSettings(
+        folder=folder / "state",
+        model=str(tiny_parent(folder)),
+        training=TrainingSettings(options=options, device="cpu", threads=1, niceness=1),
+        **settings,
+    )
+
+
 def small_learning(
     folder: Path, options: FineTuningOptions = QUICK, **settings: Any
 ) -> BackendLearning:
-    """The learning of a backend that begins with the tiny model."""
-    return BackendLearning(
-        LearningSettings(
-            folder=folder / "state",
-            model=str(tiny_parent(folder)),
-            training=TrainingSettings(options=options, device="cpu", threads=1, niceness=1),
-            **settings,
-        ),
-        fetch=drawn,
-    )
+    """The learning of such a backend."""
+    return BackendLearning(small_settings(folder, options, **settings), fetch=drawn)

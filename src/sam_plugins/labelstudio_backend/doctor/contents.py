@@ -14,6 +14,10 @@ from sam_plugins.labelstudio_backend.label_config import read_config
 from sam_plugins.labelstudio_backend.settings import Settings
 
 _TASKS = 3
+_GET_CLIP = (
+    "pip install 'sam-plugins[text]', put a CLIP into a folder as docs/how-to/text-prompts.md "
+    "says, name the folder in SAM_PLUGINS_LS_TEXT_MODEL, and start the backend again"
+)
 
 
 def examine_config(project: Mapping[str, Any], output: str) -> Iterator[Finding]:
@@ -36,6 +40,44 @@ def examine_config(project: Mapping[str, Any], output: str) -> Iterator[Finding]
         yield bad(topic, problem, "change it in the project's settings, under Labeling Interface")
     if not report.problems:
         yield good(topic, "; ".join(report.means) or "everything fits")
+
+
+def examine_words(settings: Settings, project: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield whether texts that people type can be understood.
+
+    Parameters
+    ----------
+    settings : Settings
+    project : mapping
+        As the API tells it.
+    """
+    topic = f"words of project {project['id']}"
+    try:
+        config = read_config(str(project.get("label_config") or ""))
+    except (SamPluginsError, ValueError):
+        return  # Told by the labelling config.
+    if not any(one.kind == "textarea" and config.takes_words(one.name) for one in config.controls):
+        return
+    name = settings.text_model
+    if not name:
+        yield Finding(
+            topic,
+            is_ok=True,
+            message="'all' and the labels of accepted regions are understood, and no other words: "
+            "no CLIP is set",
+            cure=_GET_CLIP,
+        )
+        return
+    from sam_plugins.model.inference.clip import load_clip
+
+    try:
+        load_clip(name, device="cpu")
+    except SamPluginsError as error:
+        yield bad(
+            topic, f"the CLIP of SAM_PLUGINS_LS_TEXT_MODEL cannot be used: {error}", _GET_CLIP
+        )
+    else:
+        yield good(topic, f"words are understood by {name}")
 
 
 def examine_pictures(

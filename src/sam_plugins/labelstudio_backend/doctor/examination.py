@@ -12,7 +12,11 @@ from sam_plugins.labelstudio_backend.doctor.connections import (
     Password,
     examine_connections,
 )
-from sam_plugins.labelstudio_backend.doctor.contents import examine_config, examine_pictures
+from sam_plugins.labelstudio_backend.doctor.contents import (
+    examine_config,
+    examine_pictures,
+    examine_words,
+)
 from sam_plugins.labelstudio_backend.doctor.findings import Finding, bad
 from sam_plugins.labelstudio_backend.doctor.tokens import examine_server, examine_token
 from sam_plugins.labelstudio_backend.settings import Settings
@@ -52,6 +56,7 @@ def examine(
             examined = Examined(client, number, password, is_repairing)
             yield from examine_connections(examined, backend_url)
             yield from examine_config(chosen, settings.output)
+            yield from examine_words(settings, chosen)
             yield from examine_pictures(settings, client, chosen)
     except LabelStudioError as error:
         yield bad("Label Studio", str(error), "mend that and ask again")

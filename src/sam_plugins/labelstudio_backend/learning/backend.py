@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from sam_plugins.errors import LabelStudioError, SamPluginsError
+from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.doctor.connections import PING
 from sam_plugins.labelstudio_backend.learning import mirror
 from sam_plugins.labelstudio_backend.learning.api import Api
@@ -58,6 +59,8 @@ class BackendLearning:
         See :data:`~.pictures.FetchPicture`.
     swap_model : callable, optional
         Told which model a project uses from now on, at the start too.
+    cluster : Cluster, optional
+        Where models are trained, if it is wanted and can be reached.
 
     Raises
     ------
@@ -71,13 +74,14 @@ class BackendLearning:
         *,
         fetch: FetchPicture,
         swap_model: SwapModel | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.settings = settings
         self._fetch = fetch
         self._swap_model = swap_model or (lambda _project, _model: None)
         self._database = Database(settings.folder)
         self._events = EventQueue(self._database)
-        self._trainings = Trainings(self._database, settings.training)
+        self._trainings = Trainings(self._database, settings.training, cluster)
         self._folders = ProjectFolders(settings)
         self._models = ModelStore()
         self._api = Api(settings.url, settings.token) if settings.url and settings.token else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend.access import Access
 from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.images import PictureFiles, Source
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning, SwapModel
 from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture
@@ -47,6 +48,7 @@ def create_learning(
         learning_settings(settings),
         fetch=_fetcher(settings, *asked),
         swap_model=None if service is None else _swapper(service),
+        cluster=Cluster(settings) if service is None else service.cluster,
     )
 
 

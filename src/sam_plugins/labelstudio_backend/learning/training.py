@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,10 +13,16 @@ from typing import Any
 
 import filelock
 
+from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.learning import trainer
 from sam_plugins.labelstudio_backend.learning.database import Database, now
 from sam_plugins.labelstudio_backend.learning.jobs import Jobs, JobState, TrainingJob
 from sam_plugins.labelstudio_backend.learning.keys import model_name_of
+from sam_plugins.labelstudio_backend.learning.trainer_process import (
+    TrainerProcess,
+    order_of,
+    start_trainer,
+)
 from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.atomic import make_folder, write_bytes
@@ -55,12 +60,17 @@ class Trainings:
     ----------
     database : Database
     settings : TrainingSettings
+    cluster : Cluster, optional
+        Where trainers run, if it is wanted and can be reached.
     """
 
-    def __init__(self, database: Database, settings: TrainingSettings) -> None:
+    def __init__(
+        self, database: Database, settings: TrainingSettings, cluster: Cluster | None = None
+    ) -> None:
         self.jobs = Jobs(database)
         self._settings = settings
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._cluster = cluster
+        self._processes: dict[int, TrainerProcess] = {}
 
     def start(self, job: TrainingJob, project_folder: Path) -> None:
         """Start a training that was asked for.
@@ -135,16 +145,7 @@ class Trainings:
     def _launch(self, number: int, folder: Path) -> None:
         """Start the process of a training; the order is written down first."""
         self.jobs.begin(number, str(folder))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._settings.threads)}
-        with (folder / trainer.LOG_NAME).open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-m", trainer.__name__, str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+        process = start_trainer(order_of(folder, self._settings.threads), self._cluster)
         # It may outlive everything here; while it does not, somebody has to take its end in.
         threading.Thread(target=process.wait, name=f"training-{number}", daemon=True).start()
         self._processes[number] = process
@@ -153,10 +154,13 @@ class Trainings:
     def _is_alive(self, job: TrainingJob) -> bool:
         """Return whether the process of a training is at work."""
         process = self._processes.get(job.number)
-        if process is not None:
-            return process.poll() is None
+        if process is not None and process.poll() is None:
+            return True
+        # One whose worker or scheduler was lost, and one of a backend that is gone, works on.
         if _is_locked(Path(job.folder) / trainer.LOCK_NAME):
             return True
+        if process is not None:
+            return False
         # Started by a backend that is gone: it may be importing still.
         age = now() - (job.started_at or 0.0)
         return job.process > 0 and age < _START_SECONDS and _exists(job.process)

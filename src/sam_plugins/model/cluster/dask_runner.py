@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from sam_plugins.errors import ClusterError
+from sam_plugins.errors import ClusterError, TaskLostError
 from sam_plugins.model.cluster.outcome import Function, Item, Kept, Outcome, Value
 from sam_plugins.model.cluster.shared import SharedFiles
 from sam_plugins.model.cluster.worker import perform
@@ -149,7 +149,7 @@ class DaskRunner:
         try:
             outcome: Outcome[None, Value] = future.result()
         except KilledWorker as error:
-            lost = ClusterError(
+            lost: ClusterError = TaskLostError(
                 "the workers that tried it were lost one after the other; if memory ran out, give "
                 "each worker more (fewer workers, dask worker --memory-limit)"
             )

@@ -14,8 +14,9 @@ import zarr
 from sam_plugins import to_rgb
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES
-from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model, stack_limits
+from sam_plugins.napari_plugin.images import ImageSource, look_at, stack_limits
 from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.shown import show_model
 
 WHOLE = Window(0, 0, 40, 60)
 

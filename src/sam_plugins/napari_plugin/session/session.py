@@ -107,7 +107,7 @@ class Session:
         prompts : sequence of Prompt
             What is said at once.
         sight : Sight
-            What the model is shown.
+            What the model is shown; from now on, where it is another part of the plane than before.
         new_object : bool
             Whether it is about another object even if there is an active draft. It is so in any
             case for a second box in a plane. In another slice of a stack it is about the followed
@@ -129,7 +129,7 @@ class Session:
         state = self._state
         known = None if new_object else draft_meant(state, turn, sight)
         if known is not None:
-            state = state.with_last(known.with_turn(turn))
+            state = state.with_last(replace(known.with_turn(turn), sight=sight))
         else:
             state = state.with_new(begun_draft(state, turn, sight, new_object=new_object))
         self._do(title_of(turn), state)
@@ -187,8 +187,18 @@ class Session:
         followed = tuple(one for one in state.followed if one.key != gone)
         self._do("drop", replace(state, drafts=drafts, followed=followed))
 
-    def set_answer(self, key: int, turns: tuple[Turn, ...], answer: Answer) -> bool:
+    def set_answer(
+        self, key: int, turns: tuple[Turn, ...], answer: Answer, sight: Sight | None = None
+    ) -> bool:
         """Take the model's answer to the turns of a draft; a stale one is dropped.
+
+        Parameters
+        ----------
+        key : int
+        turns : tuple of Turn
+        answer : Answer
+        sight : Sight, optional
+            What the model was shown, where the object was larger than what was asked about.
 
         Returns
         -------
@@ -196,7 +206,7 @@ class Session:
             Whether the draft is still there, and still waits for this answer.
         """
         drafts = tuple(
-            replace(draft, answer=answer, shown=None)
+            replace(draft, answer=answer, shown=None, sight=sight or draft.sight)
             if draft.key == key and draft.turns == turns and draft.answer is None
             else draft
             for draft in self._state.drafts
@@ -217,6 +227,18 @@ class Session:
         if len(active.answer.masks) > 1:
             self._do("another mask", self._state.with_active(active.with_choice(choice)))
         return choice
+
+    def look_again(self, key: int, sight: Sight) -> None:
+        """Let a draft be asked about again, in what the model is shown of another part."""
+        drafts = tuple(
+            replace(draft, sight=sight, answer=None, shown=draft.mask)
+            if draft.key == key
+            else draft
+            for draft in self._state.drafts
+        )
+        self._state = replace(self._state, drafts=drafts)
+        self._history.amend(self._state)
+        self.state_changed.emit()
 
     def clear(self) -> None:
         """Drop all drafts."""

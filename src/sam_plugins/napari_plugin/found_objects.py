@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.napari_plugin.automatic import FoundMasks, Ground, Painted
+from sam_plugins.napari_plugin.automatic import Ground, Painted
+from sam_plugins.napari_plugin.found_masks import FoundMasks
 from sam_plugins.napari_plugin.label_arrays import empty_labels, largest_label
 from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, find_layer
 from sam_plugins.napari_plugin.session.planes import Plane, Window

@@ -112,7 +112,7 @@ def read_proposals(path: Path) -> WindowProposals:
         If the file is damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             kept = dict(arrays)
         masks = Candidates(
             kept["points"],

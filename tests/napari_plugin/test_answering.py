@@ -12,7 +12,7 @@ from skimage.measure import regionprops
 
 from sam_plugins import EmbeddingCache, Prompts, encode_rgb, load_model, predict_masks, read_image
 from sam_plugins.napari_plugin.answering import Answerer
-from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model
+from sam_plugins.napari_plugin.images import ImageSource, look_at
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import (
@@ -22,6 +22,7 @@ from sam_plugins.napari_plugin.session.values import (
     Sight,
     Turn,
 )
+from sam_plugins.napari_plugin.shown import show_model
 
 
 @pytest.fixture(scope="module")

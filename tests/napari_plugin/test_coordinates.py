@@ -8,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam_plugins.napari_plugin.coordinates import (
-    REGION_SIDE,
-    WHOLE_SIDE,
     NotInPlaneError,
     RegionPixels,
     box_between,
-    choose_region,
     displayed_axes,
     is_inside,
     place_of,
@@ -39,34 +36,6 @@ def test_edges_of_the_region_are_edges_of_the_picture() -> None:
     assert pixels.to_model(199.5, 99.5) == (-0.5, -0.5)
     assert pixels.to_model(599.5, 299.5) == (99.5, 49.5)
     assert pixels.to_model(1e9, -1e9) == (99.5, -0.5)
-
-
-@given(sizes, sizes, st.data(), st.sampled_from([0.0, 500.0, 3000.0, 1e5]))
-def test_a_region_holds_its_point_with_room_around(
-    height: int, width: int, data: st.DataObject, seen: float
-) -> None:
-    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    region = choose_region((height, width), x, y, seen_side=seen)
-    assert region == region.within((height, width))
-    assert region.top <= y < region.bottom
-    assert region.left <= x < region.right
-    if max(height, width) <= WHOLE_SIDE:
-        assert region == Window(0, 0, height, width)
-    for low, high, value, length in (
-        (region.left, region.right, x, width),
-        (region.top, region.bottom, y, height),
-    ):
-        room = min(value - low, high - 1 - value)
-        assert room >= (high - low) // 4 - 1 or low == 0 or high == length
-
-
-def test_neighbouring_points_share_a_region_and_a_wide_look_gets_a_wide_one() -> None:
-    size = (20000, 20000)
-    regions = {choose_region(size, 5000 + i, 7000) for i in range(0, 200, 20)}
-    assert len(regions) <= 2
-    assert choose_region(size, 5000, 7000).shape == (REGION_SIDE, REGION_SIDE)
-    assert choose_region(size, 5000, 7000, seen_side=4000).shape == (4096, 4096)
-    assert choose_region(size, 5000, 7000, seen_side=1e6) == Window(0, 0, *size)
 
 
 def test_planes_of_any_axes() -> None:

@@ -14,8 +14,9 @@ import zarr
 from sam_plugins import to_rgb
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.rgb import DEFAULT_PERCENTILES
-from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model, stack_limits
+from sam_plugins.napari_plugin.images import ImageSource, look_at, stack_limits
 from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.shown import show_model
 
 WHOLE = Window(0, 0, 40, 60)
 
@@ -194,9 +195,13 @@ def test_of_a_pyramid_the_level_is_read_that_is_fine_enough() -> None:
     assert [level.read for level in levels] == [0, 0, 0, 1024 * 1024, 0]
 
 
-def test_a_large_plane_without_a_pyramid_is_read_with_steps() -> None:
-    watched = Watched(np.zeros((9000, 100), np.uint8))
-    assert see(ImageSource([watched]), Plane(), Window(0, 0, 9000, 100)).shape == (1800, 20, 3)
+def test_a_large_plane_without_a_pyramid_is_averaged() -> None:
+    stripes = np.zeros((9000, 100), np.uint8)
+    stripes[::2] = 255
+    seen = see(ImageSource([Watched(stripes)]), Plane(), Window(0, 0, 9000, 100))
+    assert seen.shape == (1024, 11, 3)
+    assert abs(seen[8:-8].mean() - 127.5) < 4
+    assert seen[8:-8].std() < 40
 
 
 def test_dask_arrays_compute_one_chunk(stack: npt.NDArray[np.uint16]) -> None:

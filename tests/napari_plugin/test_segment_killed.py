@@ -43,11 +43,12 @@ def test_kill_9_of_napari_loses_nothing(
 
     from sam_plugins import EmbeddingCache
     from sam_plugins.napari_plugin.answering import Answerer
-    from sam_plugins.napari_plugin.images import ImageSource, show_model
+    from sam_plugins.napari_plugin.images import ImageSource
     from sam_plugins.napari_plugin.recovery import sessions_directory
     from sam_plugins.napari_plugin.session.autosave import unfinished_sessions
     from sam_plugins.napari_plugin.session.files import load_session
     from sam_plugins.napari_plugin.session.replay import replay
+    from sam_plugins.napari_plugin.shown import show_model
 
     monkeypatch.setenv("SAM_PLUGINS_HOME", str(tmp_path / "home"))
     process = subprocess.Popen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,17 @@ import numpy.typing as npt
 
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import Job, start_job
+from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.session.session import Session
-from sam_plugins.napari_plugin.session.values import Answer, Draft, Sight, Turn
+from sam_plugins.napari_plugin.session.values import (
+    Answer,
+    BoxPrompt,
+    Draft,
+    PointPrompt,
+    Prompt,
+    Sight,
+    Turn,
+)
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from sam_plugins.napari_plugin.answering import Answerer
 
 Show = Callable[[Sight], npt.NDArray[np.uint8]]
+Widen = Callable[[Sight, Sequence[Prompt], Window], Sight | None]
 LoadAnswerer = Callable[[Show], "Answerer"]
 
 _MANY = 8  # objects at once, of which people want to see how far they are
@@ -47,6 +57,9 @@ class Asker:
         Jobs end with it.
     load : callable
         Makes what answers; called in a thread.
+    widen : callable
+        Returns what the model is shown where a mask goes on beyond it, None where it does not; from
+        a sight, the prompts and the window around the mask. Called in a thread.
     """
 
     def __init__(
@@ -55,8 +68,10 @@ class Asker:
         on_change: Callable[[], None],
         owner: QObject | None,
         load: LoadAnswerer,
+        widen: Widen = lambda sight, prompts, reach: None,  # noqa: ARG005
     ) -> None:
         self._show = show
+        self._widen = widen
         self._on_change = on_change
         self._owner = owner
         self._load = load
@@ -177,17 +192,22 @@ class Asker:
         """Start a job that answers drafts about the same picture."""
         generation = self._generation
 
-        def ask(*, progress: Any) -> list[Answer]:  # noqa: ANN401
+        def ask(*, progress: Any) -> list[tuple[Sight, Answer]]:  # noqa: ANN401
             answerer = self.answerer()
             progress.check()
             if len(drafts) == 1:
-                return [answerer.answer(sight, drafts[0].turns)]
-            return answerer.answer_all(sight, [draft.prompts[0] for draft in drafts])
+                answers = [answerer.answer(sight, drafts[0].turns)]
+            else:
+                answers = answerer.answer_all(sight, [draft.prompts[0] for draft in drafts])
+            return [
+                self._whole(answerer, draft, answer, progress.check)
+                for draft, answer in zip(drafts, answers, strict=True)
+            ]
 
-        def take(answers: list[Answer]) -> None:
+        def take(answers: list[tuple[Sight, Answer]]) -> None:
             if generation == self._generation:
-                for draft, answer in zip(drafts, answers, strict=True):
-                    session.set_answer(draft.key, draft.turns, answer)
+                for draft, (seen, answer) in zip(drafts, answers, strict=True):
+                    session.set_answer(draft.key, draft.turns, answer, seen)
 
         def finished() -> None:
             for draft in drafts:
@@ -197,6 +217,20 @@ class Asker:
         is_ready = self.is_ready(sight)
         title = "Segmenting" if is_ready else "Encoding the image"
         self._start(ask, title, take, finished, is_shown=not is_ready or len(drafts) > _MANY)
+
+    def _whole(
+        self, answerer: Answerer, draft: Draft, answer: Answer, check: Callable[[], None]
+    ) -> tuple[Sight, Answer]:
+        """Ask anew, in larger and larger parts of the plane, where a mask may be cut."""
+        sight = draft.sight
+        while isinstance(draft.turns[-1].prompts[0], PointPrompt | BoxPrompt):
+            chosen = answer.masks[answer.chosen(draft.turns[-1].choice)]
+            wider = self._widen(sight, draft.prompts, chosen.window)
+            if wider is None:
+                break
+            check()
+            sight, answer = wider, answerer.answer(wider, draft.turns)
+        return sight, answer
 
     def _start(
         self,

@@ -1,405 +1,348 @@
 """Automatic segmentation in two steps: masks, which are slow, and which of them count, at once.
 
-Nothing here knows a window: it runs in the thread of a job.
+A part of a plane that is larger than the model's input is looked at tile by tile, and its objects
+are joined across the borders, as on the command line. The masks of each tile are kept on the disk,
+under a digest of what the model saw: memory is bounded, and what was cancelled or killed goes on
+where it was. Nothing here knows a window: it runs in the thread of a job.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.napari_plugin.automatic_params import FindParams, KeepParams
 from sam_plugins.napari_plugin.coordinates import REGION_SIDE, WHOLE_SIDE
-from sam_plugins.napari_plugin.images import Contrast
-from sam_plugins.napari_plugin.params import (
-    CHANNEL_AXIS_CONTROL,
-    CHANNELS_CONTROL,
-    CONTRAST_CONTROL,
-)
+from sam_plugins.napari_plugin.found_masks import FoundMasks
+from sam_plugins.napari_plugin.images import ImageSource
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Sight
+from sam_plugins.napari_plugin.shown import (
+    BLACK_AND_WHITE,
+    COLOURS,
+    ShownPixels,
+    show_model,
+)
 
 if TYPE_CHECKING:
-    from sam_plugins.model.inference.automatic import Proposals, SegmentOptions
+    from sam_plugins.model.inference.automatic import SegmentOptions
     from sam_plugins.model.inference.cache import EmbeddingCache
-    from sam_plugins.model.inference.coordinates import SizeHW
     from sam_plugins.model.inference.loading import Model
-    from sam_plugins.model.inference.types import ImageEmbedding
+    from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
+    from sam_plugins.model.large.job import Finder, TileJob
+    from sam_plugins.model.large.plan import TilePlan
     from sam_plugins.napari_plugin.jobs import JobProgress
-
-HALO = 128
-"""Pixels that neighbouring tiles share on each side: larger objects may be cut there."""
-
-WHERE = ("this slice", "selected shapes", "all slices", "all slices, linked")
-
-
-@dataclass(frozen=True)
-class FindParams:
-    """How masks are found; a change of these asks the model again.
-
-    Parameters
-    ----------
-    where : str
-        One of :data:`WHERE`.
-    prompts : {"instance decoder", "grid"}
-    points_per_side : int
-        Of the grid.
-    contrast : {"robust", "layer"}
-        Where black and white come from for the model.
-    channel_axis : int
-        Axis of the channels in the image, -1 for what the layer says of itself.
-    channels : str
-        Which channels the model sees, see :func:`~sam_plugins.napari_plugin.params.parse_channels`.
-
-    """
-
-    where: str = field(
-        default=WHERE[0],
-        metadata={
-            "label": "Segment",
-            "choices": list(WHERE),
-            "tooltip": "The slice that you see, what lies in the selected shapes of a Shapes "
-            "layer, the stack slice by slice, or the stack with objects that go through the "
-            "slices, for which the thresholds count when it begins",
-        },
-    )
-    prompts: str = field(
-        default="instance decoder",
-        metadata={
-            "label": "Prompts",
-            "choices": ["instance decoder", "grid"],
-            "tooltip": "The model's own idea of where objects are, or a regular grid of points: "
-            "slower, and works with every model",
-        },
-    )
-    points_per_side: int = field(
-        default=32,
-        metadata={
-            "label": "Grid points",
-            "min": 4,
-            "max": 128,
-            "tooltip": "Points of the grid along the longer side; more find smaller objects",
-        },
-    )
-    contrast: Contrast = field(default="robust", metadata=CONTRAST_CONTROL)
-    channel_axis: int = field(default=-1, metadata=CHANNEL_AXIS_CONTROL)
-    channels: str = field(default="", metadata=CHANNELS_CONTROL)
-
-    @property
-    def lasting(self) -> FindParams:
-        """What is worth keeping for other images and other days."""
-        return replace(self, channel_axis=-1, channels="")
-
-
-@dataclass(frozen=True)
-class KeepParams:
-    """Which masks count; a change of these asks nobody.
-
-    Parameters
-    ----------
-    min_quality : float
-        Least score, 0 to 1.
-    min_area, max_area : int
-        Pixels; 0 for any.
-    max_overlap : float
-        Masks with a larger IoU with a better one are duplicates.
-    """
-
-    min_quality: float = field(
-        default=0.2,
-        metadata={
-            "label": "Least quality",
-            "widget_type": "FloatSlider",
-            "min": 0.0,
-            "max": 1.0,
-            "step": 0.01,
-            "tooltip": "Objects about which the model is less sure are left out, at once",
-        },
-    )
-    min_area: int = field(
-        default=10,
-        metadata={
-            "label": "Least area",
-            "min": 0,
-            "max": 10_000_000,
-            "tooltip": "Smaller objects are left out, in pixels",
-        },
-    )
-    max_area: int = field(
-        default=0,
-        metadata={
-            "label": "Largest area",
-            "min": 0,
-            "max": 1_000_000_000,
-            "tooltip": "Larger objects are left out, in pixels; 0 leaves out none",
-        },
-    )
-    max_overlap: float = field(
-        default=0.5,
-        metadata={
-            "label": "Most overlap",
-            "widget_type": "FloatSlider",
-            "min": 0.05,
-            "max": 1.0,
-            "step": 0.05,
-            "tooltip": "Of two masks that share more than this (IoU), the better one stays",
-        },
-    )
-
-
-@dataclass(frozen=True)
-class LinkParams:
-    """How objects of neighbouring slices become objects of a stack.
-
-    Parameters
-    ----------
-    min_iou : float
-        Least overlap with the slice before.
-    max_gap : int
-        So many slices may miss an object.
-    min_slices, min_voxels : int
-        Smaller objects are left out.
-    """
-
-    min_iou: float = field(
-        default=0.3,
-        metadata={
-            "label": "Least overlap",
-            "widget_type": "FloatSlider",
-            "min": 0.05,
-            "max": 1.0,
-            "step": 0.05,
-            "tooltip": "Objects of neighbouring slices that overlap less (IoU) are not the same; "
-            "thick slices are allowed for, by the scale of the layer",
-        },
-    )
-    max_gap: int = field(
-        default=1,
-        metadata={
-            "label": "Missing slices",
-            "min": 0,
-            "max": 10,
-            "tooltip": "So many slices in a row may miss an object; they are filled in",
-        },
-    )
-    min_slices: int = field(
-        default=3,
-        metadata={
-            "label": "Least slices",
-            "min": 1,
-            "max": 100_000,
-            "tooltip": "Objects on fewer slices are left out",
-        },
-    )
-    min_voxels: int = field(
-        default=60,
-        metadata={
-            "label": "Least voxels",
-            "min": 1,
-            "max": 1_000_000_000,
-            "tooltip": "Smaller objects are left out",
-        },
-    )
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """What drawing needs of an embedding, without the features."""
-
-    original_size_hw: SizeHW
-    input_size_hw: SizeHW
-    padded_size_hw: SizeHW
-    low_res_hw: SizeHW
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The masks of one tile of a plane, to choose from.
+class Painted:
+    """Objects of a part of a plane, to be shown.
+
+    Attributes
+    ----------
+    ground : Ground
+    window : Window
+        Pixels of the plane.
+    labels : ndarray of the window's shape, int64
+        Numbered from 1 in all that was painted; or in this window, where it is not joined yet.
+    count : int
+        Objects so far.
+    is_joined : bool
+        Whether the numbers are those of all that was painted.
+    """
+
+    ground: Ground
+    window: Window
+    labels: npt.NDArray[np.int64]
+    count: int
+    is_joined: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A part of a plane in which objects are looked for, and the tiles it is cut into.
 
     Attributes
     ----------
     sight : Sight
-        Where, and what the model saw.
-    core : Window
-        The part of the plane whose objects count; the rest belongs to the neighbours.
+        All of it.
+    job : TileJob
+        Its plan, how objects are told, and where the results of tiles are drawn to.
+    masks : dict of int to Path
+        The files of the masks of the tiles that are done.
     """
 
     sight: Sight
-    core: Window
-    proposals: Proposals
-    sizes: _Sizes
-    options: SegmentOptions
+    job: TileJob
+    masks: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def plane(self) -> Plane:
+        """Where it lies."""
+        return self.sight.plane
+
+    @property
+    def region(self) -> Window:
+        """Pixels of the plane."""
+        return self.sight.region
+
+    def cores(self) -> Iterator[Window]:
+        """Yield the windows that divide it, in pixels of the plane."""
+        for tile in self.job.plan:
+            yield self.window(tile.core)
+
+    def window(self, part: tuple[slice, slice]) -> Window:
+        """Return a part of it in pixels of the plane."""
+        rows, columns = part
+        top, left = self.region.top, self.region.left
+        return Window(top + rows.start, left + columns.start, top + rows.stop, left + columns.stop)
+
+    def drawn_with(self, params: KeepParams) -> TileJob:
+        """Return the job whose tiles hold the objects that count."""
+        options = replace(
+            self.job.options,
+            max_iou=params.max_overlap,
+            labels=replace(self.job.options.labels, min_area=max(1, params.min_area)),
+        )
+        name = f"{params.min_quality}-{params.min_area}-{params.max_overlap}"
+        return replace(
+            self.job,
+            options=options,
+            join=replace(self.job.join, max_iou=params.max_overlap),
+            folder=self.job.folder / name,
+        )
 
 
-def usual_quality(prompts: str) -> float:
-    """Return the least quality that suits a kind of prompts."""
-    from sam_plugins.model.inference.automatic import AUTO, GRID
-
-    return (GRID if prompts == "grid" else AUTO).masks.min_predicted_iou
-
-
-def tiles(region: Window) -> Iterator[tuple[Window, Window]]:
-    """Yield what the model is shown of a region, and whose objects count.
+def tiles_expected(size_hw: Sequence[int]) -> int:
+    """Return about how many pictures a plane is for the model, which says more once it is loaded.
 
     Examples
     --------
-    >>> list(tiles(Window(0, 0, 500, 700)))
-    [(Window(top=0, left=0, bottom=500, right=700), Window(top=0, left=0, bottom=500, right=700))]
-    >>> len(list(tiles(Window(0, 0, 3000, 2000))))
-    6
+    >>> tiles_expected((2048, 300)), tiles_expected((6000, 6000))
+    (1, 64)
     """
-    if max(region.shape) <= WHOLE_SIDE:
-        yield region, region
-        return
-    rows = np.linspace(region.top, region.bottom, _count(region.shape[0]) + 1).astype(int)
-    columns = np.linspace(region.left, region.right, _count(region.shape[1]) + 1).astype(int)
-    for top, bottom in zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True):
-        for left, right in zip(columns[:-1].tolist(), columns[1:].tolist(), strict=True):
-            core = Window(top, left, bottom, right)
-            shown = Window(
-                max(region.top, top - HALO),
-                max(region.left, left - HALO),
-                min(region.bottom, bottom + HALO),
-                min(region.right, right + HALO),
-            )
-            yield shown, core
-
-
-def _count(length: int) -> int:
-    """Return how many tiles a length takes."""
-    return max(1, -(-length // REGION_SIDE))
+    if max(size_hw) <= WHOLE_SIDE:
+        return 1
+    core = REGION_SIDE - 2 * (REGION_SIDE // 8)
+    return math.prod(-(-length // core) for length in size_hw)
 
 
 def find_all(
     load: Callable[[], Model],
-    show: Callable[[Sight], npt.NDArray[np.uint8]],
-    sights: Sequence[tuple[Sight, Window]],
+    source: ImageSource,
+    sights: Sequence[Sight],
     params: FindParams,
+    keep: Callable[[], KeepParams],
     *,
     cache: EmbeddingCache,
+    masks: FoundMasks,
     progress: JobProgress,
 ) -> None:
-    """Find the masks of all tiles, and hand over each tile's as a :class:`Found`.
+    """Find the masks of all tiles, and hand over the objects of each as :class:`Painted`.
 
     Parameters
     ----------
     load : callable
         Returns the model.
-    show : callable
-        Returns the picture of a sight.
-    sights : sequence of (Sight, Window)
-        Tiles, and the part of each whose objects count.
+    source : ImageSource
+    sights : sequence of Sight
+        Each a part of a plane.
     params : FindParams
+    keep : callable
+        Returns which masks count just now.
     cache : EmbeddingCache
+    masks : FoundMasks
+        Where they are kept; tiles that are there already are not asked about again.
     progress : JobProgress
     """
-    from sam_plugins.model.inference.automatic import AUTO, GRID, propose, require_instance_decoder
-    from sam_plugins.model.inference.cache import embedding_key
-    from sam_plugins.model.inference.predict import encode_rgb
+    from sam_plugins.model.inference.automatic import AUTO, GRID, require_instance_decoder
 
-    progress(0, len(sights) * 100)
+    progress(0, 0)
+    masks.sweep()
     model = load()
-    mode = "grid" if params.prompts == "grid" else "auto"
-    if mode == "auto":
+    if params.prompts != "grid":
         require_instance_decoder(model)
-    options = replace(GRID if mode == "grid" else AUTO, points_per_side=params.points_per_side)
-    for index, (sight, core) in enumerate(sights):
-        progress(100 * index, 100 * len(sights))
-        rgb = show(sight)
-        embedding = cache.get_or_compute(
-            embedding_key(rgb, model.preprocessing, model.model_id),
-            lambda rgb=rgb: encode_rgb(model, rgb),  # type: ignore[misc]
-            device=model.device,
+    usual = GRID if params.prompts == "grid" else AUTO
+    options = replace(usual, points_per_side=params.points_per_side)
+    look = _Looking(model, "grid" if params.prompts == "grid" else "auto", options, cache, masks)
+    plan: TilePlan | None = None
+    for number, sight in enumerate(sights):
+        if plan is None or plan.size_hw != sight.region.shape:
+            plan = look.plan(source, sight)
+        ground = look.ground(sight, plan, masks.drawn / str(number))
+        for index in range(len(plan)):
+            tell = _share_of(progress, number * len(plan) + index, len(sights) * len(plan))
+            tell(0, 1)
+            look.find(source, ground, index, tell)
+            progress.hand_over(_first_sight(masks, ground, index, keep()))
+    progress(1, 1)
+
+
+def _share_of(progress: JobProgress, done: int, total: int) -> Callable[[int, int], None]:
+    """Return a progress within one of some equal steps; those of a step are 100."""
+
+    def tell(within: int, of: int) -> None:
+        progress(round(100 * (done + (within / of if of else 1.0))), 100 * total)
+
+    return tell
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """How a model is asked for the masks of a window."""
+
+    model: Model
+    mode: str
+    options: SegmentOptions
+    cache: EmbeddingCache
+    masks: FoundMasks
+
+    def plan(self, source: ImageSource, sight: Sight) -> TilePlan:
+        """Return the tiles of a part of a plane: one, unless the model sees less at once."""
+        from sam_plugins.model.large.automatic import needs_tiles
+        from sam_plugins.model.large.plan import TilePlan
+        from sam_plugins.model.large.sizing import tile_size
+
+        size_hw = sight.region.shape
+        if not needs_tiles(size_hw, self.model.preprocessing):
+            return TilePlan(size_hw, max(size_hw), 0)
+        longest = self.model.preprocessing.max_long_side
+        with shown_source(source, sight).open() as picture:
+            size = tile_size(picture, longest, self._finder())
+        return TilePlan(size_hw, size.tile, size.halo)
+
+    def _finder(self) -> Finder:
+        """Return what finds objects in a window, to see how large they are."""
+        from sam_plugins.model.inference.automatic import segment_embedding
+
+        def find(rgb: npt.NDArray[np.uint8]) -> Segmentation:
+            embedding = self._encoded(rgb)
+            return segment_embedding(self.model, embedding, mode=self.mode, options=self.options)
+
+        return find
+
+    def ground(self, sight: Sight, plan: TilePlan, folder: Path) -> Ground:
+        """Return a part of a plane of which nothing is known yet."""
+        from sam_plugins.model.large.job import TileJob
+        from sam_plugins.model.large.join import JoinOptions
+        from sam_plugins.model.large.sources import ArraySource
+
+        return Ground(
+            sight,
+            TileJob(
+                source=ArraySource(np.zeros((1, 1), np.uint8)),
+                plan=plan,
+                contrast=(0.0, 255.0),
+                model_id=self.model.model_id,
+                mode=self.mode,
+                options=self.options,
+                folder=folder,
+                join=JoinOptions(self.options.max_iou, self.options.max_containment),
+            ),
         )
 
-        def tell(done: int, total: int, index: int = index) -> None:
-            share = done / total if total else 1.0
-            progress(round(100 * (index + share)), 100 * len(sights))
+    def find(
+        self, source: ImageSource, ground: Ground, index: int, tell: Callable[[int, int], None]
+    ) -> None:
+        """Find the masks of a tile, unless they are known."""
+        from sam_plugins.model.inference.automatic import propose
+        from sam_plugins.model.large.proposals import DrawnSizes, WindowProposals
 
-        found = propose(model, embedding, mode=mode, options=options, progress=tell)
-        sizes = _Sizes(
-            embedding.original_size_hw,
-            embedding.input_size_hw,
-            embedding.padded_size_hw,
-            embedding.low_res_hw,
+        window = ground.window(ground.job.plan[index].window)
+        sight = replace(ground.sight, region=window, level=source.level_for(ground.plane, window))
+        rgb = show_model(source, sight)
+        key = self._key(rgb)
+        height, width = window.shape
+        name = f"{key}-{self.mode}-{self.options.points_per_side}-{height}x{width}.npz"
+        path = self.masks.find(name)
+        if path is None:
+            # Masks are drawn in pixels of the plane, also where it is shown reduced.
+            embedding = replace(self._encoded(rgb), original_size_hw=window.shape)
+            found = propose(
+                self.model, embedding, mode=self.mode, options=self.options, progress=tell
+            )
+            path = self.masks.keep(name, WindowProposals(found, DrawnSizes.of(embedding)))
+        ground.masks[index] = path
+
+    def _key(self, rgb: npt.NDArray[np.uint8]) -> str:
+        """Return a digest of what the model sees."""
+        from sam_plugins.model.inference.cache import embedding_key
+
+        return embedding_key(rgb, self.model.preprocessing, self.model.model_id)
+
+    def _encoded(self, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
+        """Return the embedding of a window."""
+        from sam_plugins.model.inference.predict import encode_rgb
+
+        return self.cache.get_or_compute(
+            self._key(rgb), lambda: encode_rgb(self.model, rgb), device=self.model.device
         )
-        progress.hand_over(Found(sight, core, found, sizes, options))
-    progress(100 * len(sights), 100 * len(sights))
 
 
-def paint(found: Found, params: KeepParams) -> npt.NDArray[np.int32]:
-    """Return the objects of a tile that count, in pixels of the region that was shown.
+def shown_source(source: ImageSource, sight: Sight) -> Any:  # noqa: ANN401
+    """Return a part of a plane as the model is shown it, for what reads pictures by windows."""
+    from sam_plugins.model.large.sources import ArraySource
+
+    return ArraySource(ShownPixels(source, replace(sight, level=0)), COLOURS, BLACK_AND_WHITE, 2)
+
+
+def _first_sight(masks: FoundMasks, ground: Ground, index: int, params: KeepParams) -> Painted:
+    """Return the objects of a tile within its core, before its neighbours are known."""
+    from sam_plugins.model.large.plan import within
+
+    tile = ground.job.plan[index]
+    labels = masks.draw(ground, index, params).labels[within(tile.core, tile.window)]
+    numbers, compact = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
+    labels = compact[:-1].reshape(labels.shape).astype(np.int64)
+    return Painted(ground, ground.window(tile.core), labels, len(numbers) - 1, is_joined=False)
+
+
+def choose_again(
+    masks: FoundMasks, grounds: Sequence[Ground], params: KeepParams, *, progress: JobProgress
+) -> int:
+    """Choose among the masks of all tiles that are done, join, and hand over :class:`Painted`.
 
     Returns
     -------
-    ndarray of shape (H, W), int32
-        1 is the best object.
+    int
+        The number of objects.
     """
-    from sam_plugins.model.inference.automatic import put_together
+    from sam_plugins.model.large.assemble import number_objects, paint_core
+    from sam_plugins.model.large.tiles import keep_tile
 
-    candidates = found.proposals.found
-    good = np.flatnonzero(candidates.scores >= params.min_quality)
-    proposals = found.proposals.choose(good, candidates.scores[good])
-    height, width = found.sight.region.shape
-    # Where a large region is shown reduced, a pixel of the picture stands for several.
-    shrinking = (found.sizes.original_size_hw[0] * found.sizes.original_size_hw[1]) / (
-        height * width
-    )
-    least = max(1, round(params.min_area * shrinking))
-    options = replace(
-        found.options,
-        max_iou=params.max_overlap,
-        labels=replace(found.options.labels, min_area=least),
-    )
-    # Drawing asks an embedding for its sizes alone.
-    sizes = cast("ImageEmbedding", found.sizes)
-    result = put_together(proposals, sizes, options).segmentation
-    labels = result.labels
-    kept = _within(found, result.points_xy)
-    if params.max_area:
-        areas = np.bincount(labels.ravel(), minlength=len(result) + 1)[1:]
-        kept &= areas <= params.max_area * shrinking
-    numbers = np.zeros(len(result) + 1, np.int32)
-    numbers[1:][kept] = np.arange(1, np.count_nonzero(kept) + 1)
-    labels = numbers[labels]
-    if labels.shape != (height, width):
-        rows = np.arange(height) * labels.shape[0] // height
-        columns = np.arange(width) * labels.shape[1] // width
-        labels = labels[rows[:, None], columns]
-    return labels
-
-
-def _within(found: Found, points_xy: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return which objects belong to the core of a tile."""
-    region, core = found.sight.region, found.core
-    height, width = found.sizes.original_size_hw
-    x = region.left + (points_xy[:, 0] + 0.5) * region.shape[1] / width
-    y = region.top + (points_xy[:, 1] + 0.5) * region.shape[0] / height
-    inside: npt.NDArray[np.bool_] = (
-        (x >= core.left) & (x < core.right) & (y >= core.top) & (y < core.bottom)
-    )
-    return inside
-
-
-def paint_into(
-    array: Any,  # noqa: ANN401
-    plane: Plane,
-    region: Window,
-    labels: npt.NDArray[np.int32],
-    first: int,
-    taken: npt.NDArray[np.bool_] | None = None,
-) -> int:
-    """Write objects into a plane of an array where nothing is yet; return the next free number."""
-    there = plane.take(array, region)
-    free = there == 0
-    if taken is not None:
-        free &= ~taken
-    seen = np.unique(labels[free & (labels > 0)])
-    numbers = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-    numbers[seen] = np.arange(first, first + len(seen))
-    values = np.where(free, numbers[labels], there).astype(there.dtype)
-    plane.put(array, region, values)
-    return first + len(seen)
+    count = 0
+    for done, ground in enumerate(grounds):
+        job = ground.drawn_with(params)
+        job.make_folders()
+        tiles = list(ground.masks)  # others may be done meanwhile
+        for index in tiles:
+            progress(done, len(grounds))
+            if not job.is_done(index):
+                keep_tile(job, index, masks.draw(ground, index, params))
+        numbering = number_objects(job)
+        is_kept = np.ones(len(numbering.joined.scores) + 1, bool)
+        is_kept[0] = False
+        if params.max_area:
+            areas = np.zeros(len(is_kept), np.int64)
+            for index in range(len(job.plan)):
+                progress(done, len(grounds))
+                core = paint_core(job, index, numbering)
+                areas += np.bincount(core.ravel(), minlength=len(areas))
+            is_kept &= areas <= params.max_area
+        numbers = np.zeros(len(is_kept), np.int64)
+        for index in range(len(job.plan)):
+            progress(done, len(grounds))
+            core = paint_core(job, index, numbering)
+            seen = np.unique(core[is_kept[core]])
+            fresh = seen[numbers[seen] == 0]
+            numbers[fresh] = count + 1 + np.arange(len(fresh))
+            count += len(fresh)
+            window = ground.window(job.plan[index].core)
+            progress.hand_over(Painted(ground, window, numbers[core], count))
+    return count

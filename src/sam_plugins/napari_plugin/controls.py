@@ -7,6 +7,7 @@ widget, such as ``min``, ``max``, ``step``, ``choices`` or ``widget_type``.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from magicgui.widgets import Container, create_widget
@@ -30,29 +31,33 @@ class Controls(Generic[T]):
     ----------
     params : dataclass instance
         Shown at first.
+    groups : sequence of sequence of str, optional
+        Names of the fields of each of several forms; by default one form has all.
+
+    Attributes
+    ----------
+    forms : tuple of Container
+        One for each group.
     """
 
     changed = Signal(object)
 
-    def __init__(self, params: T) -> None:
+    def __init__(self, params: T, groups: Sequence[Sequence[str]] = ()) -> None:
         self._params = params
-        widgets = []
-        for field in dataclasses.fields(params):  # type: ignore[arg-type]
-            options = dict(field.metadata)
-            tooltip = options.pop("tooltip")
-            widget = create_widget(
-                value=getattr(params, field.name),
-                annotation=type(getattr(params, field.name)),
-                name=field.name,
-                label=options.pop("label"),
-                widget_type=options.pop("widget_type", None),
-                options=options,
-            )
-            widget.tooltip = tooltip
-            _show_number(widget)
-            widgets.append(widget)
-        self.form: Container[Any] = Container(widgets=widgets, labels=True)
-        self.form.changed.connect(self._on_changed)
+        known = {field.name: field for field in dataclasses.fields(params)}  # type: ignore[arg-type]
+        self._widgets: dict[str, Any] = {}
+        forms: list[Container[Any]] = []
+        for names in groups or [tuple(known)]:
+            for name in names:
+                self._widgets[name] = _control(known[name], getattr(params, name))
+            forms.append(Container(widgets=[self._widgets[name] for name in names], labels=True))
+            forms[-1].changed.connect(self._on_changed)
+        self.forms = tuple(forms)
+
+    @property
+    def form(self) -> Container[Any]:
+        """The first form, or the only one."""
+        return self.forms[0]
 
     @property
     def params(self) -> T:
@@ -62,14 +67,11 @@ class Controls(Generic[T]):
     def set(self, **values: object) -> None:
         """Show other values."""
         for name, value in values.items():
-            self.form[name].value = value
+            self._widgets[name].value = value
 
     def _on_changed(self) -> None:
         """Read the form; values that cannot be are told of, and the ones before stay."""
-        values = {
-            field.name: self.form[field.name].value
-            for field in dataclasses.fields(self._params)  # type: ignore[arg-type]
-        }
+        values = {name: widget.value for name, widget in self._widgets.items()}
         try:
             params = dataclasses.replace(self._params, **values)  # type: ignore[type-var]
         except ValueError as error:
@@ -78,6 +80,23 @@ class Controls(Generic[T]):
         if params != self._params:
             self._params = params
             self.changed.emit(params)
+
+
+def _control(field: dataclasses.Field[Any], value: Any) -> Any:  # noqa: ANN401
+    """Return the control of a field."""
+    options = dict(field.metadata)
+    tooltip = options.pop("tooltip")
+    widget: Any = create_widget(
+        value=value,
+        annotation=type(value),
+        name=field.name,
+        label=options.pop("label"),
+        widget_type=options.pop("widget_type", None),
+        options=options,
+    )
+    widget.tooltip = tooltip
+    _show_number(widget)
+    return widget
 
 
 def _show_number(widget: Any) -> None:  # noqa: ANN401

@@ -117,48 +117,6 @@ def is_inside(x: float, y: float, size_hw: tuple[int, int]) -> bool:
     return -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5
 
 
-def choose_region(size_hw: tuple[int, int], x: float, y: float, *, seen_side: float = 0) -> Window:
-    """Return which part of a plane to show to the model, for a point in it.
-
-    Parameters
-    ----------
-    size_hw : (int, int)
-        Of the plane.
-    x, y : float
-        The point.
-    seen_side : float
-        The longer side of what is seen of the plane on the screen: who looks at a large part means
-        a large object.
-
-    Returns
-    -------
-    Window
-        The whole plane where it is no larger than :data:`WHOLE_SIDE`; otherwise a square with the
-        point well inside, on a grid, so that neighbouring points share it.
-
-    Examples
-    --------
-    >>> choose_region((600, 800), 5, 5)
-    Window(top=0, left=0, bottom=600, right=800)
-    >>> choose_region((9000, 9000), 3000, 300)
-    Window(top=0, left=2560, bottom=1024, right=3584)
-    """
-    height, width = size_hw
-    side = REGION_SIDE
-    while side < seen_side / 1.5:
-        side *= 2
-    if max(height, width) <= max(WHOLE_SIDE, side):
-        return Window(0, 0, height, width)
-
-    def start(centre: float, length: int) -> int:
-        grid = side // 4
-        snapped = math.floor((centre - side / 2) / grid + 0.5) * grid
-        return min(max(0, snapped), max(0, length - side))
-
-    top, left = start(y, height), start(x, width)
-    return Window(top, left, min(height, top + side), min(width, left + side))
-
-
 @dataclass(frozen=True)
 class RegionPixels:
     """The pixels of the picture that the model is shown of a region.

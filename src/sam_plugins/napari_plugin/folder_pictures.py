@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.napari_plugin.coordinates import choose_region
-from sam_plugins.napari_plugin.images import ImageSource, look_at, show_model
-from sam_plugins.napari_plugin.session.planes import Plane
+from sam_plugins.napari_plugin.images import ImageSource, look_at
+from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.shown import show_model
 
 if TYPE_CHECKING:
     from sam_plugins.model.io.opened import OpenImage, Picture
@@ -54,10 +54,7 @@ class LayerPixels:
         middle = tuple((length - 1) // 2 for length in source.shape[:-2])
         plane = Plane((ndim - 2, ndim - 1), middle)
         height, width = plane.size_hw(source.shape)
-        region = choose_region(
-            (height, width), width / 2, height / 2, seen_side=float(max(height, width))
-        )
-        return show_model(source, look_at(source, plane, region))
+        return show_model(source, look_at(source, plane, Window(0, 0, height, width)))
 
 
 def read_layer(path: Path, progress: Progress = lambda done, total: None) -> LayerPixels:  # noqa: ARG005

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.napari_plugin.automatic import Found, paint_into
+from sam_plugins.napari_plugin.automatic import Ground, Painted
+from sam_plugins.napari_plugin.found_masks import FoundMasks
 from sam_plugins.napari_plugin.label_arrays import empty_labels, largest_label
 from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, find_layer
 from sam_plugins.napari_plugin.session.planes import Plane, Window
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
     from sam_plugins.napari_plugin.viewpoint import Viewpoint
 
-Labelled = tuple[Found, npt.NDArray[np.int32]]
-
 
 class FoundObjects:
     """The layer that shows what was found, and what it was found from.
@@ -29,22 +29,27 @@ class FoundObjects:
     ----------
     viewpoint : Viewpoint
         Of the image.
+    folder : Path
+        Where masks are kept, to choose from again.
     stack : Stack, optional
         Where objects go through its slices.
 
     Attributes
     ----------
-    found : list of Found
-        Tiles that were looked at, to choose from again.
+    grounds : list of Ground
+        Parts of planes that were looked at, or are.
+    masks : FoundMasks
     preview : Labels
     next_label : int
     """
 
-    def __init__(self, viewpoint: Viewpoint, stack: Stack | None = None) -> None:
+    def __init__(self, viewpoint: Viewpoint, folder: Path, stack: Stack | None = None) -> None:
         self.image = viewpoint.image
         self.stack = stack
-        self.found: list[Found] = []
+        self.grounds: list[Ground] = []
+        self.masks = FoundMasks(folder)
         self.next_label = 1
+        self.is_complete = False
         self._viewer = viewpoint.viewer
         self._channel_axis = viewpoint.channel_axis
         self._shape = viewpoint.source.shape
@@ -79,29 +84,43 @@ class FoundObjects:
         """Number of objects that are shown."""
         return self.next_label - 1
 
-    def show(self, labelled: Labelled) -> None:
-        """Write the objects of one more tile into the layer."""
-        found, labels = labelled
-        self.next_label = paint_into(
-            self.preview.data, found.sight.plane, found.sight.region, labels, self.next_label
-        )
-        self.preview.refresh()
+    @property
+    def tiles_done(self) -> int:
+        """Number of pictures that the model was shown."""
+        return sum(len(ground.masks) for ground in self.grounds)
 
-    def show_again(self, labelled: Sequence[Labelled]) -> None:
-        """Show another choice from all tiles at once."""
-        for found, _ in labelled:
-            self._wipe(found.sight.plane, found.sight.region)
-        self.next_label = 1
-        for found, labels in labelled:
-            self.next_label = paint_into(
-                self.preview.data, found.sight.plane, found.sight.region, labels, self.next_label
-            )
-        self.preview.refresh()
+    def show(self, painted: Painted) -> None:
+        """Write objects into the layer, in the place of what was found there before."""
+        ground, labels = painted.ground, painted.labels
+        if ground not in self.grounds:
+            self.grounds.append(ground)
+        if painted.is_joined:
+            self.next_label = painted.count + 1
+        else:
+            labels = np.where(labels > 0, labels + self.next_label - 1, 0)
+            self.next_label += painted.count
+        self._put(ground, painted.window, labels)
+
+    def _put(self, ground: Ground, window: Window, labels: npt.NDArray[np.int64]) -> None:
+        """Write labels; in regions that were looked at before, only where nothing is."""
+        data = self.preview.data
+        there = ground.plane.take(data, window)
+        values = labels.astype(there.dtype)
+        for earlier in self.grounds[: self.grounds.index(ground)]:
+            if earlier.plane == ground.plane:
+                rows, columns = _shared(earlier.region, window)
+                old = there[rows, columns]
+                values[rows, columns] = np.where(old > 0, old, values[rows, columns])
+        ground.plane.put(data, window, values)
 
     def count_linked(self) -> None:
         """Count what is there after slices were linked, whether or not it was all."""
         self.next_label = largest_label(self.preview.data) + 1
         self.preview.refresh()
+
+    def close(self) -> None:
+        """Remove the files; the masks of what is not complete stay, to go on from."""
+        self.masks.forget(with_masks=self.is_complete)
 
     def add_to_objects(self) -> int:
         """Write what is shown into the objects, where nothing is yet; return how many came in.
@@ -118,78 +137,55 @@ class FoundObjects:
                 name=f"{self.image.name} objects",
             )
         canvas = LayerCanvas(self._viewer, target)
-        highest = largest_label(target.data)
         with canvas.together():
-            if self.stack is None:
-                count = self._add_tiles(canvas, highest + 1)
-            else:
-                count = self._add_linked(self.stack, canvas, highest)
+            count = self._add(canvas, largest_label(target.data))
         self.preview.refresh()
-        self.found.clear()
+        self.grounds.clear()
         self.next_label = 1
+        self.close()
         return count
 
-    def _add_tiles(self, canvas: LayerCanvas, first: int) -> int:
-        """Write the objects of all tiles, each tile's for themselves."""
-        number = first
-        for found in self.found:
-            plane, region = found.sight.plane, found.sight.region
-            shown = np.asarray(plane.take(self.preview.data, region)).astype(np.int32)
-            merged = canvas.read(plane, region)
-            shown[~_is_fresh(*_counts(shown, merged))[shown]] = 0
-            whole = Window(0, 0, *region.shape)
-            number = paint_into(merged, Plane(), whole, _compact(shown), number)
-            canvas.write(plane, region, merged)
-            self._wipe(plane, region)
-        return number - first
+    def _places(self) -> Iterator[tuple[Plane, Window]]:
+        """Yield all parts of planes in which something may be shown."""
+        if self.stack is not None:
+            region = Window(0, 0, *self.stack.shape[1:3])
+            for index in range(self.stack.shape[0]):
+                yield self.stack.plane_at(index), region
+        for ground in self.grounds:
+            for core in ground.cores():
+                yield ground.plane, core
 
-    def _add_linked(self, stack: Stack, canvas: LayerCanvas, highest: int) -> int:
-        """Write objects that go through slices, each with one number."""
-        region = Window(0, 0, *stack.shape[1:3])
-        planes = [stack.plane_at(index) for index in range(stack.shape[0])]
-        length = self.next_label
+    def _add(self, canvas: LayerCanvas, highest: int) -> int:
+        """Write what is shown, each object with one number wherever it lies."""
+        length, places = self.next_label, list(self._places())
         covered: npt.NDArray[np.int64] = np.zeros(length, np.int64)
         sizes: npt.NDArray[np.int64] = np.zeros(length, np.int64)
-        for plane in planes:
-            counts = _counts(np.asarray(plane.take(self.preview.data)), canvas.read(plane), length)
-            covered, sizes = covered + counts[0], sizes + counts[1]
-        is_fresh = _is_fresh(covered, sizes)
-        seen: set[int] = set()
-        for plane in planes:
-            shown = np.asarray(plane.take(self.preview.data)).astype(np.int64)
-            there = canvas.read(plane)
+        for plane, window in places:
+            shown = np.asarray(plane.take(self.preview.data, window)).astype(np.int64)
+            there = canvas.read(plane, window)
+            covered += np.bincount(shown[there > 0], minlength=length)
+            sizes += np.bincount(shown.ravel(), minlength=length)
+        is_fresh = 2 * covered < sizes
+        is_fresh[0] = False
+        numbers = np.zeros(length, np.int64)
+        numbers[is_fresh] = highest + 1 + np.arange(np.count_nonzero(is_fresh))
+        for plane, window in places:
+            shown = np.asarray(plane.take(self.preview.data, window)).astype(np.int64)
+            there = canvas.read(plane, window)
             free = (there == 0) & is_fresh[shown]
-            seen.update(np.unique(shown[free]).tolist())
-            merged = np.where(free, shown + highest, there).astype(there.dtype)
-            canvas.write(plane, region, merged)
-            self._wipe(plane, region)
-        return len(seen)
-
-    def _wipe(self, plane: Plane, region: Window) -> None:
-        """Show nothing in a region."""
-        plane.put(self.preview.data, region, np.zeros(region.shape, np.uint32))
+            merged = np.where(free, numbers[shown], there).astype(there.dtype)
+            canvas.write(plane, window, merged)
+            plane.put(self.preview.data, window, np.zeros(window.shape, np.uint32))
+        return int(np.count_nonzero(is_fresh))
 
 
-def _counts(
-    shown: npt.NDArray[Any], there: npt.NDArray[Any], length: int = 0
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return how many pixels of each object older ones cover, and how many it has."""
-    covered = np.bincount(shown[there > 0], minlength=max(length, int(shown.max(initial=0)) + 1))
-    return covered, np.bincount(shown.ravel(), minlength=len(covered))
-
-
-def _is_fresh(
-    covered: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Return which objects are no older ones found again: less than half of them is covered."""
-    is_fresh: npt.NDArray[np.bool_] = 2 * covered < sizes
-    is_fresh[0] = False
-    return is_fresh
-
-
-def _compact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return labels numbered from 1."""
-    values, compact = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
-    del values
-    numbered: npt.NDArray[np.int32] = compact[:-1].reshape(labels.shape).astype(np.int32)
-    return numbered
+def _shared(region: Window, window: Window) -> tuple[slice, slice]:
+    """Return which rows and columns of a window lie in a region."""
+    part = Window(
+        region.top - window.top,
+        region.left - window.left,
+        region.bottom - window.top,
+        region.right - window.left,
+    ).within(window.shape)
+    rows, columns = part.slices
+    return rows, columns

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.errors import UnusableImageError
-from sam_plugins.napari_plugin.coordinates import REGION_SIDE, WHOLE_SIDE
+from sam_plugins.napari_plugin.coordinates import REGION_SIDE
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Sight
 
@@ -110,7 +110,7 @@ class ImageSource:
         return shape[plane.axes[0]], shape[plane.axes[1]]
 
     def read(self, plane: Plane, region: Window, level: int = 0) -> npt.NDArray[Any]:
-        """Return a region of a plane, (H, W) or with channels last, as few pixels as are needed.
+        """Return a region of a plane, (H, W) or with channels last.
 
         Parameters
         ----------
@@ -118,21 +118,23 @@ class ImageSource:
         region : Window
             In pixels of the largest level.
         level : int
-            Which level to read; of it every n-th pixel where that is enough.
+            Which level to read.
         """
+        return self.take(plane, self.window(plane, region, level), level)
+
+    def window(self, plane: Plane, region: Window, level: int) -> Window:
+        """Return where a region of the largest level lies in another level."""
         full, size = plane.size_hw(self.shape), self._size_hw(plane, level)
         down, across = full[0] / size[0], full[1] / size[1]
-        window = Window(
+        return Window(
             math.floor(region.top / down),
             math.floor(region.left / across),
             math.ceil(region.bottom / down),
             math.ceil(region.right / across),
         ).within(size)
-        step = max(1, math.ceil(max(window.shape) / WHOLE_SIDE))
-        return self._take(plane, window, level, step)
 
-    def _take(self, plane: Plane, window: Window, level: int, step: int) -> npt.NDArray[Any]:
-        """Read a window of a level, and put rows, columns and channels in this order."""
+    def take(self, plane: Plane, window: Window, level: int = 0, step: int = 1) -> npt.NDArray[Any]:
+        """Return every n-th pixel of a window of a level, (H, W) or with channels last."""
         shape = self._shape_of(level)
         rows, columns = (slice(s.start, s.stop, step) for s in window.slices)
         # A pyramid may be smaller along the other axes, too.
@@ -159,7 +161,7 @@ class ImageSource:
         level = len(self.levels) - 1
         height, width = self._size_hw(plane, level)
         step = max(1, max(height, width) // _SAMPLED_SIDE)
-        return self._take(plane, Window(0, 0, height, width), level, step)
+        return self.take(plane, Window(0, 0, height, width), level, step)
 
     @property
     def is_stack(self) -> bool:
@@ -198,7 +200,7 @@ class ImageSource:
             plane = Plane(axes, tuple(int(at) for at in np.unravel_index(number, lengths)))
             for window in _sampled_windows(size):
                 step = 1 if max(window.shape) < _SAMPLED_WINDOW else 2
-                parts.append(self._take(plane, window, level, step))
+                parts.append(self.take(plane, window, level, step))
         channels = () if self.channel_axis is None else (self.channel_count,)
         return np.concatenate([part.reshape(-1, *channels) for part in parts])
 
@@ -210,7 +212,7 @@ class ImageSource:
         height, width = self._size_hw(plane, level)
         top, left = (max(0, (side - _FINGERPRINT_SIDE) // 2) for side in (height, width))
         window = Window(top, left, top + _FINGERPRINT_SIDE, left + _FINGERPRINT_SIDE)
-        pixels = self._take(plane, window.within((height, width)), level, 1)
+        pixels = self.take(plane, window.within((height, width)), level, 1)
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
         digest.update(repr((self.shape, str(pixels.dtype), pixels.shape)).encode())
         return digest.hexdigest()
@@ -259,7 +261,7 @@ def look_at(
     contrast : {"robust", "layer"}
         Percentiles of the whole plane, or of the whole stack, so that an object looks alike in all
         of its slices; or the contrast limits of the layer. Those of a stack on a disk are left to
-        :func:`show_model`, for reading takes a while.
+        :func:`~sam_plugins.napari_plugin.shown.show_model`, for reading takes a while.
     layer_limits : sequence of (float, float), optional
         Of the layer; one pair, or one for each channel.
     channels : tuple of (str, int)
@@ -331,43 +333,3 @@ def _percentiles(groups: Sequence[npt.NDArray[Any]]) -> Limits:
             low, high = 0.0, 255.0
         found.append((float(low), float(high) if high > low else float(low) + 1))
     return tuple(found)
-
-
-def show_model(source: ImageSource, sight: Sight) -> npt.NDArray[np.uint8]:
-    """Return the picture that the model sees.
-
-    Parameters
-    ----------
-    source : ImageSource
-    sight : Sight
-        From :func:`look_at`.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-
-    Raises
-    ------
-    UnusableImageError
-        If there is no picture in it.
-    """
-    from sam_plugins.model.inference.rgb import to_rgb
-
-    pixels = source.read(sight.plane, sight.region, sight.level)
-    limits = None if sight.limits is None else list(sight.limits)
-    if limits is None:
-        of_stack = stack_limits(source, sight.channels)
-        if of_stack is not None:
-            limits = list(of_stack)
-        elif sight.region != Window(0, 0, *sight.plane.size_hw(source.shape)):
-            limits = list(robust_limits(source, sight.plane, sight.channels))
-    if source.is_rgb:
-        return to_rgb(pixels, limits=limits and limits[0], channel_axis=2)
-    if source.channel_axis is None:
-        return to_rgb(pixels, limits=limits and limits[0])
-    channels: Any = dict(sight.channels)
-    if len(channels) < len(sight.channels):
-        raise UnusableImageError(
-            f"each channel must have a colour of its own, got {sight.channels}"
-        )
-    return to_rgb(pixels, channels, limits, channel_axis=2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam_plugins.errors import UnusableImageError
-from sam_plugins.napari_plugin.automatic import FindParams, KeepParams, LinkParams
+from sam_plugins.napari_plugin.automatic_params import FindParams, KeepParams, LinkParams
 from sam_plugins.napari_plugin.coordinates import WHOLE_SIDE
 from sam_plugins.napari_plugin.images import ImageSource
 from sam_plugins.napari_plugin.session.planes import Window

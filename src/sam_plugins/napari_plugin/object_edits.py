@@ -9,8 +9,9 @@ import numpy as np
 
 from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.jobs import Job, start_job
+from sam_plugins.napari_plugin.session.editing import find_object
 from sam_plugins.napari_plugin.session.planes import LabelArray, Plane, Window
-from sam_plugins.napari_plugin.session.values import Draft
+from sam_plugins.napari_plugin.session.values import Draft, MaskPrompt
 from sam_plugins.napari_plugin.stack import NoStackError, follow_axis
 from sam_plugins.napari_plugin.viewpoint import Position
 
@@ -63,7 +64,10 @@ class ObjectEdits:
         if layer is not segmenter.objects:
             segmenter.use_labels(layer)
         label, _ = self._object_at(position)
-        return segmenter.session.edit(label, segmenter.sight_at(position))
+        plane = segmenter.viewpoint.place(position).plane
+        mask = find_object(segmenter.session.canvas.read(plane), label)
+        sight = segmenter.viewpoint.sight_of(plane, [MaskPrompt(mask)])
+        return segmenter.session.edit(label, sight)
 
     def delete_at(self, position: Position, *, only_here: bool = False) -> Job | None:
         """Remove the object at a position, from all slices of its stack.

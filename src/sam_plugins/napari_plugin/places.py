@@ -1,4 +1,4 @@
-"""Where to segment automatically: a slice, selected shapes, or all slices, in tiles."""
+"""Where to segment automatically: a slice, selected shapes, or all slices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sam_plugins.errors import SamPluginsError, UnusableImageError
-from sam_plugins.napari_plugin.automatic import WHERE, tiles
+from sam_plugins.napari_plugin.automatic_params import WHERE
 from sam_plugins.napari_plugin.layers import role_of
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 
@@ -24,14 +24,14 @@ class NothingToSegmentError(SamPluginsError):
     """There is no image, or no region in it."""
 
 
-def sights_of(viewpoint: Viewpoint, where: str) -> list[tuple[Sight, Window]]:
-    """Return what the model will be shown, and whose objects of it count; what is seen first.
+def sights_of(viewpoint: Viewpoint, where: str) -> list[Sight]:
+    """Return the parts of planes in which objects are looked for; what is seen first.
 
     Parameters
     ----------
     viewpoint : Viewpoint
     where : str
-        One of :data:`~sam_plugins.napari_plugin.automatic.WHERE` that links nothing.
+        One of :data:`~sam_plugins.napari_plugin.automatic_params.WHERE` that links nothing.
 
     Raises
     ------
@@ -45,11 +45,7 @@ def sights_of(viewpoint: Viewpoint, where: str) -> list[tuple[Sight, Window]]:
     regions = [Window(0, 0, *viewpoint.size_hw(plane))]
     if where == WHERE[1]:
         regions = selected_regions(viewpoint, plane)
-    return [
-        (viewpoint.look_at(one, shown), core)
-        for one, region in itertools.product(planes, regions)
-        for shown, core in tiles(region)
-    ]
+    return [viewpoint.look_at(one, region) for one, region in itertools.product(planes, regions)]
 
 
 def selected_regions(viewpoint: Viewpoint, plane: Plane) -> list[Window]:

@@ -13,7 +13,6 @@ from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
-from sam_plugins.napari_plugin.images import show_model
 from sam_plugins.napari_plugin.jobs import Job
 from sam_plugins.napari_plugin.layers import (
     KEY,
@@ -29,6 +28,7 @@ from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
 from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
+from sam_plugins.napari_plugin.session.meaning import is_about
 from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import (
@@ -39,7 +39,9 @@ from sam_plugins.napari_plugin.session.values import (
     Prompt,
     Sight,
     State,
+    Turn,
 )
+from sam_plugins.napari_plugin.shown import show_model
 from sam_plugins.napari_plugin.stored_labels import StoredLabels
 from sam_plugins.napari_plugin.through_stack import ThroughStack
 from sam_plugins.napari_plugin.viewpoint import Position, Viewpoint
@@ -101,7 +103,7 @@ class Segmenter:
         self.image = image
         self.params = params or SegmentParams()
         self.viewpoint = Viewpoint(viewer, image, self.params)
-        self.asker = Asker(self._show, self.changed.emit, owner, load)
+        self.asker = Asker(self._show, self.changed.emit, owner, load, self.viewpoint.wider)
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
         self.edits = ObjectEdits(self, owner)
@@ -181,11 +183,13 @@ class Segmenter:
         for position in points:
             found = self.viewpoint.place_inside(position)
             if found is not None:
-                said.setdefault(self.sight(found), []).append(PointPrompt(found.x, found.y))
+                point = PointPrompt(found.x, found.y)
+                said.setdefault(self.viewpoint.sight_of(found.plane, [point]), []).append(point)
         for corner, other in boxes:
             boxed = self._box(corner, other)
             if boxed is not None:
-                said.setdefault(self.sight(boxed[1]), []).append(boxed[0])
+                sight = self.viewpoint.sight_of(boxed[1].plane, [boxed[0]])
+                said.setdefault(sight, []).append(boxed[0])
         return tuple(
             draft
             for sight, prompts in said.items()
@@ -205,10 +209,6 @@ class Segmenter:
             return None
         return BoxPrompt(*box), Place(one.plane, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
 
-    def sight_at(self, position: Position) -> Sight:
-        """Return what the model is shown for a position."""
-        return self.sight(self.viewpoint.place(position))
-
     def sight(self, found: Place) -> Sight:
         """Return what the model is shown for a place."""
         active = self.session.state.active
@@ -218,24 +218,33 @@ class Segmenter:
         self, prompts: Sequence[Prompt], found: Place, *, new_object: bool = False
     ) -> Draft:
         """Add prompts of one turn to the session."""
-        sight = self.sight(found)
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
-        is_known = active is not None and active.sight == sight
+        starts_new = self.params.each_is_new or self.starts_new or self.found_last
+        is_new = new_object or (starts_new and not is_negative)
+        is_known = active is not None and is_about(active, Turn(tuple(prompts)), found.plane)
         if is_negative and not is_known and not self.through.is_known(found):
             raise NothingThereError(
                 "there is no object yet that this point could be beside; click on the object first"
             )
-        starts_new = self.params.each_is_new or self.starts_new or self.found_last
-        is_new = new_object or (starts_new and not is_negative)
+        about = active if is_known and not is_new else None
+        sight = self.viewpoint.sight_of(found.plane, prompts, about)
         self.starts_new = self.found_last = False
         return self.session.add_prompts(prompts, sight, new_object=is_new)
 
     # ----------------------------------------------------------------------------------- objects
 
     def cycle(self) -> int | None:
-        """Choose the next of the three masks of an ambiguous click."""
-        return self.session.cycle()
+        """Choose the next of the three masks of an ambiguous click.
+
+        One that goes on beyond what the model was shown is asked for anew, in a larger part.
+        """
+        choice, draft = self.session.cycle(), self.session.state.active
+        if choice is not None and draft is not None and draft.mask is not None:
+            wider = self.viewpoint.wider(draft.sight, draft.prompts, draft.mask.window)
+            if wider is not None:
+                self.session.look_again(draft.key, wider)
+        return choice
 
     def accept_at(self, position: Position) -> tuple[int, ...]:
         """Write the draft at a position to the objects layer, and return its label.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.napari_plugin.errors import NothingThereError
-from sam_plugins.napari_plugin.images import ImageSource, show_model
+from sam_plugins.napari_plugin.images import ImageSource
 from sam_plugins.napari_plugin.session.followed import (
     DoubtfulSlice,
     End,
@@ -24,6 +24,7 @@ from sam_plugins.napari_plugin.session.followed import (
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, Sight, Turn
+from sam_plugins.napari_plugin.shown import show_model
 
 if TYPE_CHECKING:
     from sam_plugins.model.inference.volume import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy.typing as npt
 from sam_plugins.napari_plugin.coordinates import (
     NotInPlaneError,
     Place,
-    choose_region,
     displayed_axes,
     is_inside,
     place_of,
@@ -20,8 +20,15 @@ from sam_plugins.napari_plugin.coordinates import (
 from sam_plugins.napari_plugin.images import look_at
 from sam_plugins.napari_plugin.layers import channel_axis_of, source_of
 from sam_plugins.napari_plugin.params import ViewParams, parse_channels
+from sam_plugins.napari_plugin.regions import choose_region, extent_of, wider_region
 from sam_plugins.napari_plugin.session.planes import Plane, Window
-from sam_plugins.napari_plugin.session.values import Sight
+from sam_plugins.napari_plugin.session.values import (
+    Draft,
+    MaskPrompt,
+    PointPrompt,
+    Prompt,
+    Sight,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -105,15 +112,57 @@ class Viewpoint:
         known : Sight, optional
             What it is shown already; it stays where the place is in it.
         """
-        if known is not None and known.plane == found.plane:
-            region = known.region
-            is_in_rows = region.top <= found.y + 0.5 <= region.bottom
-            if is_in_rows and region.left <= found.x + 0.5 <= region.right:
-                return known
-        region = choose_region(
-            self.size_hw(found.plane), found.x, found.y, seen_side=self._seen_side()
-        )
-        return self.look_at(found.plane, region)
+        point = PointPrompt(found.x, found.y)
+        if known is not None and known.plane == found.plane and _holds(known.region, [point]):
+            return known
+        return self.sight_of(found.plane, [point])
+
+    def sight_of(
+        self, plane: Plane, prompts: Sequence[Prompt], about: Draft | None = None
+    ) -> Sight:
+        """Return what the model is shown for prompts: a part of the plane that holds all of them.
+
+        Parameters
+        ----------
+        plane : Plane
+        prompts : sequence of Prompt
+        about : Draft, optional
+            The object of this plane that they are about: what was said and answered before is
+            shown, too.
+        """
+        size_hw = self.size_hw(plane)
+        if about is None:
+            seen = self._seen_side()
+            return self.look_at(plane, choose_region(size_hw, extent_of(prompts), seen_side=seen))
+        if _holds(about.sight.region, prompts):
+            return about.sight
+        mask = [] if about.mask is None or about.mask.is_empty else [MaskPrompt(about.mask)]
+        said = extent_of([*about.prompts, *mask, *prompts])
+        return self._moved(about.sight, choose_region(size_hw, said, least=about.sight.region))
+
+    def wider(self, sight: Sight, prompts: Sequence[Prompt], reach: Window) -> Sight | None:
+        """Return what the model is shown where a mask may go on beyond it; from any thread.
+
+        Parameters
+        ----------
+        sight : Sight
+            What it was shown.
+        prompts : sequence of Prompt
+        reach : Window
+            Around the mask.
+
+        Returns
+        -------
+        Sight or None
+            None where it was shown all of the object.
+        """
+        size_hw = self.size_hw(sight.plane)
+        region = wider_region(size_hw, sight.region, extent_of(prompts), reach)
+        return None if region is None else self._moved(sight, region)
+
+    def _moved(self, sight: Sight, region: Window) -> Sight:
+        """Return the same sight of another region."""
+        return replace(sight, region=region, level=self.source.level_for(sight.plane, region))
 
     def look_at(self, plane: Plane, region: Window) -> Sight:
         """Return what the model is shown of a region, in the chosen contrast and channels."""
@@ -174,3 +223,10 @@ class Viewpoint:
         dims = self.viewer.dims
         axes = [axis - (dims.ndim - self.image.ndim) for axis in dims.displayed]
         return float((high - low)[[axis for axis in axes if axis >= 0]].max(initial=0))
+
+
+def _holds(region: Window, prompts: Sequence[Prompt]) -> bool:
+    """Return whether all prompts lie in a region."""
+    said = extent_of(prompts)
+    is_in_rows = region.top <= said.y0 + 0.5 and said.y1 + 0.5 <= region.bottom
+    return is_in_rows and region.left <= said.x0 + 0.5 and said.x1 + 0.5 <= region.right

@@ -6,19 +6,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
-from skimage.measure import regionprops
 from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
 
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.automatic import segment
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import list_manifest_files
+from sam_plugins.model.large.automatic import segment_large
+from sam_plugins.model.weights.paths import proposals_directory
 from sam_plugins.napari_plugin.current_model import current_model
-from sam_plugins.napari_plugin.images import ImageSource, look_at
+from sam_plugins.napari_plugin.images import ImageSource, look_at, robust_limits
+from sam_plugins.napari_plugin.layers import set_role
 from sam_plugins.napari_plugin.linked import whole_stack
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 
@@ -119,29 +122,58 @@ def test_channels_are_chosen_as_in_segment(
 
 
 @pytest.mark.slow
-def test_a_large_picture_is_done_in_tiles_and_its_objects_are_whole(
-    viewer: Any, qtbot: Any, nuclei: Picture
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["dask", "multiscale"])
+def test_a_large_picture_gets_the_objects_of_the_library_and_goes_on_after_a_cancel(
+    viewer: Any, qtbot: Any, nuclei: Picture, tmp_path: Path, kind: str
 ) -> None:
     grey = nuclei[..., 0] if nuclei.ndim == 3 else nuclei
-    rows = -(-2200 // grey.shape[0])
-    large = np.tile(grey, (rows, 2))[:2200, : 2 * grey.shape[1]]
-    viewer.add_image(large)
+    large = np.tile(grey, (-(-2100 // grey.shape[0]), 1))[:2100, :160]
+    if kind == "dask":
+        viewer.add_image(da.from_array(large, chunks=(300, 300)))
+    else:
+        viewer.add_image([large, large[::2, ::2]], multiscale=True)
+    mine = viewer.add_labels(np.zeros(large.shape, np.uint32), name="mine")
+    set_role(mine, "objects")
+    mine.data[:8, :8] = 7
     widget = open_widget(viewer, "Automatic")
+    viewer.layers.selection.active = viewer.layers[0]
     assert "3 pictures" in widget._status.text()
     widget.run()
-    finish(widget, qtbot, 400_000)
+    qtbot.waitUntil(lambda: widget._run.tiles_done >= 1, timeout=300_000)
+    started = time.monotonic()
+    widget.cancel()
+    assert not widget.job.is_running
+    assert widget.job.wait(60)
+    finish(widget, qtbot)
+    assert time.monotonic() - started < 30
     preview = layer_of(viewer, "automatic")
-    expected = segment(grey, current_model().load()).labels
-    copies = large.size / grey.size
-    assert abs(count(preview) / copies / expected.max() - 1) < 0.3
-    at_border = preview.data[2200 // 3 - 2 : 2200 // 3 + 2]
-    for number in np.unique(at_border)[1:]:  # an object on the border of tiles is one object
-        (found,) = regionprops(  # type: ignore[no-untyped-call]
-            (preview.data == number).astype(np.uint8)
-        )
-        assert found.solidity > 0.8
-    viewer.window._qt_window.resize(1400, 950)
-    keep_screenshot(viewer, qtbot, "automatic-tiles")
+    assert count(preview) > 0  # what was done stays
+    assert not preview.data[-300:].any()
+    kept = set(proposals_directory().iterdir())
+    assert kept
+    times = {path: path.stat().st_mtime_ns for path in kept}
+
+    widget.run()
+    finish(widget, qtbot, 600_000)
+    assert {path: path.stat().st_mtime_ns for path in kept} == times  # not asked about again
+    limits = robust_limits(ImageSource([large]), Plane(), ())[0]
+    expected = segment_large(large, tmp_path / "x.zarr", current_model().load(), limits=limits)
+    labels = np.asarray(expected.labels())
+    assert expected.count > 6
+    assert np.array_equal(preview.data > 0, labels > 0)
+    pairs = np.unique(np.stack([preview.data[labels > 0], labels[labels > 0]]), axis=1)
+    assert pairs.shape[1] == expected.count == count(preview)  # the same objects
+
+    scores = np.genfromtxt(expected.table, delimiter=",", names=True)["score"]
+    widget.keeping.set(min_quality=float(np.median(scores)))
+    qtbot.waitUntil(lambda: 0 < count(preview) < expected.count, timeout=60_000)
+    finish(widget, qtbot)
+    fewer = count(preview)
+    assert widget.add_to_objects() == fewer
+    assert (mine.data[:8, :8] == 7).all()
+    assert not preview.data.any()
+    assert not any(proposals_directory().iterdir())  # nobody needs them any more
 
 
 def test_a_selected_region_alone_is_segmented_on_a_scaled_image(
@@ -173,7 +205,7 @@ def test_a_stack_is_segmented_from_where_one_looks_and_cancel_keeps_the_slices(
     widget.finding.set(where="all slices")
     widget.run()
     preview = layer_of(viewer, "automatic")
-    qtbot.waitUntil(lambda: len(widget._run.found) >= 2, timeout=120_000)
+    qtbot.waitUntil(lambda: widget._run.tiles_done >= 2, timeout=120_000)
     started = time.monotonic()
     widget.cancel()
     assert not widget.job.is_running

@@ -20,7 +20,7 @@ from sam_plugins.model.large.join import (
     objects_of_tile,
 )
 from sam_plugins.model.large.plan import shared, size_of, within
-from sam_plugins.model.large.tiles import read_tile
+from sam_plugins.model.large.tiles import read_tile_if_done
 
 _TILES_IN_MEMORY = 8
 
@@ -43,9 +43,9 @@ def number_objects(job: TileJob) -> Numbering:
     Parameters
     ----------
     job : TileJob
-        All of whose tiles are done.
+        Tiles that are not done have no objects: what is done can be looked at before the rest is.
     """
-    read = lru_cache(_TILES_IN_MEMORY)(lambda index: read_tile(job.tile_path(index)))
+    read = lru_cache(_TILES_IN_MEMORY)(lambda index: read_tile_if_done(job, index))
     counts = [len(read(index).scores) for index in range(len(job.plan))]
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     tiles: list[TileObjects] = []
@@ -106,7 +106,7 @@ class _Part(NamedTuple):
 
 def _parts(job: TileJob, index: int, core: Window, numbering: Numbering) -> list[_Part]:
     """Return what is drawn in a core of the objects of one tile."""
-    tile, result = job.plan[index], read_tile(job.tile_path(index))
+    tile, result = job.plan[index], read_tile_if_done(job, index)
     part = shared(core, tile.window)
     assert part is not None
     labels = result.labels[within(part, tile.window)]

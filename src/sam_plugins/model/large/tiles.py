@@ -81,8 +81,29 @@ def segment_tile(
             rgb = replace(opened, limits=job.contrast, sample=None).rgb(tile.window)
     else:
         rgb = replace(picture, limits=job.contrast, sample=None).rgb(tile.window)
-    rows, columns = tile.window
-    _write(path, find(rgb), (columns.start, rows.start))
+    return keep_tile(job, index, find(rgb))
+
+
+def keep_tile(job: TileJob, index: int, found: Segmentation) -> Path:
+    """Keep what was found in the window of a tile on disk, and return the file.
+
+    Parameters
+    ----------
+    job : TileJob
+        Whose folders are made.
+    index : int
+        Of the tile in the plan.
+    found : Segmentation
+        In pixels of the window.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    path = job.tile_path(index)
+    rows, columns = job.plan[index].window
+    _write(path, found, (columns.start, rows.start))
     return path
 
 
@@ -102,6 +123,23 @@ def read_tile(path: Path) -> TileResult:
             f"{path}, the result of a tile, is damaged; remove it and start again: what is done "
             "is kept"
         ) from error
+
+
+def read_tile_if_done(job: TileJob, index: int) -> TileResult:
+    """Return the result of a tile; one that is not done has no objects.
+
+    Raises
+    ------
+    OutputError
+        If the file is damaged.
+    """
+    if job.is_done(index):
+        return read_tile(job.tile_path(index))
+    return TileResult(
+        np.zeros(job.plan[index].window_hw, np.uint16),
+        np.zeros(0, np.float32),
+        np.zeros((0, 2), np.float32),
+    )
 
 
 def _write(path: Path, found: Segmentation, offset_xy: tuple[int, int]) -> None:

@@ -9,10 +9,11 @@ one window answers, and there is no seam.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import Window
+if TYPE_CHECKING:  # A window asks where it is clicked: it does not wait for PyTorch.
+    from sam_plugins.model.inference.coordinates import SizeHW
+    from sam_plugins.model.inference.full_size import Window
 
 _STEPS = 4
 """Windows begin at multiples of this part of their length."""

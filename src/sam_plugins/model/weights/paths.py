@@ -49,6 +49,11 @@ def embeddings_directory() -> Path:
     return home_directory() / "embeddings"
 
 
+def proposals_directory() -> Path:
+    """Return the folder of masks among which thresholds choose; it may not exist yet."""
+    return home_directory() / "proposals"
+
+
 def store_directory() -> Path:
     """Return the folder of the models that people trained; it may not exist yet."""
     chosen = os.environ.get(STORE_VARIABLE, "").strip()

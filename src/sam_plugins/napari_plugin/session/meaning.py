@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sam_plugins.napari_plugin.session.followed import drafts_of, followed_of, object_meant
+from sam_plugins.napari_plugin.session.planes import Plane
 from sam_plugins.napari_plugin.session.values import (
     BoxPrompt,
     Draft,
@@ -14,9 +15,9 @@ from sam_plugins.napari_plugin.session.values import (
 )
 
 
-def _is_about(active: Draft, turn: Turn, sight: Sight) -> bool:
+def is_about(active: Draft, turn: Turn, plane: Plane) -> bool:
     """Return whether something is said about the active draft, and not about another object."""
-    if active.sight != sight:
+    if active.sight.plane != plane:
         return False
     has_box = any(isinstance(prompt, BoxPrompt) for prompt in active.prompts)
     return not (has_box and any(isinstance(prompt, BoxPrompt) for prompt in turn.prompts))
@@ -25,10 +26,10 @@ def _is_about(active: Draft, turn: Turn, sight: Sight) -> bool:
 def draft_meant(state: State, turn: Turn, sight: Sight) -> Draft | None:
     """Return the draft that something is said about, None for a new one."""
     active = state.active
-    if active is None or _is_about(active, turn, sight):
+    if active is None or is_about(active, turn, sight.plane):
         return active
     meant = object_meant(state, sight.plane, *_spot(turn))
-    return next((d for d in drafts_of(state, meant or 0) if _is_about(d, turn, sight)), None)
+    return next((d for d in drafts_of(state, meant or 0) if is_about(d, turn, sight.plane)), None)
 
 
 def begun_draft(state: State, turn: Turn, sight: Sight, *, new_object: bool) -> Draft:

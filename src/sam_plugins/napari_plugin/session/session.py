@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
 from psygnal import Signal
 
 from sam_plugins.napari_plugin.session.changes import LabelChange
-from sam_plugins.napari_plugin.session.editing import (
-    Overlap,
-    fill_object,
-    find_object,
-    require_label,
-    split_mask,
-    write_mask,
-)
+from sam_plugins.napari_plugin.session.editing import Overlap, find_object
 from sam_plugins.napari_plugin.session.followed import (
     Followed,
     drafts_of,
     followed_of,
-    masks_of,
     object_keys,
 )
 from sam_plugins.napari_plugin.session.history import History, Step
-from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.meaning import begun_draft, draft_meant, title_of
 from sam_plugins.napari_plugin.session.planes import LabelArray, LabelCanvas, Plane, Window
 from sam_plugins.napari_plugin.session.values import (
@@ -38,8 +28,16 @@ from sam_plugins.napari_plugin.session.values import (
     State,
     Turn,
 )
-
-Changes = list[LabelChange]
+from sam_plugins.napari_plugin.session.writing import (
+    Changes,
+    commit_drafts,
+    delete_object,
+    fill_holes,
+    is_in,
+    merge_objects,
+    put,
+    split_object,
+)
 
 
 class Session:
@@ -107,7 +105,7 @@ class Session:
         prompts : sequence of Prompt
             What is said at once.
         sight : Sight
-            What the model is shown.
+            What the model is shown; from now on, where it is another part of the plane than before.
         new_object : bool
             Whether it is about another object even if there is an active draft. It is so in any
             case for a second box in a plane. In another slice of a stack it is about the followed
@@ -129,7 +127,7 @@ class Session:
         state = self._state
         known = None if new_object else draft_meant(state, turn, sight)
         if known is not None:
-            state = state.with_last(known.with_turn(turn))
+            state = state.with_last(replace(known.with_turn(turn), sight=sight))
         else:
             state = state.with_new(begun_draft(state, turn, sight, new_object=new_object))
         self._do(title_of(turn), state)
@@ -187,8 +185,18 @@ class Session:
         followed = tuple(one for one in state.followed if one.key != gone)
         self._do("drop", replace(state, drafts=drafts, followed=followed))
 
-    def set_answer(self, key: int, turns: tuple[Turn, ...], answer: Answer) -> bool:
+    def set_answer(
+        self, key: int, turns: tuple[Turn, ...], answer: Answer, sight: Sight | None = None
+    ) -> bool:
         """Take the model's answer to the turns of a draft; a stale one is dropped.
+
+        Parameters
+        ----------
+        key : int
+        turns : tuple of Turn
+        answer : Answer
+        sight : Sight, optional
+            What the model was shown, where the object was larger than what was asked about.
 
         Returns
         -------
@@ -196,7 +204,7 @@ class Session:
             Whether the draft is still there, and still waits for this answer.
         """
         drafts = tuple(
-            replace(draft, answer=answer, shown=None)
+            replace(draft, answer=answer, shown=None, sight=sight or draft.sight)
             if draft.key == key and draft.turns == turns and draft.answer is None
             else draft
             for draft in self._state.drafts
@@ -217,6 +225,18 @@ class Session:
         if len(active.answer.masks) > 1:
             self._do("another mask", self._state.with_active(active.with_choice(choice)))
         return choice
+
+    def look_again(self, key: int, sight: Sight) -> None:
+        """Let a draft be asked about again, in what the model is shown of another part."""
+        drafts = tuple(
+            replace(draft, sight=sight, answer=None, shown=draft.mask)
+            if draft.key == key
+            else draft
+            for draft in self._state.drafts
+        )
+        self._state = replace(self._state, drafts=drafts)
+        self._history.amend(self._state)
+        self.state_changed.emit()
 
     def clear(self) -> None:
         """Drop all drafts."""
@@ -282,78 +302,17 @@ class Session:
         ValueError
             If a label does not fit the type of the labels.
         """
-        before = self._state
-        ready = [
-            draft
-            for draft in before.drafts
-            if draft.mask and not draft.mask.is_empty and (keys is None or draft.key in keys)
-        ]
-        through = {
-            one.key: one
-            for one in before.followed
-            if one.slices and (keys is None or any(d.object_key == one.key for d in ready))
-        }
-        ready += [d for d in before.drafts if d.object_key in through and d not in ready]
-        if not ready:
-            return ()
-        state = replace(
-            before,
-            drafts=tuple(draft for draft in before.drafts if draft not in ready),
-            followed=tuple(one for one in before.followed if one.key not in through),
+        state, changes, labels = commit_drafts(
+            self.canvas,
+            self._state,
+            overlap=overlap,
+            class_name=class_name,
+            class_label=class_label,
+            keys=keys,
         )
-        labels: dict[int, int] = {}
-        for draft in ready:
-            followed = through.get(draft.object_key)
-            known = draft.object_key if followed else draft.key
-            label = labels.get(known) or draft.label or class_label or state.next_label
-            require_label(label, self.canvas.dtype)
-            is_first = known not in labels
-            labels[known] = label
-            finished = _finished(draft, label, class_name, followed if is_first else None)
-            state = replace(
-                state,
-                objects=(*_without(state, draft), finished),
-                next_label=max(state.next_label, label + 1),
-            )
-        changes: Changes = []
-        with self.canvas.together():
-            for draft in ready:
-                if draft.object_key not in through:
-                    changes += self._write(draft, labels[draft.key], overlap)
-            for key in through:
-                for plane, mask in masks_of(before, key):
-                    changes += self._write_mask(plane, mask, labels[key], overlap)
-        self._do("commit", state, changes)
-        return tuple(labels.values())
-
-    def _write_mask(self, plane: Plane, mask: MaskCrop, label: int, overlap: Overlap) -> Changes:
-        """Write a mask of an object that was followed."""
-        window = mask.window
-        before = self.canvas.read(plane, window)
-        return self._put(
-            plane, window, before, write_mask(before, mask.mask, label, overlap=overlap)
-        )
-
-    def _write(self, draft: Draft, label: int, overlap: Overlap) -> Changes:
-        """Write the mask of a draft; an edited object loses what it had in this plane."""
-        mask, plane = draft.mask, draft.sight.plane
-        assert mask is not None
-        window = mask.window
-        old = None
-        if draft.label is not None:
-            labels = self.canvas.read(plane)
-            old = labels == draft.label
-            rows, columns = (np.flatnonzero(old.any(axis=axis)) for axis in (1, 0))
-            if rows.size:
-                window = window.union(
-                    Window(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-                )
-            old = old[window.slices]
-        before = self.canvas.read(plane, window)
-        cleared = before if old is None else np.where(old, 0, before).astype(before.dtype)
-        return self._put(
-            plane, window, before, write_mask(cleared, mask.on(window), label, overlap=overlap)
-        )
+        if labels:
+            self._do("commit", state, changes)
+        return labels
 
     # --------------------------------------------------------------------------------- objects
 
@@ -382,21 +341,8 @@ class Session:
         ValueError
             If it is in none of them.
         """
-        state, changes = self._state, []
-        read = self.canvas.read
-        with self.canvas.together():
-            for plane in [planes] if isinstance(planes, Plane) else planes:
-                whole = read(plane)
-                if not label or label not in whole:
-                    continue
-                mask = find_object(whole, label)
-                before = read(plane, mask.window)
-                after = np.where(mask.mask, 0, before).astype(before.dtype)
-                state = self._forget(label, plane, state)
-                changes += self._put(plane, mask.window, before, after)
-        if not changes:
-            raise ValueError(f"there must be pixels of the object {label} to delete, got none")
-        self._do("delete", state, changes)
+        all_planes = [planes] if isinstance(planes, Plane) else planes
+        self._do("delete", *delete_object(self.canvas, self._state, label, all_planes))
 
     def merge(self, labels: Sequence[int], plane: Plane) -> int:
         """Give objects of a plane the number of the first one, and return it.
@@ -406,21 +352,9 @@ class Session:
         ValueError
             If there are fewer than two, or one of them is not in the plane.
         """
-        wanted = list(dict.fromkeys(labels))
-        if len(wanted) < 2:
-            raise ValueError(f"merging needs two objects or more, got {len(wanted)}")
-        whole = self.canvas.read(plane)
-        masks = [find_object(whole, label) for label in wanted]
-        window = masks[0].window
-        for mask in masks[1:]:
-            window = window.union(mask.window)
-        before = whole[window.slices]
-        after = np.where(np.isin(before, wanted), wanted[0], before).astype(before.dtype)
-        state = self._state
-        for label in wanted[1:]:
-            state = self._forget(label, plane, state)
-        self._do("merge", state, self._put(plane, window, before, after))
-        return wanted[0]
+        state, changes, label = merge_objects(self.canvas, self._state, labels, plane)
+        self._do("merge", state, changes)
+        return label
 
     def split(
         self, label: int, plane: Plane, seeds_xy: Sequence[tuple[float, float]] = ()
@@ -444,26 +378,13 @@ class Session:
         ValueError
             If it would remain whole.
         """
-        mask = find_object(self.canvas.read(plane), label)
-        top, left = mask.window.top, mask.window.left
-        parts = split_mask(mask.mask, [(x - left, y - top) for x, y in seeds_xy])
-        count = int(parts.max())
-        first = max(self._state.next_label, label + 1)
-        numbers = (label, *range(first, first + count - 1))
-        require_label(numbers[-1], self.canvas.dtype)
-        before = self.canvas.read(plane, mask.window)
-        values = np.array((0, *numbers), before.dtype)[parts]
-        after = np.where(parts > 0, values, before).astype(before.dtype)
-        state = replace(self._state, next_label=numbers[-1] + 1)
-        self._do("split", state, self._put(plane, mask.window, before, after))
+        state, changes, numbers = split_object(self.canvas, self._state, label, plane, seeds_xy)
+        self._do("split", state, changes)
         return numbers
 
     def fill(self, label: int, plane: Plane) -> None:
         """Fill the holes of an object; other objects in them stay."""
-        mask = find_object(self.canvas.read(plane), label)
-        before = self.canvas.read(plane, mask.window)
-        after = write_mask(before, fill_object(mask.mask), label)
-        changes = self._put(plane, mask.window, before, after)
+        changes = fill_holes(self.canvas, label, plane)
         if changes:
             self._do("fill", self._state, changes)
 
@@ -477,7 +398,7 @@ class Session:
         state = replace(
             self._state, next_label=max(self._state.next_label, int(after.max(initial=0)) + 1)
         )
-        self._do(title, state, self._put(plane, window, before, after))
+        self._do(title, state, put(self.canvas, plane, window, before, after))
 
     def reserve_labels(self, largest: int) -> None:
         """Give new objects numbers above one that is in use already."""
@@ -522,53 +443,7 @@ class Session:
             self.labels_changed.emit(change.plane, change.window)
         self.state_changed.emit()
 
-    def _put(self, plane: Plane, window: Window, before: LabelArray, after: LabelArray) -> Changes:
-        """Write a window, and return what changed."""
-        change = LabelChange.between(plane, window, before, after)
-        if change is None:
-            return []
-        change.redo(self.canvas)
-        return [change]
-
     def _object(self, label: int, plane: Plane) -> SegmentedObject | None:
         """Return the last object of this session with a number in a plane."""
-        found = (o for o in reversed(self._state.objects) if _is_in(o, label, plane))
+        found = (o for o in reversed(self._state.objects) if is_in(o, label, plane))
         return next(found, None)
-
-    def _forget(self, label: int, plane: Plane, state: State | None = None) -> State:
-        """Return the state without what is known of an object of a plane."""
-        state = self._state if state is None else state
-        return replace(
-            state, objects=tuple(o for o in state.objects if not _is_in(o, label, plane))
-        )
-
-
-def _is_in(known: SegmentedObject, label: int, plane: Plane) -> bool:
-    """Return whether this is an object of some number in a plane."""
-    return known.label == label and known.sight.plane == plane
-
-
-def _without(state: State, draft: Draft) -> tuple[SegmentedObject, ...]:
-    """Return the objects without the one that a draft is an edited form of."""
-    if draft.label is None:
-        return state.objects
-    plane = draft.sight.plane
-    return tuple(o for o in state.objects if not _is_in(o, draft.label, plane))
-
-
-def _finished(
-    draft: Draft, label: int, class_name: str, followed: Followed | None
-) -> SegmentedObject:
-    """Return a draft as a committed object."""
-    mask = draft.mask
-    return SegmentedObject(
-        key=draft.key,
-        label=label,
-        sight=draft.sight,
-        turns=draft.turns,
-        mask=MaskCrop(Window(0, 0, 0, 0), b"") if mask is None else mask,
-        score=draft.score or 0.0,
-        model_id="" if draft.answer is None else draft.answer.model_id,
-        class_name=class_name,
-        followed=followed,
-    )

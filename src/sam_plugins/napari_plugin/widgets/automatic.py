@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
@@ -12,22 +12,18 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from sam_plugins.errors import SamPluginsError
-from sam_plugins.napari_plugin.automatic import (
+from sam_plugins.napari_plugin.automatic import Painted, choose_again, find_all, tiles_expected
+from sam_plugins.napari_plugin.automatic_params import (
     WHERE,
     FindParams,
-    Found,
     KeepParams,
     LinkParams,
-    find_all,
-    paint,
-    tiles,
     usual_quality,
 )
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
-from sam_plugins.napari_plugin.found_objects import FoundObjects, Labelled
-from sam_plugins.napari_plugin.images import ImageSource, show_model
-from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
+from sam_plugins.napari_plugin.found_objects import FoundObjects
+from sam_plugins.napari_plugin.jobs import Job, start_job
 from sam_plugins.napari_plugin.layers import choose_image, plain_viewer, voxel_lengths
 from sam_plugins.napari_plugin.linked import link_all, whole_stack
 from sam_plugins.napari_plugin.notifications import show_problem
@@ -39,10 +35,12 @@ from sam_plugins.napari_plugin.viewpoint import Viewpoint
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from sam_plugins.napari_plugin.session.values import Sight
 
 _MILLISECONDS_OF_A_SLIDER = 60
-_MILLISECONDS_BETWEEN_DRAWINGS = 1000
+_LEAST_MS_BETWEEN_DRAWINGS = 50
+_SHARE_OF_DRAWING = 0.1
+"""A large layer takes long to draw: no more than this part of the time goes there."""
+_TILES_IN_A_BLINK = 8
 
 
 class AutomaticWidget(QWidget):
@@ -65,9 +63,11 @@ class AutomaticWidget(QWidget):
         self.linking.changed.connect(lambda params: keep_settings("automatic linking", params))
         self._redrawn = QTimer(self)
         self._redrawn.setSingleShot(True)
-        self._redrawn.setInterval(_MILLISECONDS_BETWEEN_DRAWINGS)
+        self._redrawn.timeout.connect(self._draw_later)
+        self._is_stale = False
         self.job: Job | None = None
         self._run: FoundObjects | None = None
+        self._held: list[FoundObjects] = []  # for when the widget is gone
         self._painting: Job | None = None
         self._seconds_per_tile: float | None = None
         self._status = QLabel()
@@ -93,7 +93,7 @@ class AutomaticWidget(QWidget):
         on_removed, on_active = _weakly(self._on_removed), _weakly(self._show_estimate)
         self.viewer.layers.events.removed.connect(on_removed)
         self.viewer.layers.selection.events.active.connect(on_active)
-        self.destroyed.connect(_leaving(self.viewer, on_removed, on_active))
+        self.destroyed.connect(_leaving(self.viewer, on_removed, on_active, self._held))
         self._show_state()
         self._show_estimate()
 
@@ -133,18 +133,17 @@ class AutomaticWidget(QWidget):
             show_problem(error)
             return
         from sam_plugins.model.inference.cache import EmbeddingCache
-        from sam_plugins.model.weights.paths import embeddings_directory
+        from sam_plugins.model.weights.paths import embeddings_directory, proposals_directory
 
-        run = self._run = FoundObjects(viewpoint)
+        run = self._begin(FoundObjects(viewpoint, proposals_directory()))
         started = time.monotonic()
 
-        def on_partial(labelled: Labelled) -> None:
-            run.found.append(labelled[0])
-            self._seconds_per_tile = (time.monotonic() - started) / len(run.found)
-            self._show(run, labelled)
+        def on_partial(painted: Painted) -> None:
+            self._show(run, painted)
+            self._seconds_per_tile = (time.monotonic() - started) / max(1, run.tiles_done)
 
         self.job = start_job(
-            _find,
+            find_all,
             self.model.load,
             viewpoint.source,
             sights,
@@ -153,10 +152,26 @@ class AutomaticWidget(QWidget):
             title=f"Finding objects in {run.image.name}",
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
+            masks=run.masks,
             on_partial=on_partial,
+            on_result=lambda _: self._note_complete(run),
             on_finished=self._on_finished,
         )
         self._show_state()
+
+    def _begin(self, run: FoundObjects) -> FoundObjects:
+        """Forget what was found before, and begin anew."""
+        if self._painting is not None:
+            self._painting.cancel()
+        if self._run is not None:
+            self._run.close()
+        self._run = run
+        self._held[:] = [run]
+        return run
+
+    def _note_complete(self, run: FoundObjects) -> None:
+        """Keep nothing on the disk of what is done."""
+        run.is_complete = True
 
     def _run_linked(self) -> None:
         """Find the objects of a whole stack, linked across its slices."""
@@ -170,9 +185,9 @@ class AutomaticWidget(QWidget):
             show_problem(error)
             return
         from sam_plugins.model.inference.cache import EmbeddingCache
-        from sam_plugins.model.weights.paths import embeddings_directory
+        from sam_plugins.model.weights.paths import embeddings_directory, proposals_directory
 
-        run = self._run = FoundObjects(viewpoint, stack)
+        run = self._begin(FoundObjects(viewpoint, proposals_directory(), stack))
         self.job = start_job(
             link_all,
             self.model.load,
@@ -182,16 +197,10 @@ class AutomaticWidget(QWidget):
             title=f"Finding objects in {run.image.name}",
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
-            on_progress=lambda done, total: self._show_linked(run),  # noqa: ARG005
+            on_progress=lambda done, total: self._draw_soon(run),  # noqa: ARG005
             on_finished=lambda: self._on_linked(run),
         )
         self._show_state()
-
-    def _show_linked(self, run: FoundObjects) -> None:
-        """Show what is linked so far, now and then: a stack takes long to draw in 3D."""
-        if run is self._run and not self._redrawn.isActive():
-            self._redrawn.start()
-            run.preview.refresh()
 
     def _on_linked(self, run: FoundObjects) -> None:
         """Count what is there, whether or not it was all."""
@@ -216,34 +225,53 @@ class AutomaticWidget(QWidget):
 
     # ------------------------------------------------------------------------------- showing
 
-    def _show(self, run: FoundObjects, labelled: Labelled) -> None:
-        """Write the objects of a tile into the preview."""
+    def _show(self, run: FoundObjects, painted: Painted) -> None:
+        """Show the objects of a part of a plane, and draw the layer now and then."""
         if run is self._run and run.is_shown:
-            run.show(labelled)
+            run.show(painted)
             self._show_state()
+            self._draw_soon(run)
+
+    def _draw_soon(self, run: FoundObjects) -> None:
+        """Draw the layer, now and then."""
+        if run is self._run:
+            self._is_stale = True
+            if not self._redrawn.isActive():
+                self._draw_later()
+
+    def _draw_later(self) -> None:
+        """Draw the layer if it has changed, and rest."""
+        if self._is_stale and self._run is not None:
+            self._draw(self._run)
+
+    def _draw(self, run: FoundObjects) -> None:
+        """Draw the layer now."""
+        if run is not self._run or not run.is_shown:
+            return
+        started = time.monotonic()
+        self._is_stale = False
+        run.preview.refresh()
+        taken = round(1000 * (time.monotonic() - started) / _SHARE_OF_DRAWING)
+        self._redrawn.start(max(_LEAST_MS_BETWEEN_DRAWINGS, taken))
 
     def _repaint(self) -> None:
         """Choose again among what was found; an older choice that is still made is dropped."""
         run = self._run
-        if run is None or not run.found:
+        if run is None or not run.grounds:
             return
         if self._painting is not None:
             self._painting.cancel()
         self._painting = start_job(
-            _paint_all,
-            list(run.found),
+            choose_again,
+            run.masks,
+            list(run.grounds),
             self.keeping.params,
             title="Choosing objects",
             owner=self,
-            on_result=lambda labelled: self._on_repainted(run, labelled),
-            is_shown=False,
+            on_partial=lambda painted: self._show(run, painted),
+            on_finished=lambda: self._draw(run),
+            is_shown=run.tiles_done > _TILES_IN_A_BLINK,
         )
-
-    def _on_repainted(self, run: FoundObjects, labelled: Sequence[Labelled]) -> None:
-        """Show another choice, all at once."""
-        if run is self._run and run.is_shown:
-            run.show_again(labelled)
-            self._show_state()
 
     def add_to_objects(self) -> int:
         """Write what is shown into the objects, where nothing is yet; return how many came in."""
@@ -278,6 +306,7 @@ class AutomaticWidget(QWidget):
         run = self._run
         if run is not None and event.value in {run.image, run.preview}:
             self.cancel()
+            run.close()
             self._run = None
             self._show_state()
 
@@ -305,7 +334,7 @@ class AutomaticWidget(QWidget):
             return
         is_all = self.finding.params.where in WHERE[2:]
         planes = int(np.prod(source.shape[:-2])) if is_all else 1
-        count = planes * len(list(tiles(Window(0, 0, *source.shape[-2:]))))
+        count = planes * tiles_expected(source.shape[-2:])
         free = available_bytes()
         text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
         if self._seconds_per_tile is None:
@@ -323,54 +352,6 @@ class AutomaticWidget(QWidget):
 
         device = self.model.choice.device
         return str(checked_device(None)) if device == "auto" else device
-
-
-def _find(
-    load: Any,  # noqa: ANN401
-    source: ImageSource,
-    sights: Sequence[tuple[Sight, Window]],
-    params: FindParams,
-    keep: Callable[[], KeepParams],
-    *,
-    cache: Any,  # noqa: ANN401
-    progress: JobProgress,
-) -> None:
-    """Find masks, and paint those of each tile that count."""
-    painting = _PaintingProgress(progress, keep)
-    find_all(
-        load,
-        lambda sight: show_model(source, sight),
-        sights,
-        params,
-        cache=cache,
-        progress=painting,  # type: ignore[arg-type]
-    )
-
-
-class _PaintingProgress:
-    """A progress that hands over painted tiles."""
-
-    def __init__(self, progress: JobProgress, keep: Callable[[], KeepParams]) -> None:
-        self._progress = progress
-        self._keep = keep
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress(done, total)
-
-    def hand_over(self, found: Found) -> None:
-        """Paint, and pass on."""
-        self._progress.hand_over((found, paint(found, self._keep())))
-
-
-def _paint_all(
-    found: Sequence[Found], params: KeepParams, *, progress: JobProgress
-) -> list[Labelled]:
-    """Choose again in every tile."""
-    labelled = []
-    for index, one in enumerate(found):
-        progress(index, len(found))
-        labelled.append((one, paint(one, params)))
-    return labelled
 
 
 def _duration(seconds: float) -> str:
@@ -399,11 +380,14 @@ def _leaving(
     viewer: ViewerModel,
     on_removed: Callable[[Any], None],
     on_active: Callable[[Any], None],
+    held: list[FoundObjects],
 ) -> Callable[[], None]:
     """Return what takes a widget that is gone off the lists of those who listen."""
 
     def leave() -> None:
         viewer.layers.events.removed.disconnect(on_removed)
         viewer.layers.selection.events.active.disconnect(on_active)
+        for run in held:
+            run.close()
 
     return leave

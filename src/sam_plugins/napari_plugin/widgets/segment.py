@@ -11,7 +11,6 @@ from weakref import WeakSet
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
-    QGridLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -22,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from sam_plugins.errors import SamPluginsError
-from sam_plugins.napari_plugin.actions import ACTIONS
+from sam_plugins.napari_plugin.actions import Group
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
@@ -33,14 +32,21 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.widgets.groups import button_grid, fold
 from sam_plugins.napari_plugin.widgets.stored_labels import StoredLabelsBox
 from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
 if TYPE_CHECKING:
     import napari.viewer
 
-_COLUMNS = 3
 _WIDTH = 330
+_FIELDS = {
+    "prompt": ("tool", "is_positive", "each_is_new"),
+    "find": ("words", "other_words", "clip"),
+    "labels": ("overlap", "is_semantic", "class_name", "class_label"),
+    "seen": ("contrast", "channel_axis", "channels"),
+}
+"""Which choices are shown together."""
 _MS_UNTIL_WAITING = 150
 _HINT = (
     "Click on an object: the mask follows.\n"
@@ -97,7 +103,8 @@ class SegmentWidget(QWidget):
         self.controller = SegmentController(viewer, params, load=load)
         self._status = QLabel(_HINT)
         self._status.setWordWrap(True)
-        self._controls = Controls(self.controller.params)
+        self._controls = Controls(self.controller.params, tuple(_FIELDS.values()))
+        self._controls.changed.connect(self._on_choice)
         self._is_showing = False
         # To paint a text takes as long as half an answer where the processor draws the window.
         self._waiting = QTimer(self)
@@ -109,11 +116,8 @@ class SegmentWidget(QWidget):
         layout.addWidget(self._recovery_box())
         self.stored_labels = StoredLabelsBox(self.controller)
         layout.addWidget(self.stored_labels)
-        layout.addLayout(self._buttons())
-        self.through_stack = ThroughStackBox(self.controller)
-        layout.addWidget(self.through_stack)
-        layout.addWidget(self._choices())
-        layout.addWidget(self._preview_box())
+        self.through_stack = ThroughStackBox(self.controller, button_grid("volume", self._act))
+        self._add_groups(layout)
         layout.addStretch()
         self.controller.changed.connect(self._show)
         self.controller.viewed.connect(self.through_stack.show_slice)
@@ -159,48 +163,76 @@ class SegmentWidget(QWidget):
         outer.addWidget(area)
         return QVBoxLayout(column)
 
-    def _buttons(self) -> QGridLayout:
-        """Return a button for each action."""
-        grid = QGridLayout()
-        for number, action in enumerate(ACTIONS):
-            key = f" ({action.key.replace('Control', 'Ctrl')})" if action.key else ""
-            button = QPushButton(action.title)
-            button.setToolTip(action.tooltip + key)
-            button.setObjectName(action.name)
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys stay with the canvas
-            button.clicked.connect(lambda _=False, name=action.name: self._act(name))
-            grid.addWidget(button, number // _COLUMNS, number % _COLUMNS)
-        return grid
+    def _add_groups(self, layout: QVBoxLayout) -> None:
+        """Add the buttons and choices: what people need first comes first and is open."""
+        form = dict(zip(_FIELDS, (one.native for one in self._controls.forms), strict=True))
+        for one in form.values():
+            one.layout().setContentsMargins(0, 0, 0, 0)
+
+        def buttons(group: Group) -> QWidget:
+            return button_grid(group, self._act)
+
+        layout.addWidget(buttons("finish"))
+        prompts = "How you say where an object is: clicks, boxes, scribbles, outlines"
+        layout.addWidget(
+            fold("Prompts", form["prompt"], buttons("prompt"), is_open=True, tooltip=prompts)
+        )
+        layout.addWidget(
+            fold(
+                "Current object",
+                buttons("object"),
+                is_open=True,
+                tooltip="What is shown and not committed yet",
+            )
+        )
+        layout.addWidget(self.through_stack)
+        layout.addWidget(
+            fold("Edit objects", buttons("edit"), is_open=True, tooltip="Committed objects")
+        )
+        layout.addWidget(
+            fold(
+                "Find many objects",
+                buttons("find"),
+                form["find"],
+                is_open=False,
+                tooltip="All objects like one, or those that words name",
+            )
+        )
+        layout.addWidget(
+            fold(
+                "What is written",
+                form["labels"],
+                is_open=False,
+                tooltip="Numbers, classes, and what becomes of older objects",
+            )
+        )
+        layout.addWidget(
+            fold(
+                "What the model sees",
+                form["seen"],
+                buttons("seen"),
+                self._preview_button(),
+                is_open=False,
+                tooltip="Contrast and channels",
+            )
+        )
 
     def _act(self, name: str) -> None:
         """Do what a button says."""
         getattr(self.controller, name)()
-
-    def _choices(self) -> QGroupBox:
-        """Return a control for each parameter."""
-        box = QGroupBox("Options")
-        column = QVBoxLayout(box)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self._controls.form.native)
-        self._controls.changed.connect(self._on_choice)
-        return box
 
     def _on_choice(self, params: SegmentParams) -> None:
         """Take what was chosen."""
         if not self._is_showing and params != self.controller.params:
             self.controller.set_params(params)
 
-    def _preview_box(self) -> QWidget:
+    def _preview_button(self) -> QPushButton:
         """Return a button that shows what the model sees."""
-        box = QWidget()
-        row = QHBoxLayout(box)
-        row.setContentsMargins(0, 0, 0, 0)
-        button = QPushButton("What the model sees")
+        button = QPushButton("Show it as a layer")
         button.setToolTip("Add the picture that the model is shown, with its contrast, as a layer")
         button.setObjectName("preview")
         button.clicked.connect(self.show_preview)
-        row.addWidget(button)
-        return box
+        return button
 
     def show_preview(self) -> None:
         """Add the picture that the model is shown as a layer."""

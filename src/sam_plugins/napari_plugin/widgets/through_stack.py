@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
+    QWidget,
 )
 
 from sam_plugins.napari_plugin.controls import Controls
@@ -37,9 +38,11 @@ class ThroughStackBox(QGroupBox):
     Parameters
     ----------
     controller : SegmentController
+    buttons : QWidget
+        What can be done.
     """
 
-    def __init__(self, controller: SegmentController) -> None:
+    def __init__(self, controller: SegmentController, buttons: QWidget) -> None:
         super().__init__("Through the stack")
         self._controller = controller
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
@@ -62,6 +65,7 @@ class ThroughStackBox(QGroupBox):
         self._more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._more.setArrowType(Qt.ArrowType.RightArrow)
         column = QVBoxLayout(self)
+        column.addWidget(buttons)
         for widget in (self.summary, self.progress, self.confidence, self.doubts, self._more):
             column.addWidget(widget)
         column.addWidget(self.controls.form.native)

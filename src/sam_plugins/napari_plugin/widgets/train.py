@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
-from sam_plugins.napari_plugin.images import look_at, show_model
+from sam_plugins.napari_plugin.images import look_at
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.layers import (
     channel_axis_of,
@@ -40,6 +40,7 @@ from sam_plugins.napari_plugin.layers import (
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+from sam_plugins.napari_plugin.shown import show_model
 from sam_plugins.napari_plugin.training import (
     ProjectSummary,
     TrainingNews,

@@ -1,0 +1,246 @@
+"""What is written to labels when drafts are committed or objects edited.
+
+Each function writes, and returns the state after it and the pixels that have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sam_plugins.napari_plugin.session.changes import LabelChange
+from sam_plugins.napari_plugin.session.editing import (
+    Overlap,
+    fill_object,
+    find_object,
+    require_label,
+    split_mask,
+    write_mask,
+)
+from sam_plugins.napari_plugin.session.followed import Followed, masks_of
+from sam_plugins.napari_plugin.session.masks import MaskCrop
+from sam_plugins.napari_plugin.session.planes import LabelArray, LabelCanvas, Plane, Window
+from sam_plugins.napari_plugin.session.values import Draft, SegmentedObject, State
+
+Changes = list[LabelChange]
+
+
+def commit_drafts(
+    canvas: LabelCanvas,
+    before: State,
+    *,
+    overlap: Overlap,
+    class_name: str,
+    class_label: int | None,
+    keys: Collection[int] | None,
+) -> tuple[State, Changes, tuple[int, ...]]:
+    """Write all drafts that have a mask to the labels, and return their numbers too.
+
+    Parameters and errors are those of :meth:`~.session.Session.commit`.
+    """
+    ready = [
+        draft
+        for draft in before.drafts
+        if draft.mask and not draft.mask.is_empty and (keys is None or draft.key in keys)
+    ]
+    through = {
+        one.key: one
+        for one in before.followed
+        if one.slices and (keys is None or any(d.object_key == one.key for d in ready))
+    }
+    ready += [d for d in before.drafts if d.object_key in through and d not in ready]
+    if not ready:
+        return before, [], ()
+    state = replace(
+        before,
+        drafts=tuple(draft for draft in before.drafts if draft not in ready),
+        followed=tuple(one for one in before.followed if one.key not in through),
+    )
+    labels: dict[int, int] = {}
+    for draft in ready:
+        followed = through.get(draft.object_key)
+        known = draft.object_key if followed else draft.key
+        label = labels.get(known) or draft.label or class_label or state.next_label
+        require_label(label, canvas.dtype)
+        is_first = known not in labels
+        labels[known] = label
+        finished = _finished(draft, label, class_name, followed if is_first else None)
+        state = replace(
+            state,
+            objects=(*_without(state, draft), finished),
+            next_label=max(state.next_label, label + 1),
+        )
+    changes: Changes = []
+    with canvas.together():
+        for draft in ready:
+            if draft.object_key not in through:
+                changes += _write(canvas, draft, labels[draft.key], overlap)
+        for key in through:
+            for plane, mask in masks_of(before, key):
+                changes += _write_mask(canvas, plane, mask, labels[key], overlap)
+    return state, changes, tuple(labels.values())
+
+
+def _write_mask(
+    canvas: LabelCanvas, plane: Plane, mask: MaskCrop, label: int, overlap: Overlap
+) -> Changes:
+    """Write a mask of an object that was followed."""
+    window = mask.window
+    before = canvas.read(plane, window)
+    return put(canvas, plane, window, before, write_mask(before, mask.mask, label, overlap=overlap))
+
+
+def _write(canvas: LabelCanvas, draft: Draft, label: int, overlap: Overlap) -> Changes:
+    """Write the mask of a draft; an edited object loses what it had in this plane."""
+    mask, plane = draft.mask, draft.sight.plane
+    assert mask is not None
+    window = mask.window
+    old = None
+    if draft.label is not None:
+        labels = canvas.read(plane)
+        old = labels == draft.label
+        rows, columns = (np.flatnonzero(old.any(axis=axis)) for axis in (1, 0))
+        if rows.size:
+            window = window.union(
+                Window(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+            )
+        old = old[window.slices]
+    before = canvas.read(plane, window)
+    cleared = before if old is None else np.where(old, 0, before).astype(before.dtype)
+    return put(
+        canvas, plane, window, before, write_mask(cleared, mask.on(window), label, overlap=overlap)
+    )
+
+
+def delete_object(
+    canvas: LabelCanvas, state: State, label: int, planes: Sequence[Plane]
+) -> tuple[State, Changes]:
+    """Remove an object from all of several planes.
+
+    Raises
+    ------
+    ValueError
+        If it is in none of them.
+    """
+    changes: Changes = []
+    with canvas.together():
+        for plane in planes:
+            whole = canvas.read(plane)
+            if not label or label not in whole:
+                continue
+            mask = find_object(whole, label)
+            before = canvas.read(plane, mask.window)
+            after = np.where(mask.mask, 0, before).astype(before.dtype)
+            state = _forget(state, label, plane)
+            changes += put(canvas, plane, mask.window, before, after)
+    if not changes:
+        raise ValueError(f"there must be pixels of the object {label} to delete, got none")
+    return state, changes
+
+
+def merge_objects(
+    canvas: LabelCanvas, state: State, labels: Sequence[int], plane: Plane
+) -> tuple[State, Changes, int]:
+    """Give objects of a plane the number of the first one, and return it, too.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two, or one of them is not in the plane.
+    """
+    wanted = list(dict.fromkeys(labels))
+    if len(wanted) < 2:
+        raise ValueError(f"merging needs two objects or more, got {len(wanted)}")
+    whole = canvas.read(plane)
+    masks = [find_object(whole, label) for label in wanted]
+    window = masks[0].window
+    for mask in masks[1:]:
+        window = window.union(mask.window)
+    before = whole[window.slices]
+    after = np.where(np.isin(before, wanted), wanted[0], before).astype(before.dtype)
+    for label in wanted[1:]:
+        state = _forget(state, label, plane)
+    return state, put(canvas, plane, window, before, after), wanted[0]
+
+
+def split_object(
+    canvas: LabelCanvas,
+    state: State,
+    label: int,
+    plane: Plane,
+    seeds_xy: Sequence[tuple[float, float]],
+) -> tuple[State, Changes, tuple[int, ...]]:
+    """Split an object of a plane, and return the numbers of its parts, too.
+
+    Parameters and errors are those of :meth:`~.session.Session.split`.
+    """
+    mask = find_object(canvas.read(plane), label)
+    top, left = mask.window.top, mask.window.left
+    parts = split_mask(mask.mask, [(x - left, y - top) for x, y in seeds_xy])
+    count = int(parts.max())
+    first = max(state.next_label, label + 1)
+    numbers = (label, *range(first, first + count - 1))
+    require_label(numbers[-1], canvas.dtype)
+    before = canvas.read(plane, mask.window)
+    values = np.array((0, *numbers), before.dtype)[parts]
+    after = np.where(parts > 0, values, before).astype(before.dtype)
+    state = replace(state, next_label=numbers[-1] + 1)
+    return state, put(canvas, plane, mask.window, before, after), numbers
+
+
+def fill_holes(canvas: LabelCanvas, label: int, plane: Plane) -> Changes:
+    """Fill the holes of an object; other objects in them stay."""
+    mask = find_object(canvas.read(plane), label)
+    before = canvas.read(plane, mask.window)
+    return put(
+        canvas, plane, mask.window, before, write_mask(before, fill_object(mask.mask), label)
+    )
+
+
+def put(
+    canvas: LabelCanvas, plane: Plane, window: Window, before: LabelArray, after: LabelArray
+) -> Changes:
+    """Write a window, and return what changed."""
+    change = LabelChange.between(plane, window, before, after)
+    if change is None:
+        return []
+    change.redo(canvas)
+    return [change]
+
+
+def _forget(state: State, label: int, plane: Plane) -> State:
+    """Return the state without what is known of an object of a plane."""
+    return replace(state, objects=tuple(o for o in state.objects if not is_in(o, label, plane)))
+
+
+def is_in(known: SegmentedObject, label: int, plane: Plane) -> bool:
+    """Return whether this is an object of some number in a plane."""
+    return known.label == label and known.sight.plane == plane
+
+
+def _without(state: State, draft: Draft) -> tuple[SegmentedObject, ...]:
+    """Return the objects without the one that a draft is an edited form of."""
+    if draft.label is None:
+        return state.objects
+    plane = draft.sight.plane
+    return tuple(o for o in state.objects if not is_in(o, draft.label, plane))
+
+
+def _finished(
+    draft: Draft, label: int, class_name: str, followed: Followed | None
+) -> SegmentedObject:
+    """Return a draft as a committed object."""
+    mask = draft.mask
+    return SegmentedObject(
+        key=draft.key,
+        label=label,
+        sight=draft.sight,
+        turns=draft.turns,
+        mask=MaskCrop(Window(0, 0, 0, 0), b"") if mask is None else mask,
+        score=draft.score or 0.0,
+        model_id="" if draft.answer is None else draft.answer.model_id,
+        class_name=class_name,
+        followed=followed,
+    )

@@ -1,0 +1,67 @@
+"""Groups of buttons and choices that fold, so that what people need first is seen first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+from superqt import QCollapsible
+
+from sam_plugins.napari_plugin.actions import ACTIONS, Group
+
+_COLUMNS = 3
+_ARROWS = ("\N{BLACK RIGHT-POINTING SMALL TRIANGLE}", "\N{BLACK DOWN-POINTING SMALL TRIANGLE}")
+_HEAD = "QPushButton { background: transparent; font-weight: bold; text-align: left; padding: 2px }"
+
+
+def button_grid(group: Group, act: Callable[[str], None]) -> QWidget:
+    """Return a button for each action of a group.
+
+    Parameters
+    ----------
+    group : str
+    act : callable
+        Called with the name of the action whose button is pressed.
+    """
+    box = QWidget()
+    grid = QGridLayout(box)
+    grid.setContentsMargins(0, 0, 0, 0)
+    actions = [action for action in ACTIONS if action.group == group]
+    for number, action in enumerate(actions):
+        button = QPushButton(action.title)
+        button.setToolTip(action.hint)
+        button.setObjectName(action.name)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys stay with the canvas
+        button.clicked.connect(lambda _=False, name=action.name: act(name))
+        grid.addWidget(button, number // _COLUMNS, number % _COLUMNS)
+    return box
+
+
+def fold(title: str, *contents: QWidget, is_open: bool, tooltip: str = "") -> QCollapsible:
+    """Return widgets below a title that shows and hides them.
+
+    Parameters
+    ----------
+    title : str
+    contents : QWidget
+        From top to bottom.
+    is_open : bool
+        Whether they are seen at first.
+    tooltip : str
+        Of the title.
+    """
+    group = QCollapsible(expandedIcon=" ", collapsedIcon=" ")  # theirs are black on black
+    head = group.toggleButton()
+    head.setStyleSheet(_HEAD)
+    head.setToolTip(tooltip)
+    head.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys stay with the canvas
+    layout = group.layout()
+    assert layout is not None
+    layout.setContentsMargins(0, 0, 0, 0)
+    group.toggled.connect(lambda opened: head.setText(f"{_ARROWS[opened]}  {title}"))
+    group.setDuration(0)
+    for widget in contents:
+        group.addWidget(widget)
+    (group.expand if is_open else group.collapse)(animate=False)
+    return group

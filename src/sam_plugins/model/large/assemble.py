@@ -27,18 +27,30 @@ from sam_plugins.model.large.tiles import TileResult, read_tile
 _TILES_IN_MEMORY = 8
 
 
+class Merged(NamedTuple):
+    """What the reduced picture changed about the objects of a picture.
+
+    ``before`` has the objects as tiles saw them, ``numbers`` of shape (n + 1,) the number that each
+    of these has now, and ``labels`` the objects of the reduced picture that won, with numbers.
+    """
+
+    before: Joined
+    numbers: npt.NDArray[np.uint32]
+    labels: CoarseLabels
+
+
 class Numbering(NamedTuple):
     """The objects of the picture, and which objects of tiles they are.
 
     ``offsets[i]`` is the place of label 1 of tile ``i`` among the objects of all tiles; ``joined``
     says what these are drawn as; ``points_xy`` of shape (n, 2) are the points of the objects.
-    ``coarse`` has those that the reduced picture joined, with their numbers.
+    ``coarse`` is what the reduced picture changed.
     """
 
     offsets: npt.NDArray[np.int64]
     joined: Joined
     points_xy: npt.NDArray[np.float32]
-    coarse: CoarseLabels | None = None
+    coarse: Merged | None = None
 
 
 def number_objects(job: TileJob) -> Numbering:
@@ -97,7 +109,11 @@ def _with_coarse(
         numbering.offsets,
         Joined(numbers[joined.numbers], scores[left], joined.sources[left]),
         points_xy[left],
-        only(coarse, [(label, int(numbers[pieces[0]])) for label, pieces in won]),
+        Merged(
+            joined,
+            numbers.astype(np.uint32),
+            only(coarse, [(label, int(numbers[pieces[0]])) for label, pieces in won]),
+        ),
     )
 
 
@@ -116,6 +132,13 @@ def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np
         Of :func:`number_objects`.
     """
     core = job.plan[index].core
+    if numbering.coarse is not None:
+        merged = numbering.coarse
+        by_tiles = paint_core(job, index, numbering._replace(joined=merged.before, coarse=None))
+        whole = merged.numbers[by_tiles]
+        for number, mask in merged.labels.smooth(core):
+            whole[mask & (whole == 0)] = number
+        return whole
     others = [other for other in job.plan.touching(core) if other != index]
     parts = _parts(job, index, core, numbering)
     is_own = {part.number for part in parts}
@@ -126,9 +149,6 @@ def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np
     for part in sorted(parts, key=lambda part: (-part.score, part.number)):
         there = painted[part.window]
         there[part.mask & (there == 0)] = part.number
-    if numbering.coarse is not None:
-        for number, mask in numbering.coarse.smooth(core):
-            painted[mask & (painted == 0)] = number
     return painted
 
 

@@ -4,8 +4,8 @@ The *cores* of the tiles divide the picture: every pixel lies in one. What the m
 is its *window*: the core and a halo around it, so that what lies across a border is seen whole by
 one tile at least, as long as it reaches no farther than the halo. All windows are of one size, also
 at the edges of the picture, where they are moved inwards: the model sees all parts of a picture at
-one scale. What is left at an edge and is no wider than a halo belongs to the last tile, whose window
-holds it: a tile of its own would show the same pixels again.
+one scale. What is left at an edge and is no wider than a halo belongs to the last tile, whose
+window holds it: a tile of its own would show the same pixels again.
 """
 
 from __future__ import annotations

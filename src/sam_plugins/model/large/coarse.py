@@ -87,7 +87,8 @@ class CoarseLabels:
             np.rint(places).astype(np.intp).clip(0, length - 1)
             for places, length in zip(self._places(window), self.labels.shape, strict=True)
         )
-        return self.labels[rows[:, None], columns]
+        seen: npt.NDArray[np.integer] = self.labels[rows[:, None], columns]
+        return seen
 
     def smooth(self, window: Window) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Yield the objects of a window and their masks there, whose outlines have no steps."""
@@ -183,4 +184,5 @@ def _between(
     first = np.floor(inside).astype(np.intp)
     weight = (inside - first)[:, None].astype(np.float32)
     second = np.minimum(first + 1, len(values) - 1)
-    return values[first] * (1 - weight) + values[second] * weight
+    found: npt.NDArray[np.float32] = values[first] * (1 - weight) + values[second] * weight
+    return found

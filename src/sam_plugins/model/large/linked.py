@@ -49,7 +49,7 @@ class LinkFolder:
                 counts, shares, strict=True
             )
         ]
-        return LinkedSlice(kept["numbers"], states)
+        return LinkedSlice(kept["numbers"].astype(np.int64), states)
 
     def keep(self, index: int, linked: LinkedSlice) -> None:
         """Keep a slice that is linked and drawn."""

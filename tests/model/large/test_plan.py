@@ -32,6 +32,16 @@ def test_cores_divide_the_picture_and_windows_hold_them(
     assert (times == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("length", "number"), [(1, 1), (40, 1), (41, 2), (56, 2), (57, 3), (80, 3), (81, 4)]
+)
+def test_no_tile_shows_what_the_one_before_it_shows_whole(length: int, number: int) -> None:
+    plan = TilePlan((length, 40), tile=40, halo=8)
+    assert plan.grid == (number, 1)
+    assert all(one.core[0].start % plan.core == 0 for one in plan)  # whole chunks
+    assert plan[number - 1].core[0].stop == length
+
+
 def test_neighbours_are_those_whose_windows_overlap_and_each_pair_comes_once() -> None:
     plan = TilePlan((100, 130), tile=40, halo=8)
     for one in plan:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.automatic import AUTO
 from sam_plugins.model.inference.volume.automatic import FoundInSlice, link_slices
 from sam_plugins.model.large.job import TileJob
+from sam_plugins.model.large.linked import LinkFolder
 from sam_plugins.model.large.plan import TilePlan
 from sam_plugins.model.large.results import work_folder
 from sam_plugins.model.large.sources import ArraySource
@@ -80,3 +85,76 @@ def test_an_interrupted_stack_goes_on(tmp_path: Path) -> None:
 def test_a_picture_is_no_stack(tmp_path: Path) -> None:
     with pytest.raises(UnusableImageError, match=r"expected a stack with 3 axes, slices first"):
         segment_large_stack(np.zeros((9, 9)), tmp_path / "a_labels.zarr")
+
+
+def killed_while_linking(output: Path, slices: int, die_at: tuple[str, int]) -> None:
+    """Run a stack in a process that kills itself before it keeps a slice."""
+    program = f"""
+import os, signal
+import numpy as np
+from pathlib import Path
+from tests.model.large.mosaics import Oracle, drawn
+from tests.model.large.test_stack import job_of, moving
+from sam_plugins.model.large import linked
+from sam_plugins.model.large.stack import run_stack
+
+keep = linked.LinkFolder.{die_at[0]}
+def dying(self, index, content):
+    if index == {die_at[1]}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    keep(self, index, content)
+linked.LinkFolder.{die_at[0]} = dying
+output = Path({str(output)!r})
+run_stack(job_of(np.stack([drawn(one) for one in moving({slices})]), output), output, Oracle())
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("die_at", "linked", "written"), [(("keep", 3), 3, 0), (("keep_voxels", 2), 5, 2)]
+)
+def test_a_stack_that_was_killed_goes_on_after_the_slices_that_are_linked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    die_at: tuple[str, int],
+    linked: int,
+    written: int,
+) -> None:
+    output, other = tmp_path / "a_labels.zarr", tmp_path / "b_labels.zarr"
+    stack = np.stack([drawn(labels) for labels in moving(5)])
+    whole = run_stack(job_of(stack, other), other, Oracle())
+    killed_while_linking(output, 5, die_at)
+    kept: list[tuple[str, int]] = []
+    for name in ("keep", "keep_voxels"):
+        _noting(monkeypatch, name, kept)
+    rest = Oracle()
+    again = run_stack(job_of(stack, output), output, rest)
+    assert rest.asked == 0
+    assert [index for name, index in kept if name == "keep"] == list(range(linked, 5))
+    assert [index for name, index in kept if name == "keep_voxels"] == list(range(written, 5))
+    assert (again.labels()[:] == whole.labels()[:]).all()
+    assert again.table.read_bytes() == whole.table.read_bytes()
+
+
+def test_slices_that_are_linked_are_written_again_where_the_labels_were_removed(
+    tmp_path: Path,
+) -> None:
+    output, other = tmp_path / "a_labels.zarr", tmp_path / "b_labels.zarr"
+    stack = np.stack([drawn(labels) for labels in moving(3)])
+    whole = run_stack(job_of(stack, other), other, Oracle())
+    killed_while_linking(output, 3, ("keep_voxels", 2))
+    shutil.rmtree(work_folder(output) / "labels.zarr")
+    again = run_stack(job_of(stack, output), output, Oracle())
+    assert (again.labels()[:] == whole.labels()[:]).all()
+
+
+def _noting(monkeypatch: pytest.MonkeyPatch, name: str, kept: list[tuple[str, int]]) -> None:
+    """Note the slices that are kept."""
+    keep = getattr(LinkFolder, name)
+
+    def noting(self: LinkFolder, index: int, content: object) -> None:
+        kept.append((name, index))
+        keep(self, index, content)
+
+    monkeypatch.setattr(LinkFolder, name, noting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam_plugins.model.inference.full_size import Window
+from sam_plugins.model.large.coarse import CoarseLabels, Overlaps, only, winners
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.join import (
     Contact,
@@ -20,9 +22,21 @@ from sam_plugins.model.large.join import (
     objects_of_tile,
 )
 from sam_plugins.model.large.plan import shared, size_of, within
-from sam_plugins.model.large.tiles import read_tile_if_done
+from sam_plugins.model.large.tiles import TileResult, read_tile, read_tile_if_done
 
 _TILES_IN_MEMORY = 8
+
+
+class Merged(NamedTuple):
+    """What the reduced picture changed about the objects of a picture.
+
+    ``before`` has the objects as tiles saw them, ``numbers`` of shape (n + 1,) the number that each
+    of these has now, and ``labels`` the objects of the reduced picture that won, with numbers.
+    """
+
+    before: Joined
+    numbers: npt.NDArray[np.uint32]
+    labels: CoarseLabels
 
 
 class Numbering(NamedTuple):
@@ -30,11 +44,13 @@ class Numbering(NamedTuple):
 
     ``offsets[i]`` is the place of label 1 of tile ``i`` among the objects of all tiles; ``joined``
     says what these are drawn as; ``points_xy`` of shape (n, 2) are the points of the objects.
+    ``coarse`` is what the reduced picture changed.
     """
 
     offsets: npt.NDArray[np.int64]
     joined: Joined
     points_xy: npt.NDArray[np.float32]
+    coarse: Merged | None = None
 
 
 def number_objects(job: TileJob) -> Numbering:
@@ -64,7 +80,41 @@ def number_objects(job: TileJob) -> Numbering:
                     (job.plan[other], read(other).labels, int(offsets[other])),
                 )
     joined = join(tiles, contacts, job.join)
-    return Numbering(offsets, joined, np.concatenate(points)[joined.sources])
+    numbering = Numbering(offsets, joined, np.concatenate(points)[joined.sources])
+    return numbering if job.coarse is None else _with_coarse(job, numbering, read)
+
+
+def _with_coarse(
+    job: TileJob, numbering: Numbering, read: Callable[[int], TileResult]
+) -> Numbering:
+    """Give objects of tiles that are one in the reduced picture one number."""
+    assert job.coarse is not None
+    seen, joined = read_tile(job.coarse_path), numbering.joined
+    coarse, overlaps = CoarseLabels(seen.labels, job.plan.size_hw), Overlaps()
+    for tile in job.plan:
+        first = int(numbering.offsets[tile.index])
+        result = read(tile.index)
+        numbers = np.append(0, joined.numbers[first : first + len(result.scores)])
+        overlaps.add(numbers[result.labels], coarse.nearest(tile.window))
+    won = winners(coarse, overlaps, job.coarse)
+    owners = np.arange(len(joined.scores) + 1)
+    scores, points_xy = joined.scores.copy(), numbering.points_xy.copy()
+    for label, pieces in won:
+        owners[list(pieces)] = pieces[0]
+        scores[pieces[0] - 1] = seen.scores[label - 1]
+        points_xy[pieces[0] - 1] = seen.points_xy[label - 1]
+    kept, numbers = np.unique(owners, return_inverse=True)  # 0 is among them, and stays
+    left = kept[1:] - 1
+    return Numbering(
+        numbering.offsets,
+        Joined(numbers[joined.numbers], scores[left], joined.sources[left]),
+        points_xy[left],
+        Merged(
+            joined,
+            numbers.astype(np.uint32),
+            only(coarse, [(label, int(numbers[pieces[0]])) for label, pieces in won]),
+        ),
+    )
 
 
 def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np.uint32]:
@@ -82,6 +132,13 @@ def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np
         Of :func:`number_objects`.
     """
     core = job.plan[index].core
+    if numbering.coarse is not None:
+        merged = numbering.coarse
+        by_tiles = paint_core(job, index, numbering._replace(joined=merged.before, coarse=None))
+        whole = merged.numbers[by_tiles]
+        for number, mask in merged.labels.smooth(core):
+            whole[mask & (whole == 0)] = number
+        return whole
     others = [other for other in job.plan.touching(core) if other != index]
     parts = _parts(job, index, core, numbering)
     is_own = {part.number for part in parts}

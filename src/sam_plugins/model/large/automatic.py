@@ -25,6 +25,7 @@ from sam_plugins.model.inference.rgb import Channels, Limits
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 from sam_plugins.model.large.assemble import Numbering, number_objects, paint_core
+from sam_plugins.model.large.coarse import LENGTH_SHARE, CoarseOptions
 from sam_plugins.model.large.job import Finder, TileJob, model_finder
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.labels_zarr import LabelPyramid
@@ -58,6 +59,7 @@ def segment_large(
     halo: int | None = None,
     options: SegmentOptions | None = None,
     join: JoinOptions | None = None,
+    coarse: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> LargeSegmentation:
@@ -98,6 +100,9 @@ def segment_large(
         As for :func:`~sam_plugins.segment`.
     join : JoinOptions, optional
         When objects of two tiles are one.
+    coarse : bool
+        Whether the whole picture is segmented once more, reduced to the model's longest input, and
+        large objects that tiles divide become one. For pictures of large objects.
     overwrite : bool
         Whether earlier labels at ``output`` are replaced, when the new ones are complete, and what
         an interrupted run with other settings left is removed.
@@ -138,6 +143,7 @@ def segment_large(
         tile=tile,
         halo=halo,
         join=join,
+        coarse=coarse,
         overwrite=overwrite,
     )
     find = model_finder(loaded, mode, chosen)
@@ -175,6 +181,7 @@ def plan_for_model(
     tile: int | None = None,
     halo: int | None = None,
     join: JoinOptions | None = None,
+    coarse: bool = False,
     overwrite: bool = False,
 ) -> TileJob:
     """Return the job of a picture, with tiles that suit its objects, or those it was begun with.
@@ -182,12 +189,13 @@ def plan_for_model(
     Parameters and errors are those of :func:`segment_large`.
     """
     chosen = options or (GRID if mode == "grid" else AUTO)
+    longest = model.preprocessing.max_long_side
     size = None if overwrite else earlier_size(Path(output), work_folder(output))
     if size is None or tile is not None or halo is not None:
         with source.open() as picture:
             size = tile_size(
                 picture.with_contrast(),
-                model.preprocessing.max_long_side,
+                longest,
                 model_finder(model, mode, chosen),
                 tile=tile,
                 halo=halo,
@@ -201,6 +209,7 @@ def plan_for_model(
         tile=size.tile,
         halo=size.halo,
         join=join,
+        coarse=CoarseOptions(longest, max(1, size.tile // LENGTH_SHARE)) if coarse else None,
     )
 
 
@@ -214,6 +223,7 @@ def plan_job(
     tile: int,
     halo: int,
     join: JoinOptions | None = None,
+    coarse: CoarseOptions | None = None,
 ) -> TileJob:
     """Return the job of a picture: opens it, and estimates its contrast where none is given.
 
@@ -231,6 +241,7 @@ def plan_job(
         options=options,
         folder=work_folder(output),
         join=join or JoinOptions(options.max_iou, options.max_containment),
+        coarse=coarse if len(plan) > 1 else None,
     )
 
 

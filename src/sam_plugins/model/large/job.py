@@ -19,6 +19,7 @@ from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.rgb import Limits
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.atomic import make_folder, write_bytes
+from sam_plugins.model.large.coarse import CoarseOptions
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.plan import TilePlan
 from sam_plugins.model.large.sources import Source
@@ -53,6 +54,8 @@ class TileJob:
         Where the results of the tiles are kept.
     join : JoinOptions
         How objects are joined across borders.
+    coarse : CoarseOptions, optional
+        When objects of the reduced picture count; by default it is not looked at.
     extra : mapping
         What else decides the result, as values for JSON.
     """
@@ -65,6 +68,7 @@ class TileJob:
     options: SegmentOptions
     folder: Path
     join: JoinOptions = field(default_factory=JoinOptions)
+    coarse: CoarseOptions | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def tile_path(self, index: int) -> Path:
@@ -72,8 +76,19 @@ class TileJob:
         return self.folder / "tiles" / f"{index:06d}.npz"
 
     def is_done(self, index: int) -> bool:
-        """Return whether a tile has been segmented; a file that was cut off does not count."""
-        return zipfile.is_zipfile(self.tile_path(index))
+        """Return whether a tile has been segmented; a file that was cut off does not count.
+
+        The reduced picture goes along with the first tile, where it is looked at.
+        """
+        needs_coarse = index == 0 and self.coarse is not None
+        return zipfile.is_zipfile(self.tile_path(index)) and (
+            not needs_coarse or zipfile.is_zipfile(self.coarse_path)
+        )
+
+    @property
+    def coarse_path(self) -> Path:
+        """The file of the result of the reduced picture."""
+        return self.folder / "coarse.npz"
 
     def begin(self) -> None:
         """Make the folder, or go on in one that was begun with the same settings.
@@ -126,6 +141,7 @@ class TileJob:
             "mode": self.mode,
             "options": asdict(self.options),
             "join": asdict(self.join),
+            "coarse": None if self.coarse is None else asdict(self.coarse),
             "extra": dict(self.extra),
         }
         plain: dict[str, Any] = json.loads(json.dumps(values))

@@ -4,7 +4,8 @@ The *cores* of the tiles divide the picture: every pixel lies in one. What the m
 is its *window*: the core and a halo around it, so that what lies across a border is seen whole by
 one tile at least, as long as it reaches no farther than the halo. All windows are of one size, also
 at the edges of the picture, where they are moved inwards: the model sees all parts of a picture at
-one scale.
+one scale. What is left at an edge and is no wider than a halo belongs to the last tile, whose
+window holds it: a tile of its own would show the same pixels again.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class TilePlan:
     --------
     >>> plan = TilePlan((100, 250), tile=100, halo=10)
     >>> len(plan), plan.core
-    (8, 80)
-    >>> plan[2].core, plan[2].window
-    ((slice(0, 80, None), slice(160, 240, None)), (slice(0, 100, None), slice(150, 250, None)))
+    (3, 80)
+    >>> plan[1].core, plan[1].window
+    ((slice(0, 100, None), slice(80, 160, None)), (slice(0, 100, None), slice(70, 170, None)))
     """
 
     size_hw: SizeHW
@@ -83,14 +84,20 @@ class TilePlan:
 
     @property
     def core(self) -> int:
-        """Side of the cores; the last ones may be smaller."""
+        """Side of the cores; the last ones may be smaller, or larger by a halo at most.
+
+        Where the picture is no larger than a tile, the only core is the picture.
+        """
         return self.tile - 2 * self.halo
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tiles."""
-        height, width = self.size_hw
-        return -(-height // self.core), -(-width // self.core)
+        rows, columns = (
+            1 if length <= self.tile else -(-(length - self.halo) // self.core)
+            for length in self.size_hw
+        )
+        return rows, columns
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -137,7 +144,8 @@ class TilePlan:
 
     def _along(self, place: int, length: int) -> tuple[slice, slice]:
         """Return core and window along one axis."""
-        core = slice(place * self.core, min((place + 1) * self.core, length))
+        is_last = length <= self.tile or length - self.halo <= (place + 1) * self.core
+        core = slice(place * self.core, length if is_last else (place + 1) * self.core)
         start = max(0, min(core.start - self.halo, length - self.tile))
         return core, slice(start, min(start + self.tile, length))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -108,13 +109,7 @@ class FileSource:
     def described(self) -> dict[str, Any]:
         """Return what tells this source from another, for a manifest: values for JSON."""
         path = Path(self.path)
-        marked = [path / name for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")]
-        states = [file.stat() for file in [path, *marked] if file.is_file()]
-        return {
-            **asdict(self),
-            "path": str(path.resolve()),
-            "files": [[state.st_size, state.st_mtime_ns] for state in states],
-        }
+        return {**asdict(self), "path": str(path.resolve()), "files": _state_of(path)}
 
     @contextlib.contextmanager
     def _sample(self, image: OpenImage, picture: LazyPicture) -> Iterator[SliceableArray | None]:
@@ -189,6 +184,27 @@ class ArraySource:
         step = tuple(slice(None, None, max(1, n // _DIGESTED_PER_AXIS)) for n in self.array.shape)
         sample = np.asarray(self.array[step])
         return hashlib.blake2b(sample.tobytes(), digest_size=16).hexdigest()
+
+
+def _state_of(path: Path) -> str:
+    """Return a digest of the size and the time of the last change of a file, or all in a folder.
+
+    No file is read. Labels within an OME-Zarr are left out: they may be the results.
+    """
+    if path.is_file():
+        files = [path]
+    else:
+        files = []
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if name != "labels")
+            files += [Path(folder, name) for name in sorted(names)]
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+            state = file.stat()
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 class _Slice:

@@ -37,6 +37,7 @@ from sam_plugins.model.large.automatic import source_of
 from sam_plugins.model.large.job import Finder, TileJob, model_finder
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.labels_zarr import LabelPyramid
+from sam_plugins.model.large.linked import LinkFolder
 from sam_plugins.model.large.plan import TilePlan
 from sam_plugins.model.large.results import (
     LargeSegmentation,
@@ -185,6 +186,11 @@ def run_stack(
         _report(progress, index, 3 * length)
         segment_slice(one, find)
     labels = LabelPyramid(job.folder / "labels.zarr", (length, height, width), _CHUNK)
+    tracks = LabelPyramid(job.folder / "tracks.zarr", (length, height, width), _CHUNK)
+    tracks.create()
+    journal = LinkFolder(job.folder / "linked", tracks.array())
+    if not labels.path.is_dir():  # Killed after the labels got their name: they hold these slices.
+        journal.forget_voxels()
     labels.create(
         name=path.name.removesuffix(".zarr"), voxel_size=tuple(job.extra["voxel_size_zyx"])
     )
@@ -194,6 +200,7 @@ def run_stack(
         link=link,
         steps_per_pixel=down / (sum(across) / 2),
         progress=None if progress is None else partial(_after, progress, length),
+        journal=journal,
     )
     for level in range(1, labels.levels):
         for _ in labels.coarsen(level):

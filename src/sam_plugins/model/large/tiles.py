@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.errors import OutputError
+from sam_plugins.model.inference.coordinates import points_to_original
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.atomic import write_bytes
 from sam_plugins.model.large.job import Finder, TileJob
@@ -76,11 +78,11 @@ def segment_tile(
     path, tile = job.tile_path(index), job.plan[index]
     if job.is_done(index):
         return path
-    if picture is None:
-        with job.source.open() as opened:
-            rgb = replace(opened, limits=job.contrast, sample=None).rgb(tile.window)
-    else:
-        rgb = replace(picture, limits=job.contrast, sample=None).rgb(tile.window)
+    with job.source.open() if picture is None else contextlib.nullcontext(picture) as opened:
+        shown = replace(opened, limits=job.contrast, sample=None)
+        if index == 0 and job.coarse is not None:
+            _segment_coarse(job, find, shown)
+        rgb = shown.rgb(tile.window)
     return keep_tile(job, index, find(rgb))
 
 
@@ -105,6 +107,16 @@ def keep_tile(job: TileJob, index: int, found: Segmentation) -> Path:
     rows, columns = job.plan[index].window
     _write(path, found, (columns.start, rows.start))
     return path
+
+
+def _segment_coarse(job: TileJob, find: Finder, picture: LazyPicture) -> None:
+    """Segment the reduced picture, and keep the result on disk, with points as of tiles."""
+    assert job.coarse is not None
+    height, width = picture.size_hw
+    size_hw = job.coarse.size_of(picture.size_hw)
+    found = find(picture.reduced((slice(0, height), slice(0, width)), size_hw))
+    points_xy = points_to_original(found.points_xy, picture.size_hw, size_hw)
+    _write(job.coarse_path, replace(found, points_xy=points_xy), (0, 0))
 
 
 def read_tile(path: Path) -> TileResult:

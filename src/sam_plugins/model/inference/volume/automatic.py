@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from sam_plugins.model.inference.volume.linking import (
     Bridge,
     LinkOptions,
     SliceLinker,
+    TrackState,
     VolumeObject,
     objects_of_tracks,
 )
@@ -129,6 +130,39 @@ class FoundInSlice(NamedTuple):
     scores: npt.NDArray[np.floating]
 
 
+class LinkedSlice(NamedTuple):
+    """What linking a slice changed: the track of each label, (n + 1,), and states of tracks."""
+
+    numbers: npt.NDArray[np.int64]
+    states: list[TrackState]
+
+
+class LinkJournal(Protocol):
+    """Keeps the slices that are linked, so that an interrupted run goes on after them.
+
+    Attributes
+    ----------
+    tracks : array like the labels
+        Tracks are drawn here; the labels are made of them, so that no slice is renumbered twice.
+    """
+
+    @property
+    def tracks(self) -> WritableArray:
+        """Where tracks are drawn."""
+
+    def read(self, index: int) -> LinkedSlice | None:
+        """Return what was kept of a slice, None for nothing."""
+
+    def keep(self, index: int, linked: LinkedSlice) -> None:
+        """Keep a slice that is linked and drawn."""
+
+    def read_voxels(self, index: int) -> npt.NDArray[np.int64] | None:
+        """Return pairs of an object of a slice and its pixels, (n, 2); None if it is not done."""
+
+    def keep_voxels(self, index: int, voxels: npt.NDArray[np.int64]) -> None:
+        """Keep the pixels of the objects of a slice whose labels are written."""
+
+
 def link_slices(
     find: Callable[[int], FoundInSlice],
     labels: WritableArray,
@@ -137,6 +171,7 @@ def link_slices(
     link: LinkOptions | None = None,
     steps_per_pixel: float = 1.0,
     progress: Progress | None = None,
+    journal: LinkJournal | None = None,
 ) -> VolumeSegmentation:
     """Link the objects of slices, and write them as they come; only a few slices are in memory.
 
@@ -153,6 +188,8 @@ def link_slices(
         Slice distance over pixel size.
     progress : callable, optional
         As for :func:`segment_volume`.
+    journal : LinkJournal, optional
+        Where slices that are done are kept; without it all are done in one go.
 
     Raises
     ------
@@ -162,24 +199,35 @@ def link_slices(
     chosen, shape = link or LinkOptions(), tuple(labels.shape)
     linker = SliceLinker(chosen, steps_per_pixel)
     length = shape[axis]
-    for index in range(length):
+    tracks = labels if journal is None else journal.tracks
+    begun = 0 if journal is None else _resume(linker, journal, find, length, chosen.max_gap + 1)
+    for index in range(begun, length):
         _report(progress, index, 2 * length)
         found = find(index)
         numbers, bridges = linker.add(index, found.labels, found.scores)
         require_room(labels, shape, int(numbers.max(initial=0)))
         drawn = numbers[found.labels]
-        labels[_where(axis, index)] = drawn.astype(labels.dtype)
+        tracks[_where(axis, index)] = drawn.astype(tracks.dtype)
         for bridge in bridges:
-            _fill(labels, axis, bridge, index, drawn)
+            _fill(tracks, axis, bridge, index, drawn)
+        if journal is not None:
+            journal.keep(index, LinkedSlice(numbers, linker.changed(index)))
     objects = objects_of_tracks(linker.tracks, chosen)
     voxels = np.zeros(len(objects) + 1, np.int64)
     for index in range(length):
         _report(progress, length + index, 2 * length)
-        where = _where(axis, index)
-        final = _final_numbers(objects, len(linker.tracks), index)
-        renumbered = final[np.asarray(labels[where])]
-        voxels += np.bincount(renumbered.ravel(), minlength=len(voxels))
-        labels[where] = renumbered.astype(labels.dtype)
+        counted = None if journal is None else journal.read_voxels(index)
+        if counted is None:
+            where = _where(axis, index)
+            final = _final_numbers(objects, len(linker.tracks), index)
+            renumbered = final[np.asarray(tracks[where])]
+            labels[where] = renumbered.astype(labels.dtype)
+            pixels = np.bincount(renumbered.ravel())
+            present = np.flatnonzero(pixels)
+            counted = np.stack([present, pixels[present]], axis=1)
+            if journal is not None:
+                journal.keep_voxels(index, counted)
+        voxels[counted[:, 0]] += counted[:, 1]
     _report(progress, 2 * length, 2 * length)
     return VolumeSegmentation(
         labels,
@@ -187,6 +235,27 @@ def link_slices(
         voxels[1:],
         np.array([one.extent for one in objects], np.int64).reshape(-1, 2),
     )
+
+
+def _resume(
+    linker: SliceLinker,
+    journal: LinkJournal,
+    find: Callable[[int], FoundInSlice],
+    length: int,
+    seen: int,
+) -> int:
+    """Restore the slices that are linked, of which the last ones are seen; return their number."""
+    numbers: list[npt.NDArray[np.int64]] = []
+    for index in range(length):
+        linked = journal.read(index)
+        if linked is None:
+            break
+        linker.restore(index, linked.states)
+        numbers.append(linked.numbers)
+    if len(numbers) < length:
+        for index in range(max(0, len(numbers) - seen), len(numbers)):
+            linker.recall(index, numbers[index][find(index).labels])
+    return len(numbers)
 
 
 def _where(axis: int, index: int) -> tuple[int | slice, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +115,16 @@ class Track:
         return max(self.areas)
 
 
+class TrackState(NamedTuple):
+    """A track after a slice: its number, pixels there (0 for none), and what else is known."""
+
+    number: int
+    area: int
+    score_sum: float
+    before: tuple[int, float]
+    after: tuple[int, float]
+
+
 class SliceLinker:
     """Links the objects of one slice after the other; only the last few slices are in memory.
 
@@ -177,6 +188,34 @@ class SliceLinker:
         self._note_ends(index, drawn)
         self._recent.appendleft((index, drawn))
         return numbers, bridges
+
+    def changed(self, index: int) -> list[TrackState]:
+        """Return all that the slice that was added last, ``index``, changed about the tracks."""
+        present = {
+            int(number) for _, drawn in list(self._recent)[:2] for number in np.unique(drawn)
+        }
+        return [
+            TrackState(
+                number, track.areas.get(index, 0), track.score_sum, track.before, track.after
+            )
+            for number in sorted(present - {0})
+            for track in (self.tracks[number],)
+        ]
+
+    def restore(self, index: int, states: list[TrackState]) -> None:
+        """Take in what :meth:`changed` told of a slice, instead of linking it again.
+
+        Before the next slice is added, :meth:`recall` has to show the last ones, ``max_gap + 1``.
+        """
+        for number, area, score_sum, before, after in states:
+            track = self.tracks.setdefault(number, Track(before=before))
+            if area:
+                track.areas[index] = area
+            track.score_sum, track.after = score_sum, after
+
+    def recall(self, index: int, drawn: npt.NDArray[np.int64]) -> None:
+        """Take in the tracks that are drawn on a slice which was restored, shape (H, W)."""
+        self._recent.appendleft((index, drawn))
 
     def _match(
         self, index: int, labels: LabelArray, areas: npt.NDArray[np.int64]

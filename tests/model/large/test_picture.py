@@ -155,3 +155,11 @@ def test_lazy_planes_know_their_channels(tmp_path: Path) -> None:
         plane = LazyPlane(image)
         assert (plane.channel_axis, plane.pixels.shape) == (None, (120, 90))
         assert (plane.pixels[5:7, 1:3] == image.plane().pixels[5:7, 1:3]).all()
+
+
+@pytest.mark.parametrize(
+    "value", [np.uint8(7), np.uint16(7), np.int16(-3), np.float32(1e30), np.float64(0)]
+)
+def test_a_picture_of_one_value_is_black_in_every_window(value: np.number) -> None:
+    picture = LazyPicture(np.full((90, 80), value)).with_contrast()
+    assert not picture.rgb((slice(10, 50), slice(0, 40))).any()

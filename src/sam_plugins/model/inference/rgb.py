@@ -141,7 +141,8 @@ def contrast_limits(
     Returns
     -------
     list of (float, float)
-        For each shown channel; ``(0, 255)`` where 8-bit values pass unchanged.
+        For each shown channel; ``(0, 255)`` where 8-bit values pass unchanged. A channel of one
+        single value is black.
 
     Examples
     --------
@@ -154,7 +155,13 @@ def contrast_limits(
     count = 1 if axis is None else int(array.shape[axis])
     weights, is_joint = _colour_weights(channels, count, axis, len(array.shape))
     ranges = _ranges(array, axis, [index for index, _ in weights], is_joint, None, percentiles)
-    return [(0.0, 255.0) if limits is None else limits for limits in ranges]
+    return [(0.0, 255.0) if limits is None else _with_a_span(limits) for limits in ranges]
+
+
+def _with_a_span(limits: Limits) -> Limits:
+    """Return limits that may be asked for: a picture of one value has none, and stays black."""
+    low, high = limits
+    return (low, high) if low < high else (low, max(low + 1, math.nextafter(low, math.inf)))
 
 
 def checked_channel_axis(

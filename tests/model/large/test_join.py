@@ -117,7 +117,7 @@ def test_an_object_is_cut_at_the_edge_of_a_window_but_not_at_that_of_the_picture
     labels[0:3, 0:3], labels[4:7, 13:16], labels[8:10, 5:7] = 1, 2, 3
     found = objects_of_tile(labels, np.ones(3, np.float32), plan[0], plan.size_hw)
     assert found.is_cut.tolist() == [False, True, False]
-    assert found.is_own.tolist() == [True, False, False]
+    assert found.is_own.tolist() == [True, False, True]
     assert found.areas.tolist() == [9, 9, 4]
 
 

@@ -158,7 +158,7 @@ def test_lazy_planes_know_their_channels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [np.uint8(7), np.uint16(7), np.int16(-3), np.float32(1e30), np.float64(0)]
+    "value", [np.uint8(0), np.uint16(7), np.int16(-3), np.float32(1e30), np.float64(0)]
 )
 def test_a_picture_of_one_value_is_black_in_every_window(value: np.number) -> None:
     picture = LazyPicture(np.full((90, 80), value)).with_contrast()

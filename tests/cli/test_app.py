@@ -59,6 +59,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["dance"], r"invalid choice: 'dance'"),
         (["models"], "the following arguments are required: ACTION"),
         (["segment", "a.png"], "the following arguments are required: -o/--output"),
+        (["segment", "", "-o", "results"], "an argument is empty"),
+        (["segment", "cells.tif", "-o", ""], "an argument is empty"),
     ],
 )
 def test_wrong_usage_leaves_with_2(

@@ -112,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(parser: argparse.ArgumentParser, typed: Sequence[str]) -> int:
     """Run a command and say what went wrong; return the exit code."""
     try:
+        if "" in typed:  # the current folder would be taken for what was meant
+            parser.error("an argument is empty; is a variable of the shell not set?")
         args = parser.parse_args(typed)
     finally:
         flush_output()  # what --help and --version said

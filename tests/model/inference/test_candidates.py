@@ -180,6 +180,11 @@ def test_the_masks_of_a_point_blend_into_one() -> None:
     assert agreed.scores.tolist() == [1]
 
 
+def test_empty_masks_blend_into_none() -> None:
+    blend = MaskFilter(0, 0, blend_temperature=0.1)
+    assert len(decode([[logits_of(0), logits_of(4)]], [[0.9, 0.3]], blend)) == 0
+
+
 def test_masks_below_the_least_predicted_iou_are_not_blended_in() -> None:
     masks = [[logits_of(8), logits_of(4)]]
     blend = MaskFilter(0.5, 0, blend_temperature=10)

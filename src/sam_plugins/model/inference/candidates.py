@@ -364,10 +364,11 @@ class _Judge:
                 for mask, (_, expected) in zip(inside, answers, strict=True)
             ]
         )
-        best = inside[int(scores.argmax())]
-        likeness = np.array([_iou(mask, best) for mask in inside])
-        weights = np.exp((scores - scores.max()) / self.mask_filter.blend_temperature)
-        weights *= likeness >= _ALIKE  # another reading of the point is no vote on the edge
+        best = int(scores.argmax())
+        is_alike = np.array([_iou(mask, inside[best]) >= _ALIKE for mask in inside])
+        is_alike[best] = True  # though it may be empty
+        # Another reading of the point is no vote on the edge.
+        weights = np.exp((scores - scores.max()) / self.mask_filter.blend_temperature) * is_alike
         weights /= weights.sum()
         mean = np.zeros_like(answers[0][0])
         for weight, (logits, _) in zip(weights.astype(np.float32), answers, strict=True):

@@ -24,43 +24,56 @@ from sam_plugins.model.inference.volume import (
 )
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of
 
-NUMBER = 4
+Nucleus = tuple[Any, Any]
+"""Picture and truth of one nucleus and what lies around it, about 30 x 60 x 60."""
 
 
 @pytest.fixture(scope="module")
-def nucleus(test_data: Path) -> tuple[Any, Any]:
-    """One nucleus and what lies around it: picture and labels, about 30 x 60 x 60."""
+def nuclei(test_data: Path) -> list[Nucleus]:
+    """All eight."""
     folder = test_data / "mouse_embryo_3d" / "train"
     values = tifffile.imread(folder / "images" / "8_cell_stage.tif")
     labels = tifffile.imread(folder / "labels" / "8_cell_stage.tif")
-    window = ndimage.find_objects(labels)[NUMBER - 1]
-    around = tuple(
-        slice(max(0, s.start - m), s.stop + m) for s, m in zip(window, (6, 20, 20), strict=True)
-    )
-    return values[around], labels[around]
+    cut = []
+    for number, window in enumerate(ndimage.find_objects(labels), start=1):
+        around = tuple(
+            slice(max(0, s.start - m), s.stop + m) for s, m in zip(window, (6, 20, 20), strict=True)
+        )
+        cut.append((values[around], labels[around] == number))
+    return cut
 
 
-def test_one_click_finds_a_nucleus_and_a_correction_makes_it_no_worse(
-    nucleus: tuple[Any, Any], tmp_path: Path
-) -> None:
-    values, labels = nucleus
-    truth = labels == NUMBER
+def middle_seed(truth: Any) -> Seed:
+    """Return a click in the middle slice of an object."""
     there = np.flatnonzero(truth.any(axis=(1, 2)))
     middle = int(there[len(there) // 2])
-    slices = SliceEmbeddings(load_model(), Volume(values), cache=EmbeddingCache(tmp_path))
     point = deepest_point(window_of(truth[middle]))
-    seed = Seed(1, middle, prompts=Prompts.for_object([point]))
-    found = propagate(slices, [seed])
-    score = iou(found.mask(1), truth)
-    assert score > 0.6
-    worst = found.doubtful(1.0)[0].index
-    encodes = slices.encodes
-    better = correct(slices, found, [Seed(1, worst, truth[worst])])
-    assert iou(better.mask(1), truth) > score
-    assert better.decodes < found.decodes
-    assert slices.encodes - encodes <= len(slices) - encodes
+    return Seed(1, middle, prompts=Prompts.for_object([point]))
+
+
+def test_one_click_finds_nuclei_and_a_correction_makes_them_better(nuclei: list[Nucleus]) -> None:
+    model = load_model()
+    clicked, corrected = [], []
+    for values, truth in nuclei:
+        slices = SliceEmbeddings(model, Volume(values), cache=EmbeddingCache())
+        found = propagate(slices, [middle_seed(truth)])
+        worst = found.doubtful(1.0)[0].index
+        encodes = slices.encodes
+        better = correct(slices, found, [Seed(1, worst, truth[worst])])
+        assert better.decodes < found.decodes
+        assert slices.encodes - encodes <= len(slices) - encodes
+        clicked.append(iou(found.mask(1), truth))
+        corrected.append(iou(better.mask(1), truth))
+    assert np.mean(clicked) > 0.6
+    assert np.mean(corrected) > np.mean(clicked)
+
+
+def test_what_is_cached_is_found_again(nuclei: list[Nucleus], tmp_path: Path) -> None:
+    values, truth = nuclei[3]
+    slices = SliceEmbeddings(load_model(), Volume(values), cache=EmbeddingCache(tmp_path))
+    found = propagate(slices, [middle_seed(truth)])
     again = SliceEmbeddings(slices.model, slices.volume, cache=EmbeddingCache(tmp_path))
-    assert (propagate(again, [seed]).labels() == found.labels()).all()
+    assert (propagate(again, [middle_seed(truth)]).labels() == found.labels()).all()
     assert again.encodes == 0
 
 

@@ -137,6 +137,7 @@ def test_any_setup_is_answered(ask: Callable[[str, Any], tuple[int, Any]], body:
 
 @given(EVENT | ANY)
 @example({"action": "ANNOTATION_CREATED", "project": 7, "annotation": {"id": 1, "task": 1}})
+@example({"action": "ANNOTATIONS_CREATED", "project": {"id": -(2**70)}})
 @MANY
 def test_any_event_is_taken_and_never_holds_up_the_next(
     ask: Callable[[str, Any], tuple[int, Any]], learning: BackendLearning, body: Any

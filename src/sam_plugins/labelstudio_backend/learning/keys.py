@@ -28,8 +28,9 @@ def key_of(project: Any) -> str | None:  # noqa: ANN401
         if not isinstance(number, int) or isinstance(number, bool):
             return None
         seconds = _seconds(created)
-        return str(number) if seconds is None else f"{number}.{seconds}"
-    text = str(project)
+        text = str(number) if seconds is None else f"{number}.{seconds}"
+    else:
+        text = str(project)
     return text if _KEY.fullmatch(text) else None
 
 

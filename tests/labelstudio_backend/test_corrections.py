@@ -148,6 +148,7 @@ def test_negative_points_come_one_after_the_other_on_an_accepted_region(
     assert not twice[90, 255]
     assert not twice[90, 190]
     assert np.count_nonzero(twice & disks[1]) < np.count_nonzero(once & disks[1])
+    assert iou(twice, disks[0]) > iou(once, disks[0])
     assert twice[90, 100]
     np.testing.assert_array_equal(corrected(one), once)  # the second one taken back
 

@@ -25,6 +25,7 @@ from sam_plugins.labelstudio_backend.sessions import Made, SessionKey, joined
 from sam_plugins.labelstudio_backend.target import choose_target
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.pooling import logits_of_mask
 from sam_plugins.model.inference.postprocess import clean_mask
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
@@ -259,6 +260,8 @@ def _region(
         mask, score, low_res = _asked(engine, here, pixels, before)
         if is_disobeyed(mask, pixels):
             mask = cut(mask, pixels)
+            if mask.any():  # the next click corrects what was shown
+                low_res = np.minimum(low_res, logits_of_mask(mask, here.embedding))
     items = _items(here, wanted.ask, mask, score, wanted.region_id or new_id())
     if items:
         made = Made(

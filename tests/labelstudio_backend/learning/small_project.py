@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from tests.labelled_sets import discs, picture_of
-from tests.labelstudio_backend.learning.helpers import annotation, brush, event
+from tests.labelstudio_backend.learning.helpers import KEY, annotation, brush, event
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
@@ -72,3 +74,20 @@ def small_learning(
 ) -> BackendLearning:
     """The learning of such a backend."""
     return BackendLearning(small_settings(folder, options, **settings), fetch=drawn)
+
+
+def trainings(learning: BackendLearning) -> list[dict[str, Any]]:
+    """The trainings of the project, the newest first."""
+    found: list[dict[str, Any]] = learning.status()["projects"][KEY]["trainings"]
+    return found
+
+
+def until(learning: BackendLearning, condition: Callable[[], bool], seconds: float = 240) -> None:
+    """Let a backend work until something is so."""
+    end = time.monotonic() + seconds
+    while True:
+        learning.work()
+        if condition():
+            return
+        assert time.monotonic() < end, learning.status()
+        time.sleep(0.2)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.dask_cluster import two_workers
@@ -19,6 +18,8 @@ from tests.labelstudio_backend.learning.small_project import (
     annotated,
     drawn,
     small_settings,
+    trainings,
+    until,
 )
 
 from sam_plugins.labelstudio_backend.cluster import Cluster
@@ -55,23 +56,6 @@ def learning_on(
     learning.on_webhook(event("START_TRAINING"))
     learning.work()
     return learning, cluster
-
-
-def trainings(learning: BackendLearning) -> list[dict[str, Any]]:
-    """The trainings of the project, the newest first."""
-    found: list[dict[str, Any]] = learning.status()["projects"][KEY]["trainings"]
-    return found
-
-
-def until(learning: BackendLearning, condition: Callable[[], bool], seconds: float = 240) -> None:
-    """Let a backend work until something is so."""
-    end = time.monotonic() + seconds
-    while True:
-        learning.work()
-        if condition():
-            return
-        assert time.monotonic() < end, learning.status()
-        time.sleep(0.2)
 
 
 def processes_of(folder: Path) -> dict[int, int]:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +20,8 @@ from tests.labelstudio_backend.learning.small_project import (
     TASKS,
     annotated,
     small_learning,
+    trainings,
+    until,
 )
 
 from sam_plugins.labelstudio_backend.learning import trainer
@@ -40,23 +40,6 @@ from sam_plugins.model.weights.store import ModelStore
 
 NAME = model_name_of(KEY)
 LONG = replace(QUICK, steps=400, rounds=2)
-
-
-def trainings(learning: BackendLearning) -> list[dict[str, Any]]:
-    """The trainings of the project, the newest first."""
-    found: list[dict[str, Any]] = learning.status()["projects"][KEY]["trainings"]
-    return found
-
-
-def until(learning: BackendLearning, condition: Callable[[], bool], seconds: float = 240) -> None:
-    """Let a backend work until something is so."""
-    end = time.monotonic() + seconds
-    while True:
-        learning.work()
-        if condition():
-            return
-        assert time.monotonic() < end, learning.status()
-        time.sleep(0.2)
 
 
 def labelled(learning: BackendLearning) -> BackendLearning:

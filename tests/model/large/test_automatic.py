@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -293,30 +294,40 @@ def test_tiles_pay_from_twice_the_longest_input() -> None:
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 import numpy as np
+from pathlib import Path
 from tests.model.large.mosaics import found_in
 from tests.model.large.test_automatic import job_of
 from sam_plugins.model.large.automatic import run_job
+picture, folder, done, overwrite = sys.argv[1:]
 asked = 0
 def find(rgb):
     global asked
     asked += 1
-    if asked == 9:
+    if asked > int(done):
         os.kill(os.getpid(), signal.SIGKILL)
     return found_in(rgb)
-output = Path(sys.argv[2])
-run_job(job_of(np.load(sys.argv[1]), output), output, find)
+output = Path(folder)
+run_job(job_of(np.load(picture), output), output, find, overwrite=overwrite == "True")
 """
+
+
+def run_and_be_killed(
+    picture: npt.NDArray[np.uint8], output: Path, *, done: int, overwrite: bool = False
+) -> None:
+    """Segment in another process, which ends by ``kill -9`` after so many tiles."""
+    saved = output.with_name("picture.npy")
+    np.save(saved, picture)
+    arguments = [str(saved), str(output), str(done), str(overwrite)]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert ended.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     picture = drawn(repeated(coins_labels(), (2, 2)))
-    np.save(tmp_path / "picture.npy", picture)
     output = tmp_path / "a_labels.zarr"
-    arguments = [sys.executable, "-c", KILLED, str(tmp_path / "picture.npy"), str(output)]
-    assert subprocess.run(arguments, check=False).returncode == -9
+    run_and_be_killed(picture, output, done=8)
     rest = Oracle()
     again = run(picture, output, rest)
     assert rest.asked == len(job_of(picture, output).plan) - 8

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import zarr
 from tests.model.large.mosaics import Oracle, coins_labels, drawn, found_in
-from tests.model.large.test_automatic import Stops, job_of, run
+from tests.model.large.test_automatic import Stops, job_of, run, run_and_be_killed
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.types import Segmentation
@@ -78,24 +75,36 @@ class KilledError(BaseException):
     """Stands for the end of a process."""
 
 
+@pytest.fixture
+def killed_after(
+    picture: npt.NDArray[np.uint8], output: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], None]:
+    """Run again, and end as if killed after so many of the four results got their names."""
+
+    def run_killed(moves: int) -> None:
+        def killed(all_of_them: Sequence[tuple[Path, Path]]) -> None:
+            assert len(all_of_them) == 4
+            for source, target in all_of_them[:moves]:
+                source.replace(target)
+            raise KilledError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(results, "_move", killed)
+            with pytest.raises(KilledError):
+                again(picture, output, Oracle())
+
+    return run_killed
+
+
 @pytest.mark.parametrize("moves", [0, 1, 2, 3, 4])
 def test_a_run_that_is_killed_while_results_get_their_names_is_finished_by_the_next(
     picture: npt.NDArray[np.uint8],
     output: Path,
     old: dict[str, bytes],
     moves: int,
-    monkeypatch: pytest.MonkeyPatch,
+    killed_after: Callable[[int], None],
 ) -> None:
-    def killed(all_of_them: Sequence[tuple[Path, Path]]) -> None:
-        assert len(all_of_them) == 4
-        for source, target in all_of_them[:moves]:
-            source.replace(target)
-        raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(results, "_move", killed)
-        with pytest.raises(KilledError):
-            again(picture, output, Oracle())
+    killed_after(moves)
     if moves == 0:
         assert content(output) == old
     rest = Oracle()
@@ -110,16 +119,9 @@ def test_what_was_begun_to_replace_is_finished_without_overwrite_too(
     picture: npt.NDArray[np.uint8],
     output: Path,
     old: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
+    killed_after: Callable[[int], None],
 ) -> None:
-    def killed(moves: Sequence[tuple[Path, Path]]) -> None:
-        moves[0][0].replace(moves[0][1])
-        raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(results, "_move", killed)
-        with pytest.raises(KilledError):
-            again(picture, output, Oracle())
+    killed_after(1)
     assert not output.exists()
     idle = Oracle()
     assert (len(run(picture, output, idle)), idle.asked) == (COUNT, 0)
@@ -166,49 +168,20 @@ def test_labels_that_somebody_put_there_meanwhile_are_not_touched(
     picture: npt.NDArray[np.uint8],
     output: Path,
     old: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
+    killed_after: Callable[[int], None],
 ) -> None:
-    def killed(moves: Sequence[tuple[Path, Path]]) -> None:
-        moves[0][0].replace(moves[0][1])
-        raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(results, "_move", killed)
-        with pytest.raises(KilledError):
-            again(picture, output, Oracle())
+    killed_after(1)
     zarr.create_array(output, shape=(4, 4), dtype="u1")
     with pytest.raises(OutputError, match="exists and is not ours"):
         again(picture, output, Oracle())
     assert zarr.open_array(output).shape == (4, 4)
 
 
-KILLED_WHILE_REPLACING = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from tests.model.large.mosaics import found_in
-from tests.model.large.test_automatic import job_of
-from sam_plugins.model.large.automatic import run_job
-asked = 0
-def find(rgb):
-    global asked
-    asked += 1
-    if asked == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return found_in(rgb)
-output = Path(sys.argv[2])
-run_job(job_of(np.load(sys.argv[1]), output), output, find, overwrite=True)
-"""
-
-
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_the_earlier_results(
-    picture: npt.NDArray[np.uint8], output: Path, old: dict[str, bytes], tmp_path: Path
+    picture: npt.NDArray[np.uint8], output: Path, old: dict[str, bytes]
 ) -> None:
-    np.save(tmp_path / "picture.npy", picture)
-    arguments = [str(tmp_path / "picture.npy"), str(output)]
-    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_REPLACING, *arguments], check=False)
-    assert done.returncode == -signal.SIGKILL
+    run_and_be_killed(picture, output, done=3, overwrite=True)
     assert content(output) == old
     rest = Oracle()
     assert len(again(picture, output, rest)) == COUNT

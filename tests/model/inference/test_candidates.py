@@ -180,6 +180,14 @@ def test_the_masks_of_a_point_blend_into_one() -> None:
     assert agreed.scores.tolist() == [1]
 
 
+def test_another_reading_of_a_point_has_no_vote_on_the_edge() -> None:
+    whole, part = logits_of(20, height=5), logits_of(4, height=50)
+    found = decode([[whole, part]], [[0.9, 0.85]], MaskFilter(0, 0, blend_temperature=0.1))
+    np.testing.assert_allclose(found.predicted_ious, [0.9])
+    rows, columns = found.cuts[0].logits.shape
+    np.testing.assert_allclose(found.cuts[0].logits, whole[:rows, :columns])
+
+
 def test_empty_masks_blend_into_none() -> None:
     blend = MaskFilter(0, 0, blend_temperature=0.1)
     assert len(decode([[logits_of(0), logits_of(4)]], [[0.9, 0.3]], blend)) == 0

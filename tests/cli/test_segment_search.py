@@ -114,7 +114,7 @@ def test_a_grey_mask_that_was_saved_in_colour(
         (["--not-text", "x"], "--not-text, --clip and --download-clip belong to --text"),
         (["--download-clip"], "--not-text, --clip and --download-clip belong to --text"),
         (["--text", " "], "--text and --not-text need phrases that say what is meant, got an emp"),
-        (["--text", "a", "--not-text", ""], "need phrases that say what is meant, got an empty"),
+        (["--text", "a", "--not-text", " "], "need phrases that say what is meant, got an empty"),
         (["--text", "a", "--box", "1,1,2,2"], "--text goes with --point and --negative, not with"),
         (["--text", "a", "--text", "b", "--point", "1,1"], "points refine one object: give them"),
         (["--text", "a", "--point", "1,1", "--mode", "grid"], "--mode grid finds every object"),

@@ -190,7 +190,7 @@ def _one_tile(core: Callable[[Kept], Core], job: TileJob, kept: Kept, index: int
     core(kept).one_tile(job, index)
 
 
-def _nothing_left(_: object) -> Segmentation:
+def _nothing_left(_rgb: object, _within: object) -> Segmentation:
     """Stand for the model where every tile is done."""
     raise ClusterError(
         "a tile that a worker reported as done is not there; the folder of the results must be the "

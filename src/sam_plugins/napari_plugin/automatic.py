@@ -221,9 +221,10 @@ class _Looking:
         """Return what finds objects in a window, to see how large they are."""
         from sam_plugins.model.inference.automatic import segment_embedding
 
-        def find(rgb: npt.NDArray[np.uint8]) -> Segmentation:
-            embedding = self._encoded(rgb)
-            return segment_embedding(self.model, embedding, mode=self.mode, options=self.options)
+        def find(rgb: npt.NDArray[np.uint8], within: tuple[slice, slice] | None) -> Segmentation:
+            return segment_embedding(
+                self.model, self._encoded(rgb), mode=self.mode, options=self.options, within=within
+            )
 
         return find
 
@@ -252,20 +253,32 @@ class _Looking:
     ) -> None:
         """Find the masks of a tile, unless they are known."""
         from sam_plugins.model.inference.automatic import propose
+        from sam_plugins.model.large.plan import within
         from sam_plugins.model.large.proposals import DrawnSizes, WindowProposals
 
-        window = ground.window(ground.job.plan[index].window)
+        plan = ground.job.plan
+        tile = plan[index]
+        rows, columns = asked = within(plan.near(tile), tile.window)
+        window = ground.window(tile.window)
         sight = replace(ground.sight, region=window, level=source.level_for(ground.plane, window))
         rgb = show_model(source, sight)
         key = self._key(rgb)
         height, width = window.shape
-        name = f"{key}-{self.mode}-{self.options.points_per_side}-{height}x{width}.npz"
+        name = (
+            f"{key}-{self.mode}-{self.options.points_per_side}-{height}x{width}"
+            f"-{rows.start}_{rows.stop}-{columns.start}_{columns.stop}.npz"
+        )
         path = self.masks.find(name)
         if path is None:
             # Masks are drawn in pixels of the plane, also where it is shown reduced.
             embedding = replace(self._encoded(rgb), original_size_hw=window.shape)
             found = propose(
-                self.model, embedding, mode=self.mode, options=self.options, progress=tell
+                self.model,
+                embedding,
+                mode=self.mode,
+                options=self.options,
+                within=asked,
+                progress=tell,
             )
             path = self.masks.keep(name, WindowProposals(found, DrawnSizes.of(embedding)))
         ground.masks[index] = path

@@ -330,6 +330,23 @@ def test_an_encoded_picture_gives_the_same(reader: LabelReader) -> None:
         )
 
 
+def test_only_what_reaches_into_a_part_of_the_picture_is_asked_for(reader: LabelReader) -> None:
+    model = model_of(reader)
+    embedding = encode_image(model, CROWD, limits=AS_IT_IS)
+    part = (slice(20, 90), slice(40, 125))  # cuts the first, the third and the last disc
+    found = segment_embedding(model, embedding, within=part)
+    check_laws(found, CROWD.shape)
+    inside = np.unique(CROWD[part])
+    assert inside.tolist() == [0, 1, 2, 3, 6]
+    expected = np.where(np.isin(CROWD, inside), CROWD, 0)
+    assert ious_of_pairs(expected, found.labels).min() > 0.9
+    assert reader.prompts_answered == 2 * 4
+    nothing = segment_embedding(model, embedding, within=(slice(2, 4), slice(150, 152)))
+    check_laws(nothing, CROWD.shape)
+    assert len(nothing) == 0
+    assert reader.prompts_answered == 2 * 4
+
+
 # ------------------------------------------------------------------------------- what is cleaned
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage import data
 
+from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
 
 
@@ -83,18 +84,23 @@ class Oracle:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, rgb: npt.NDArray[np.uint8]) -> Segmentation:
+    def __call__(self, rgb: npt.NDArray[np.uint8], within: Window | None) -> Segmentation:
         """Return the objects of a window."""
         self.asked += 1
-        return found_in(rgb)
+        return found_in(rgb, within)
 
 
-def found_in(rgb: npt.NDArray[np.uint8]) -> Segmentation:
-    """Return the objects whose numbers are drawn in the red and the green channel."""
+def found_in(rgb: npt.NDArray[np.uint8], within: Window | None) -> Segmentation:
+    """Return the objects whose numbers are drawn in the red and the green channel.
+
+    Those that do not reach into the part that counts are left out.
+    """
     numbers = rgb[..., 0].astype(np.int32) * 256 + rgb[..., 1]
-    present = np.unique(numbers[numbers > 0])
-    labels = np.searchsorted(present, numbers).astype(np.int32) + 1
-    labels[numbers == 0] = 0
+    seen = numbers if within is None else numbers[within]
+    present = np.unique(seen[seen > 0])
+    numbers[~np.isin(numbers, present)] = 0
+    labels = np.zeros(numbers.shape, np.int32)
+    labels[numbers > 0] = np.searchsorted(present, numbers[numbers > 0]) + 1
     points = ndimage.center_of_mass(numbers > 0, labels, np.arange(1, len(present) + 1))
     return Segmentation(
         labels,

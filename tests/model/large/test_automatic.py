@@ -26,6 +26,7 @@ from tests.model.large.mosaics import (
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.automatic import AUTO
+from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.images import open_image, read_image
 from sam_plugins.model.large.automatic import needs_tiles, plan_job, run_job, segment_large
@@ -117,10 +118,10 @@ class Stops(Oracle):
         super().__init__()
         self.after = after
 
-    def __call__(self, rgb: npt.NDArray[np.uint8]) -> Segmentation:
+    def __call__(self, rgb: npt.NDArray[np.uint8], within: Window | None) -> Segmentation:
         if self.asked == self.after:
             raise KeyboardInterrupt
-        return super().__call__(rgb)
+        return super().__call__(rgb, within)
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -283,7 +284,11 @@ def test_a_tile_is_a_task_of_plain_values(tmp_path: Path) -> None:
     path = segment_tile(job, 3, found_in)
     assert path == segment_tile(job, 3, Stops(after=0))  # done, and not done again
     tile = job.plan[3]
-    assert is_same_division(truth[tile.window], read_tile(path).labels)
+    seen, near = truth[tile.window], truth[job.plan.near(tile)]
+    own = np.where(np.isin(seen, near), seen, 0)
+    assert own.any()
+    assert (own != seen).any()  # what is another tile's is left to it
+    assert is_same_division(own, read_tile(path).labels)
     assert len(run_job(job, output, Oracle())) == len(np.unique(truth)) - 1
 
 
@@ -301,12 +306,12 @@ from tests.model.large.test_automatic import job_of
 from sam_plugins.model.large.automatic import run_job
 picture, folder, done, overwrite = sys.argv[1:]
 asked = 0
-def find(rgb):
+def find(rgb, within):
     global asked
     asked += 1
     if asked > int(done):
         os.kill(os.getpid(), signal.SIGKILL)
-    return found_in(rgb)
+    return found_in(rgb, within)
 output = Path(folder)
 run_job(job_of(np.load(picture), output), output, find, overwrite=overwrite == "True")
 """

@@ -12,6 +12,7 @@ from scipy import ndimage
 from tests.model.large.mosaics import is_same_division
 
 from sam_plugins.model.inference.automatic import AUTO
+from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.large.automatic import plan_job, run_job
 from sam_plugins.model.large.coarse import CoarseLabels, CoarseOptions, Overlaps, Pieces, winners
@@ -29,7 +30,7 @@ class Divides:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
 
-    def __call__(self, rgb: npt.NDArray[np.uint8]) -> Segmentation:
+    def __call__(self, rgb: npt.NDArray[np.uint8], _: Window | None) -> Segmentation:
         self.asked.append(rgb.shape[:2])
         labels, count = ndimage.label(rgb[..., 0] > 127)
         for place, where in enumerate(ndimage.find_objects(labels)):

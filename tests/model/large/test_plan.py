@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -65,3 +67,11 @@ def test_a_halo_without_core_is_refused() -> None:
 def test_a_tile_that_is_not_there_is_refused() -> None:
     with pytest.raises(IndexError, match=r"tile must be 0 to 3, got 4"):
         _ = TilePlan((50, 50), 40, 5)[4]
+
+
+def test_near_a_tile_is_its_core_and_a_quarter_of_the_halo_where_the_picture_goes_on() -> None:
+    plan = TilePlan((100, 250), tile=100, halo=20)
+    assert plan.near(plan[0]) == (slice(0, 100), slice(0, 65))
+    assert plan.near(plan[1]) == (slice(0, 100), slice(55, 125))
+    near = [plan.near(tile)[1] for tile in plan]
+    assert all(left.stop > right.start for left, right in itertools.pairwise(near))

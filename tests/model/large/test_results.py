@@ -13,6 +13,7 @@ from tests.model.large.mosaics import Oracle, coins_labels, drawn, found_in
 from tests.model.large.test_automatic import Stops, job_of, run, run_and_be_killed
 
 from sam_plugins.errors import OutputError
+from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.large import results
 from sam_plugins.model.large.automatic import run_job
@@ -39,10 +40,10 @@ def old(picture: npt.NDArray[np.uint8], output: Path) -> dict[str, bytes]:
     return content(output)
 
 
-def one_object(rgb: npt.NDArray[np.uint8]) -> Segmentation:
+def one_object(rgb: npt.NDArray[np.uint8], within: Window | None) -> Segmentation:
     """Find the first coin only."""
     is_first = (rgb[..., 0] == 0) & (rgb[..., 1] == 1)
-    return found_in(np.where(is_first[..., None], rgb, 0))
+    return found_in(np.where(is_first[..., None], rgb, 0), within)
 
 
 def content(output: Path) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from sam_plugins.model.inference.candidates import (
 )
 from sam_plugins.model.inference.checks import count, require_type
 from sam_plugins.model.inference.coordinates import boxes_to_original, points_to_original
-from sam_plugins.model.inference.full_size import WindowMask
+from sam_plugins.model.inference.full_size import Window, WindowMask
 from sam_plugins.model.inference.grid import grid_points
 from sam_plugins.model.inference.label_image import OVERLAPS, LabelOptions, Overlap, paint_labels
 from sam_plugins.model.inference.loading import Model, load_model
@@ -214,9 +214,13 @@ def segment_embedding(
     *,
     mode: Mode | str = "auto",
     options: SegmentOptions | None = None,
+    within: Window | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Segment every object of a picture that is encoded already; see :func:`segment`."""
+    """Segment every object of a picture that is encoded already; see :func:`segment`.
+
+    ``within`` is as for :func:`propose`.
+    """
     _check_mode(mode)
     _check_options(options)
     check_model(model, embedding)
@@ -224,7 +228,9 @@ def segment_embedding(
     height, width = embedding.original_size_hw
     _require_label_image(height, width)
     with segmenting_memory(embedding, mode):
-        proposals = propose(model, embedding, mode=mode, options=chosen, progress=progress)
+        proposals = propose(
+            model, embedding, mode=mode, options=chosen, within=within, progress=progress
+        )
         if not len(proposals.points_xy):
             _report(progress, 1, 1)
         return put_together(proposals, embedding, chosen, progress=progress).segmentation
@@ -267,6 +273,7 @@ def propose(
     *,
     mode: Mode | str,
     options: SegmentOptions,
+    within: Window | None = None,
     progress: Progress | None = None,
 ) -> Proposals:
     """Return the masks among which automatic segmentation chooses.
@@ -274,9 +281,12 @@ def propose(
     Parameters
     ----------
     model, embedding, mode, progress
-        As for :func:`segment_embedding`.
+        As for :func:`segment`.
     options : SegmentOptions
         Says how points are found and which masks pass.
+    within : (slice, slice), optional
+        Rows and columns of the picture: what the instance maps see wholly outside is not asked for.
+        A grid has no maps, and asks everywhere.
 
     Raises
     ------
@@ -289,6 +299,8 @@ def propose(
     boxes_xyxy = regions = None
     if mode == "auto":
         points_xy, regions = _points_of_maps(model, embedding, options.seeds)
+        if within is not None:
+            points_xy, regions = _those_within(within, points_xy, regions, embedding)
         if options.asks_with != "point":
             boxes_xyxy = _boxes_of_regions(regions, points_xy, embedding)
     else:
@@ -397,6 +409,29 @@ def _points_of_maps(
     moved = points_to_original(seeds.points_xy, embedding.original_size_hw, embedding.input_size_hw)
     inside = np.clip(moved, 0, np.array([width - 1, height - 1], np.float32))
     return inside, seed_regions(maps, seeds, options)
+
+
+def _those_within(
+    window: Window,
+    points_xy: npt.NDArray[np.float32],
+    regions: npt.NDArray[np.int32],
+    embedding: ImageEmbedding,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return the points whose regions reach into a part of the picture, and these regions."""
+    rows, columns = (
+        slice(
+            math.floor(part.start * length / original / CELL),
+            math.ceil(part.stop * length / original / CELL),
+        )
+        for part, length, original in zip(
+            window, embedding.input_size_hw, embedding.original_size_hw, strict=True
+        )
+    )
+    kept = np.unique(regions[rows, columns])
+    kept = kept[kept > 0]
+    numbers = np.zeros(len(points_xy) + 1, np.int32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return points_xy[kept - 1], numbers[regions]
 
 
 def _boxes_of_regions(

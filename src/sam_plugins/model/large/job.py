@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.automatic import SegmentOptions, segment_embedding
+from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.rgb import Limits
@@ -25,10 +26,14 @@ from sam_plugins.model.large.plan import TilePlan
 from sam_plugins.model.large.sources import Source
 
 MANIFEST = "manifest.json"
-_FORMAT = 1
+_FORMAT = 2
 
-Finder = Callable[[npt.NDArray[np.uint8]], Segmentation]
-"""From what the model sees of a window, (h, w, 3) uint8, to the objects in it."""
+Finder = Callable[[npt.NDArray[np.uint8], Window | None], Segmentation]
+"""From what the model sees of a window, (h, w, 3) uint8, to the objects in it.
+
+The second argument is the part of the window that counts, None for all: what does not reach into it
+may be left out.
+"""
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,9 @@ class TileJob:
 def model_finder(model: Model, mode: str, options: SegmentOptions) -> Finder:
     """Return what finds objects in a window with a model."""
 
-    def find(rgb: npt.NDArray[np.uint8]) -> Segmentation:
-        return segment_embedding(model, encode_rgb(model, rgb), mode=mode, options=options)
+    def find(rgb: npt.NDArray[np.uint8], within: Window | None) -> Segmentation:
+        embedding = encode_rgb(model, rgb)
+        return segment_embedding(model, embedding, mode=mode, options=options, within=within)
 
     return find
 

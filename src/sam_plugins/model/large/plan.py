@@ -138,6 +138,21 @@ class TilePlan:
         )
         return [row * self.grid[1] + column for row in rows for column in columns]
 
+    def near(self, tile: Tile) -> Window:
+        """Return the core of a tile and a quarter of the halo around it.
+
+        What does not reach into it is another tile's. Without the quarter, an object between two
+        tiles could be neither's, for they do not see it quite alike.
+        """
+        rows, columns = (
+            slice(
+                max(window.start, core.start - self.halo // 4),
+                min(window.stop, core.stop + self.halo // 4),
+            )
+            for core, window in zip(tile.core, tile.window, strict=True)
+        )
+        return rows, columns
+
     def later_neighbours(self, index: int) -> list[int]:
         """Return the tiles after one whose windows share pixels with its own: pairs come once."""
         return [other for other in self.touching(self[index].window) if other > index]

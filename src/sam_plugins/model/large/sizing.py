@@ -64,7 +64,7 @@ def tile_size(
     lengths = [
         length
         for window in _windows(picture.size_hw, longest)
-        for length in _lengths(find(picture.rgb(window)), window, picture.size_hw)
+        for length in _lengths(find(picture.rgb(window), None), window, picture.size_hw)
     ]
     usual = float(np.percentile(lengths, _OFTEN)) if lengths else 0.0
     if usual <= small // HALO_SHARE:

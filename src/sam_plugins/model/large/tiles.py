@@ -18,6 +18,7 @@ from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.atomic import write_bytes
 from sam_plugins.model.large.job import Finder, TileJob
 from sam_plugins.model.large.picture import LazyPicture
+from sam_plugins.model.large.plan import within
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def segment_tile(
         if index == 0 and job.coarse is not None:
             _segment_coarse(job, find, shown)
         rgb = shown.rgb(tile.window)
-    return keep_tile(job, index, find(rgb))
+    return keep_tile(job, index, find(rgb, within(job.plan.near(tile), tile.window)))
 
 
 def keep_tile(job: TileJob, index: int, found: Segmentation) -> Path:
@@ -114,7 +115,7 @@ def _segment_coarse(job: TileJob, find: Finder, picture: LazyPicture) -> None:
     assert job.coarse is not None
     height, width = picture.size_hw
     size_hw = job.coarse.size_of(picture.size_hw)
-    found = find(picture.reduced((slice(0, height), slice(0, width)), size_hw))
+    found = find(picture.reduced((slice(0, height), slice(0, width)), size_hw), None)
     points_xy = points_to_original(found.points_xy, picture.size_hw, size_hw)
     _write(job.coarse_path, replace(found, points_xy=points_xy), (0, 0))
 

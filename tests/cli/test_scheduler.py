@@ -158,6 +158,45 @@ def test_tiles_of_a_large_picture_are_tasks(
     assert np.array_equal(*found)
 
 
+def test_slices_of_a_stack_are_tasks(
+    run: Run, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zarr
+
+    one = picture_of(discs(3))
+    stack, form = np.stack([one] * 4), {"axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack", metadata=form)
+    command = ["segment", tmp_path / "s.tif", "--stack"]
+    found = []
+    seen = counted_tasks(monkeypatch)
+    for name, where in (("alone", "none"), ("spread", address)):
+        code, document = run(*command, "--scheduler", where, "-o", tmp_path / name)
+        assert code == 0
+        files = document["results"][0]["files"]
+        assert files["labels"] == str(tmp_path / name / "s_labels.zarr")
+        found.append((np.asarray(zarr.open(files["labels"], mode="r")["0"]), files["objects"]))
+    (ours, our_table), (theirs, their_table) = found
+    assert ours.shape == stack.shape
+    assert ours.any()
+    assert np.array_equal(ours, theirs)
+    assert Path(our_table).read_text() == Path(their_table).read_text()
+    assert seen[-1] == 4  # after the model, the stack, which was left to all, and its plan
+
+
+def counted_tasks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list to which every run on a cluster adds how many tasks it had."""
+    counts: list[int] = []
+    run_as_ever = DaskRunner.run
+
+    def counting(self: Any, function: Any, items: Any, **options: Any) -> Any:
+        items = list(items)
+        counts.append(len(items))
+        return run_as_ever(self, function, items, **options)
+
+    monkeypatch.setattr(DaskRunner, "run", counting)
+    return counts
+
+
 def _rounded(document: dict[str, Any]) -> Any:
     """Return a JSON document with numbers of five decimals."""
     return json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 5))

@@ -13,6 +13,11 @@ from tests.cli.conftest import FakeCore
 from tests.cli.helpers import RunSegment, Said, names
 
 from sam_plugins.cli import main
+from sam_plugins.cli.core import PromptChoice
+from sam_plugins.cli.divided import count_parts
+from sam_plugins.cli.segment_jobs import Order
+from sam_plugins.cli.stacks import StackChoice
+from sam_plugins.cli.view import View
 from sam_plugins.model.large.sources import FileSource
 
 
@@ -49,6 +54,12 @@ def test_a_stack_is_segmented_along_its_axis(
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert result["files"]["labels"] == str(out / "stack_labels.zarr")
     assert names(out) == ["stack_labels.zarr"]
+
+
+def test_a_stack_is_as_many_tasks_as_it_has_slices(pictures: Path, stack: Path, film: Path) -> None:
+    order = Order("default", None, "auto", PromptChoice(), View(), stack=StackChoice())
+    assert count_parts([stack, pictures / "a.png"], order) == 4 + 1
+    assert count_parts([film], order) == 1  # which of its axes, nobody said
 
 
 def test_other_axes_are_fixed_by_plane(

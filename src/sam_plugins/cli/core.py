@@ -174,6 +174,22 @@ class Core(Protocol):
     ) -> LargeSegmentation:
         """Write all objects of a stack of any size."""
 
+    def planned_stack(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        axis: str,
+        *,
+        voxel_size_zyx: tuple[float, float, float],
+        tile: int | None,
+        overwrite: bool,
+    ) -> TileJob:
+        """Return how the slices of a stack are cut into tiles."""
+
+    def one_slice(self, job: TileJob) -> None:
+        """Segment one of the slices, unless that has been done."""
+
     def prompted_large(
         self,
         source: FileSource,

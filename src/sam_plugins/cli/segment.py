@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sam_plugins.cli import arguments, scheduler, search, stacks, tiles
 from sam_plugins.cli.console import mention, say_json
+from sam_plugins.cli.divided import count_parts
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.segment_jobs import Order, Summary, segment_jobs, writable_folder
 from sam_plugins.cli.view import View, read_rgb
@@ -156,7 +157,7 @@ def _segment_all(
 ) -> None:
     """Segment pictures where the options say."""
     images = [job.image for job in jobs]
-    split = partial(tiles.count_tasks, images, order)
+    split = partial(count_parts, images, order)
     with scheduler.opened(
         args, len(jobs), files=images, folder=writable_folder(jobs), split=split
     ) as runner:

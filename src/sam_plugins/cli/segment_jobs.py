@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
-from sam_plugins.cli import scheduler, stacks, tiles
+from sam_plugins.cli import divided, scheduler, stacks, tiles
 from sam_plugins.cli.console import mention, step_progress
 from sam_plugins.cli.done import Done
 from sam_plugins.cli.failures import Failures
@@ -120,7 +120,8 @@ def segment_jobs(jobs: Sequence[Job], order: Order, summary: Summary, runner: Ru
         where = results[index]["files"]["labels"]
         mention(f"{job.image}: {done.count} objects in {done.seconds:.1f} s -> {where}")
 
-    function = partial(_segment_one, there, leaves_large=runner.is_distributed)
+    leaves_large = runner.is_distributed and (order.stack is None or len(jobs) < runner.width)
+    function = partial(_segment_one, there, leaves_large=leaves_large)
     for outcome in scheduler.performed(runner, function, named, "image"):
         job = jobs[outcome.index]
         with summary.failures.caught(job.image, partial(smaller, job.image, order.view)):
@@ -133,7 +134,7 @@ def segment_jobs(jobs: Sequence[Job], order: Order, summary: Summary, runner: Ru
     for index in sorted(large):  # each of them keeps all workers busy
         job = jobs[index]
         with summary.failures.caught(job.image, partial(smaller, job.image, order.view)):
-            keep(index, tiles.segment_on(runner, partial(_core, there), there, named[index], job))
+            keep(index, divided.segment_on(runner, partial(_core, there), there, named[index], job))
 
 
 def _require_same_model(there: str, here: str) -> None:
@@ -183,11 +184,13 @@ def _result(job: Job, done: Done) -> dict[str, Any]:
 
 
 def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = False) -> Done:
-    """Segment one image and write its results; one that needs tiles may be left to all workers."""
+    """Segment one image and write its results; a large one may be left to all workers."""
     from sam_plugins.cli.results import write_results
 
     core, wanted = _core(order, kept), order.wanted
     if order.stack is not None:
+        if leaves_large:
+            return Done(core.model_id, is_left=True)
         return stacks.segment_stack(job, core, order)
     if order.choice and order.wants_tiles(job.image, core):
         if order.prompts:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def segment_stack(job: Job, core: Core, order: Order) -> Done:
     """
     assert order.stack is not None
     start = time.perf_counter()
-    axis = axis_of(job.image, order.view)
+    axis, _ = slices_of(job.image, order.view)
     with (
         step_progress(job.name, "slices", _SLICES_SHARE) as progress,
         told_what_is_kept(job.image),
@@ -106,8 +107,26 @@ def segment_stack(job: Job, core: Core, order: Order) -> Done:
     return done_with(found, core.model_id, start)
 
 
-def axis_of(path: Path, view: View) -> str:
-    """Return the axis that the slices of a stack go along: the only one that is not fixed.
+def count_slices(images: Sequence[Path], order: Order) -> int:
+    """Return how many slices stacks have; what is none counts as one."""
+    count = 0
+    for image in images:
+        length = 1
+        with contextlib.suppress(Exception):  # said when its turn comes
+            _, length = slices_of(image, order.view)
+        count += length
+    return count
+
+
+def slices_of(path: Path, view: View) -> tuple[str, int]:
+    """Return the axis that the slices of a stack go along, the only one that is not fixed.
+
+    Returns
+    -------
+    axis : str
+        Its letter.
+    length : int
+        How many slices there are.
 
     Raises
     ------
@@ -121,7 +140,7 @@ def axis_of(path: Path, view: View) -> str:
         lengths = {axis: n for axis, n in image.stack_axes.items() if n > 1}
     free = [axis for axis in lengths if axis not in fixed]
     if len(free) == 1:
-        return free[0]
+        return free[0], lengths[free[0]]
     if not lengths:
         raise UnusableImageError(f"{path} is a single picture and no stack: leave out --stack")
     if not free:

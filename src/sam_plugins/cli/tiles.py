@@ -6,25 +6,19 @@ import argparse
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_plugins.cli.console import complain, step_progress
 from sam_plugins.cli.done import Done
 from sam_plugins.cli.results import LARGE_ENDING, Job
-from sam_plugins.cli.scheduler import performed
 from sam_plugins.cli.view import View, require_plane
-from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
     from sam_plugins.cli.core import Core, PromptChoice
     from sam_plugins.cli.segment_jobs import Order
-    from sam_plugins.model.cluster.outcome import Kept, Runner
-    from sam_plugins.model.inference.types import Segmentation
-    from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.sources import FileSource
 
@@ -94,7 +88,7 @@ def count_tasks(images: Sequence[Path], order: Order) -> int:
     Asked before there is a model, to know how many processes pay.
     """
     choice = order.choice
-    if choice is None or choice.is_refused or order.prompts or order.wanted or order.stack:
+    if choice is None or choice.is_refused or order.prompts or order.wanted:
         return len(images)
     count = 0
     for image in images:
@@ -126,76 +120,6 @@ def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileCh
             progress=progress,
         )
     return done_with(found, core.model_id, start)
-
-
-def segment_on(
-    runner: Runner, core: Callable[[Kept], Core], order: Order, there: Job, job: Job
-) -> Done:
-    """Segment one picture by tiles, which are tasks of a cluster; joined and written from here.
-
-    Parameters
-    ----------
-    runner : Runner
-    core : callable
-        Loads the model in a worker.
-    order : Order
-    there, job : Job
-        As workers and as people name it.
-
-    Raises
-    ------
-    SamPluginsError
-        As :func:`~sam_plugins.segment_large` raises them.
-    """
-    from sam_plugins.model.large.automatic import run_job
-    from sam_plugins.model.large.results import finished
-
-    assert order.choice is not None
-    start = time.perf_counter()
-    output = large_output(there)
-    source = source_of(there, order.view)
-    plan = partial(_planned, core, source, output, order, job.overwrite)
-    planned = runner.call(plan)
-    with told_what_is_kept(job.image):
-        found = finished(planned, output, overwrite=job.overwrite)
-        if found is None:
-            planned.begin()
-            left = [index for index in range(len(planned.plan)) if not planned.is_done(index)]
-            tiles = performed(runner, partial(_one_tile, core, planned), left, "tile")
-            with contextlib.closing(tiles):
-                for outcome in tiles:
-                    outcome.result()
-            with step_progress(job.name) as progress:
-                found = run_job(planned, output, _nothing_left, job.overwrite, progress)
-    files = {"labels": job.folder / found.path.name, "objects": job.folder / found.table.name}
-    return Done(planned.model_id, found.count, time.perf_counter() - start, files)
-
-
-def _planned(
-    core: Callable[[Kept], Core],
-    source: FileSource,
-    output: Path,
-    order: Order,
-    overwrite: bool,
-    kept: Kept,
-) -> TileJob:
-    """Plan the tiles of a picture in a worker, which has the model."""
-    assert order.choice is not None
-    tile = order.choice.tile
-    return core(kept).planned(source, output, order.mode, tile=tile, overwrite=overwrite)
-
-
-def _one_tile(core: Callable[[Kept], Core], job: TileJob, kept: Kept, index: int) -> None:
-    """Segment one tile in a worker; its result stays on the disk."""
-    core(kept).one_tile(job, index)
-
-
-def _nothing_left(_rgb: object, _within: object) -> Segmentation:
-    """Stand for the model where every tile is done."""
-    raise ClusterError(
-        "a tile that a worker reported as done is not there; the folder of the results must be the "
-        "same on every machine"
-    )
 
 
 def answer_prompts(

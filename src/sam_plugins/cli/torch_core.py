@@ -43,7 +43,7 @@ from sam_plugins.model.large.job import TileJob, model_finder
 from sam_plugins.model.large.prompted import segment_prompted
 from sam_plugins.model.large.results import LargeSegmentation
 from sam_plugins.model.large.sources import FileSource
-from sam_plugins.model.large.stack import segment_large_stack
+from sam_plugins.model.large.stack import plan_stack, segment_large_stack, segment_slice
 from sam_plugins.model.large.tiles import segment_tile
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -146,6 +146,33 @@ class TorchCore:
             overwrite=overwrite,
             progress=progress,
         )
+
+    def planned_stack(
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        axis: str,
+        *,
+        voxel_size_zyx: tuple[float, float, float],
+        tile: int | None,
+        overwrite: bool,
+    ) -> TileJob:
+        """Return how the slices of a stack are cut into tiles."""
+        return plan_stack(
+            source,
+            output,
+            self.model,
+            axis=axis,
+            voxel_size_zyx=voxel_size_zyx,
+            mode=mode,
+            tile=tile,
+            overwrite=overwrite,
+        )
+
+    def one_slice(self, job: TileJob) -> None:
+        """Segment one of the slices, unless that has been done."""
+        segment_slice(job, model_finder(self.model, job.mode, job.options))
 
     def prompted_large(
         self,

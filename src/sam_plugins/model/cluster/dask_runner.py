@@ -116,6 +116,11 @@ class DaskRunner:
         threads = sum(self._threads())
         return max(_LEAST_WINDOW, _PER_THREAD * threads)
 
+    @property
+    def width(self) -> int:
+        """How many tasks run at once now; workers come and go."""
+        return max(1, sum(self._threads()))
+
     def _threads(self) -> list[int]:
         """Return the threads of each worker."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"]

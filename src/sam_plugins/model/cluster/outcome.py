@@ -90,6 +90,11 @@ class Runner(Protocol):
         """Whether tasks run in other processes, so that what they get and return is pickled."""
         ...
 
+    @property
+    def width(self) -> int:
+        """How many tasks run at once now, 1 or more."""
+        ...
+
     def call(self, function: Callable[[Kept], Value]) -> Value:
         """Run one function where the tasks run, and return or raise what it does."""
         ...
@@ -105,6 +110,7 @@ class SerialRunner:
     """One task after the other in this process."""
 
     is_distributed = False
+    width = 1
 
     def __init__(self) -> None:
         self._kept = Kept()

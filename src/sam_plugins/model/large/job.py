@@ -90,6 +90,10 @@ class TileJob:
             not needs_coarse or zipfile.is_zipfile(self.coarse_path)
         )
 
+    def waiting(self) -> list[int]:
+        """Return the tiles that have not been segmented."""
+        return [index for index in range(len(self.plan)) if not self.is_done(index)]
+
     @property
     def coarse_path(self) -> Path:
         """The file of the result of the reduced picture."""

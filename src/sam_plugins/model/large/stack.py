@@ -127,25 +127,59 @@ def segment_large_stack(
         If a few slices do not fit into memory.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
+    job = plan_stack(
+        source_of(image, channels, limits, channel_axis),
+        output,
+        loaded,
+        axis=axis,
+        voxel_size_zyx=voxel_size_zyx,
+        mode=mode,
+        tile=tile,
+        halo=halo,
+        options=options,
+        link=link,
+        overwrite=overwrite,
+    )
+    find = model_finder(loaded, job.mode, job.options)
+    return run_stack(job, output, find, link=link, overwrite=overwrite, progress=progress)
+
+
+def plan_stack(
+    source: Source,
+    output: str | os.PathLike[str],
+    model: Model,
+    *,
+    axis: str,
+    voxel_size_zyx: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    mode: str = "auto",
+    tile: int | None = None,
+    halo: int | None = None,
+    options: SegmentOptions | None = None,
+    link: LinkOptions | None = None,
+    overwrite: bool = False,
+) -> TileJob:
+    """Return the job of a stack, with tiles that suit its objects, or those it was begun with.
+
+    Parameters and errors are those of :func:`segment_large_stack`.
+    """
     if mode == "auto":
-        require_instance_decoder(loaded)
+        require_instance_decoder(model)
     chosen = options or (GRID if mode == "grid" else AUTO)
-    source = source_of(image, channels, limits, channel_axis)
     length = source.slices(axis)
-    find = model_finder(loaded, mode, chosen)
     contrast = _contrast(source, axis, length)
     size = None if overwrite else earlier_size(Path(output), work_folder(output))
     with source.at(axis, length // 2).open() as picture:
         if size is None or tile is not None or halo is not None:
-            longest = loaded.preprocessing.max_long_side
+            longest = model.preprocessing.max_long_side
             shown = replace(picture, limits=contrast, sample=None)
+            find = model_finder(model, mode, chosen)
             size = tile_size(shown, longest, find, tile=tile, halo=halo)
         plan = TilePlan(picture.size_hw, size.tile, size.halo)
-    job = TileJob(
+    return TileJob(
         source=source,
         plan=plan,
         contrast=contrast,
-        model_id=loaded.model_id,
+        model_id=model.model_id,
         mode=mode,
         options=chosen,
         folder=work_folder(output),
@@ -156,7 +190,6 @@ def segment_large_stack(
             "link": asdict(link or LinkOptions()),
         },
     )
-    return run_stack(job, output, find, link=link, overwrite=overwrite, progress=progress)
 
 
 def run_stack(
@@ -180,8 +213,9 @@ def run_stack(
         lambda _: "take a coarser level of the pyramid",
     )
     job.begin()
-    (axis, length), (down, *across) = job.extra["slices"], job.extra["voxel_size_zyx"]
-    jobs = [slice_job(job, axis, index) for index in range(length)]
+    down, *across = job.extra["voxel_size_zyx"]
+    jobs = slice_jobs(job)
+    length = len(jobs)
     for index, one in enumerate(jobs):
         _report(progress, index, 3 * length)
         segment_slice(one, find)
@@ -213,16 +247,20 @@ def run_stack(
     return result
 
 
-def slice_job(job: TileJob, axis: str, index: int) -> TileJob:
-    """Return the job of one slice: any process can segment its tiles."""
-    return replace(
-        job, source=job.source.at(axis, index), folder=job.folder / "slices" / f"{index:06d}"
-    )
+def slice_jobs(job: TileJob) -> list[TileJob]:
+    """Return the jobs of the slices of a stack: any process can do any of them."""
+    axis, length = job.extra["slices"]
+    return [
+        replace(
+            job, source=job.source.at(axis, index), folder=job.folder / "slices" / f"{index:06d}"
+        )
+        for index in range(length)
+    ]
 
 
 def segment_slice(job: TileJob, find: Finder) -> None:
     """Segment the tiles of a slice that are not done."""
-    waiting = [index for index in range(len(job.plan)) if not job.is_done(index)]
+    waiting = job.waiting()
     if not waiting:
         return
     job.make_folders()

@@ -32,7 +32,9 @@ def add_parser(
 ) -> None:
     """Add the command with one command for each task to the parser."""
     parser = commands.add_parser(
-        "evaluate", help="measure a model on labelled pictures", description=__doc__
+        "evaluate",
+        help="measure a model on labelled pictures",
+        description=arguments.in_words(__doc__),
     )
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     for task in TASKS:

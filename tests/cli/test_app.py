@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,16 @@ def test_tables_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     say("text")
     assert capsys.readouterr().out == "text\n"
+
+
+def test_help_is_written_for_a_terminal() -> None:
+    def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+        yield parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    yield from parsers(below)
+
+    for parser in parsers(app.build_parser()):
+        assert "``" not in parser.format_help(), parser.prog
+        assert parser.description is None or parser.description[0].isupper(), parser.prog

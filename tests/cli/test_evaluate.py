@@ -453,3 +453,28 @@ def test_phrases_are_asked_for_and_another_phrase_stands_beside(
     assert message in capsys.readouterr().err
     assert evaluate("text", "--sets", "photos", "--clip", tmp_path / "none") == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_no_object_at_all_is_no_report(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("pictures", "labels"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / folder / "a.png")
+    pair = ["--data", tmp_path / "pictures", "--labels", tmp_path / "labels"]
+    assert main(["evaluate", "single-point", *map(str, pair)]) == 1
+    said = capsys.readouterr()
+    assert "none of the 1 pictures has an object to measure on" in said.err
+    assert not said.out
+
+
+@pytest.mark.parametrize("folder", ["pictures", "labels"])
+def test_no_report_is_written_among_pictures(
+    tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pictures", "labels"):
+        (tmp_path / name).mkdir()
+    pair = ["--data", f"{tmp_path}/pictures", "--labels", f"{tmp_path}/labels"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", "automatic", *pair, "-o", f"{tmp_path}/{folder}/"])
+    assert "is a folder of pictures, which plots would join" in capsys.readouterr().err

@@ -86,7 +86,9 @@ def test_messages_name_the_options(
         pictures.parent / "colour.png"
     )
     assert run_segment(pictures / "a.png", "--like-mask", pictures.parent / "colour.png") == 1
-    said(r"colour\.png must be a mask or a label image of shape \(H, W\), whole numbers, got \(20")
+    said(
+        r"labels must be one channel of integers, got shape \(20, 30, 3\) of uint8 in .*colour\.png"
+    )
 
 
 def test_a_grey_mask_that_was_saved_in_colour(

@@ -75,8 +75,8 @@ def test_sets_without_pictures_of_a_split(
     data = write_sets(tmp_path / "data")
     assert main([*command, str(data), "--sets", "photos"]) == 1
     message = (
-        r"no labelled picture of the split 'train' in the sets photos of .*; choose other --sets, "
-        r"or save planes of volumes as pictures\n$"
+        r"no labelled picture of the split 'train' in the sets photos of .*; choose --split val, "
+        r"or choose other --sets, or save planes of volumes as pictures\n$"
     )
     assert re.search(message, capsys.readouterr().err)
 

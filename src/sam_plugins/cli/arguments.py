@@ -14,6 +14,18 @@ _BACKENDS = ("torch", "auto", "openvino", "onnxruntime", "compile")
 _NEGATIVE_LIST = re.compile(r"-[\d.].*,.*")
 
 
+def in_words(docstring: str | None) -> str:
+    """Return the docstring of a command's module as its help says it.
+
+    Examples
+    --------
+    >>> in_words("``sam-plugins info``: what is here.")
+    'What is here.'
+    """
+    words = (docstring or "").partition("``: ")[2]
+    return words[:1].upper() + words[1:]
+
+
 def joined_negatives(argv: Iterable[str]) -> list[str]:
     """Return arguments with lists that begin with a minus tied to the option before them.
 

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self, TextIO, TypeVar
 
+from sam_plugins.cli.wording import in_options
 from sam_plugins.errors import OutputError
 
 T = TypeVar("T")
@@ -137,7 +138,7 @@ def warnings_in_one_line() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         del category, filename, lineno, file, line
-        complain(f"warning: {message}")
+        complain(f"warning: {in_options(str(message))}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from sam_plugins.cli import arguments
 from sam_plugins.cli.arguments import add_model_options
 from sam_plugins.cli.console import say
 
@@ -22,7 +23,7 @@ def add_parser(
         "demo",
         parents=[common],
         help="segment a picture that comes with the package",
-        description=__doc__,
+        description=arguments.in_words(__doc__),
     )
     parser.add_argument("-o", "--output", default="demo-output", metavar="DIR", help="%(default)s")
     add_model_options(parser)

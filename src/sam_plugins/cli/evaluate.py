@@ -32,7 +32,9 @@ def add_parser(
 ) -> None:
     """Add the command with one command for each task to the parser."""
     parser = commands.add_parser(
-        "evaluate", help="measure a model on labelled pictures", description=__doc__
+        "evaluate",
+        help="measure a model on labelled pictures",
+        description=arguments.in_words(__doc__),
     )
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     for task in TASKS:
@@ -130,13 +132,18 @@ def _wrong_data(args: argparse.Namespace) -> str | None:
         return "--incomplete belongs to --labels or --coco; a manifest says it itself"
     if args.max_pictures is not None and args.max_pictures < 1:
         return f"--max-pictures must be 1 or more, got {args.max_pictures}"
+    if args.output and (args.labels or args.coco):
+        read = {Path(folder).resolve() for folder in (args.data, *(args.labels or ()))}
+        if Path(args.output).resolve() in read:
+            return f"-o {args.output} is a folder of pictures, which plots would join; name another"
     return None
 
 
 def _files(args: argparse.Namespace) -> list[LabelledSource]:
     """Return the pictures to measure on."""
     from sam_plugins.model.io.coco import list_coco_files
-    from sam_plugins.model.io.labelled import list_folder_pair, list_manifest_files
+    from sam_plugins.model.io.folder_pairs import list_folder_pair
+    from sam_plugins.model.io.labelled import list_manifest_files
 
     complete = not args.incomplete
     files: Sequence[LabelledSource]

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from sam_plugins import __version__
+from sam_plugins.cli import arguments
 from sam_plugins.cli.console import in_bytes, say, say_json
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "tifffile", "zarr", "napari")
@@ -19,7 +20,10 @@ def add_parser(
 ) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "info", parents=[common], help="versions, devices, folders", description=__doc__
+        "info",
+        parents=[common],
+        help="versions, devices, folders",
+        description=arguments.in_words(__doc__),
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.set_defaults(run=run)

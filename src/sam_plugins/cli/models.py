@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam_plugins.cli import arguments
 from sam_plugins.cli.console import in_bytes, mention, say, say_json, table
 from sam_plugins.errors import UnknownModelError
 
@@ -26,7 +27,9 @@ def add_parser(
 ) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "models", help="list, download, show, convert; your own versions", description=__doc__
+        "models",
+        help="list, download, show, convert; your own versions",
+        description=arguments.in_words(__doc__),
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.errors import SamPluginsError, UnusableImageError
+from sam_plugins.errors import SamPluginsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +149,9 @@ class Search:
     def _marked(self) -> ExemplarChoice:
         """Return the exemplars with their masks and their picture, read once."""
         if "read" not in self._kept:
-            masks = [read_marks(path) for path in self.exemplars.mask_files]
+            from sam_plugins.model.io.label_files import read_labels
+
+            masks = [read_labels(path) for path in self.exemplars.mask_files]
             source = self.read(self.like_in) if self.like_in else None
             self._kept["read"] = replace(self.exemplars, masks=masks, source_rgb=source)
         return self._kept["read"]
@@ -180,32 +182,6 @@ def search_of(
     exemplars = ExemplarChoice(args.like, args.like_box, args.like_mask, args.min_likeness)
     text = TextChoice(args.text, args.not_text, args.clip, args.download_clip)
     return Search(exemplars, text, prompts, read, args.like_in)
-
-
-def read_marks(path: Path) -> npt.NDArray[Any]:
-    """Read a mask, or a label image, as labels of shape (H, W).
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read, or is a colour picture or a stack.
-    """
-    import numpy as np
-
-    from sam_plugins.model.io.images import read_image
-
-    pixels = read_image(path)
-    if pixels.ndim == 3 and pixels.shape[-1] in {3, 4} and pixels.dtype == np.uint8:
-        grey = pixels[..., 0]
-        if (pixels[..., :3] == grey[..., None]).all():
-            pixels = grey
-    if pixels.ndim != 2 or not (pixels.dtype == bool or np.issubdtype(pixels.dtype, np.integer)):
-        raise UnusableImageError(
-            f"{path} must be a mask or a label image of shape (H, W), whole numbers, got "
-            f"{pixels.shape} of {pixels.dtype}; save it with 0 as background"
-        )
-    labels: npt.NDArray[Any] = pixels if pixels.dtype == bool else pixels.astype(np.int64)
-    return labels
 
 
 def _absolute_folder(name: str | None) -> str | None:

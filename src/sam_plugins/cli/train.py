@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam_plugins.cli import arguments
 from sam_plugins.cli.console import mention, say, say_json, step_progress, table
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_parser(
         "train",
         parents=[common],
         help="fine-tune a model on labelled pictures",
-        description=__doc__,
+        description=arguments.in_words(__doc__),
         epilog="The best weights become the next version NAME@NUMBER in the model store; "
         "`sam-plugins models promote NAME` puts them into use.",
     )

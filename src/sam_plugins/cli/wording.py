@@ -27,9 +27,11 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"choose one plane, such as ([\w=,]+)"), r"choose one, such as --plane \1"),
     (re.compile(r"name the axes, such as ([\w=,]+)"), r"name the axes, such as --plane \1"),
     (
-        re.compile(r"choose another split, or give volume_step to take planes of volumes"),
+        re.compile(r"choose other sets, or give volume_step to take planes of volumes"),
         "choose other --sets, or save planes of volumes as pictures",
     ),
+    (re.compile(r"\bchoose sets=(\S+)"), r"choose the set with --sets \1"),
+    (re.compile(r"choose the split (?=\w)"), "choose --split "),
     (re.compile(r"\bpromote it by force\b"), "promote it with --force"),
     (re.compile(r"\bwith overwrite=True"), "with --overwrite"),
     (re.compile(r"\bbatch_size=(\d+) needs"), r"--batch-size \1 needs"),

@@ -18,7 +18,8 @@ from sam_plugins.model.engine.fine_tuning import FineTuningOptions, TrainingProg
 from sam_plugins.model.engine.held_out import Round, best_round
 from sam_plugins.model.engine.learner import choose_what_learns
 from sam_plugins.model.inference.loading import load_model
-from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
+from sam_plugins.model.io.folder_pairs import list_folder_pair
+from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
 from sam_plugins.model.training.batches import BatchOptions, CropSize

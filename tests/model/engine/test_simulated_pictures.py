@@ -10,7 +10,8 @@ from PIL import Image
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine.simulated_pictures import prepare_pictures
-from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
+from sam_plugins.model.io.folder_pairs import list_folder_pair
+from sam_plugins.model.io.labelled import LabelledFile
 
 
 def write(folder: Path, name: str, objects: int, size: int = 40) -> None:

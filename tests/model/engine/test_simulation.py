@@ -26,7 +26,8 @@ from sam_plugins.model.engine.simulation import (
     total,
 )
 from sam_plugins.model.engine.simulation_report import draw_plot, to_markdown
-from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair, list_manifest_files
+from sam_plugins.model.io.folder_pairs import list_folder_pair
+from sam_plugins.model.io.labelled import LabelledFile, list_manifest_files
 from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import Passport

@@ -18,7 +18,8 @@ from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine.text_training import TextTrainingOptions, train_with_texts
 from sam_plugins.model.inference.clip import Clip, load_clip
 from sam_plugins.model.inference.loading import load_model
-from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
+from sam_plugins.model.io.folder_pairs import list_folder_pair
+from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import Passport
 

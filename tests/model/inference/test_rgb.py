@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -493,3 +494,20 @@ def test_names_of_channels_become_indices() -> None:
 def test_unknown_names_of_channels(names: list[str], listed: str) -> None:
     with pytest.raises(ValueError, match=f"no channel is named 'RFP'; .*: {listed}"):
         channel_indices(["RFP"], names)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])
+def test_tensors_of_any_type(kind: torch.dtype) -> None:
+    tensor = torch.arange(64, dtype=torch.float32).reshape(8, 8)
+    np.testing.assert_array_equal(to_rgb(tensor.to(kind)), to_rgb(tensor.numpy()))
+
+
+def test_tensors_that_carry_gradients() -> None:
+    tensor = torch.rand(8, 9, requires_grad=True)
+    np.testing.assert_array_equal(to_rgb(tensor), to_rgb(tensor.detach().numpy()))
+
+
+@pytest.mark.parametrize("thing", [None, {}, 3])
+def test_what_is_no_array(thing: Any) -> None:
+    with pytest.raises(TypeError, match=f"the pixels of a picture, got {type(thing).__name__}$"):
+        to_rgb(thing)

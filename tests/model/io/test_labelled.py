@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image
 from sam_plugins.errors import DatasetError, UnreadableImageError
 from sam_plugins.model.io.labelled import (
     LabelledFile,
-    list_folder_pair,
     list_manifest_files,
     list_sets,
     read_each,
@@ -86,8 +84,14 @@ def test_what_is_missing_is_named(data_dir: Path, tmp_path: Path) -> None:
         list_manifest_files(data_dir, ["quite different"])
     with pytest.raises(DatasetError, match=r"no labelled picture of the split 'test' in the sets"):
         list_manifest_files(data_dir, split="test")
+    with pytest.raises(DatasetError, match=r"choose the split train or val, or choose other sets"):
+        list_manifest_files(data_dir, split="test")
     with pytest.raises(DatasetError, match=r"expected data sets SET/manifest\.json in .*none"):
         list_sets(tmp_path)
+    with pytest.raises(DatasetError, match=r"there is no folder .*nowhere; check the name"):
+        list_sets(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match=r"is one data set; name .*, and choose sets=cells"):
+        list_sets(data_dir / "cells")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": [{"id": 1}]}', '{"files": [1]}', "{}"])
@@ -106,53 +110,10 @@ def test_sizes_that_differ_are_named(data_dir: Path) -> None:
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(file.image_path)
     with pytest.raises(DatasetError, match=r"picture and labels must have the same size, got \(5"):
         file.read()
-    Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(file.label_path)
+    colours = np.arange(75, dtype=np.uint8).reshape(5, 5, 3)
+    Image.fromarray(colours).save(file.label_path)
     with pytest.raises(DatasetError, match=r"one channel of integers, got shape \(5, 5, 3\)"):
         file.read()
-
-
-def test_folder_pair(data_dir: Path, tmp_path: Path) -> None:
-    images, labels = tmp_path / "mine", tmp_path / "labels"
-    shutil.copytree(data_dir / "cells/val/images", images)
-    shutil.copytree(data_dir / "cells/val/labels", labels)
-    (images / "v.tif").unlink()
-    (images / "notes.txt").write_text("no picture")
-    (labels / "b.png").rename(labels / "b_labels.png")
-    files = list_folder_pair(images, labels, complete=False)
-    assert [(file.id, file.set_name, file.complete) for file in files] == [
-        ("a", "mine", False),
-        ("b", "mine", False),
-    ]
-    assert files[1].read().labels.max() == 3
-
-    (labels / "a.png").unlink()
-    with pytest.raises(DatasetError, match=r"expected labels of the same name .* none for a\.png;"):
-        list_folder_pair(images, labels)
-    with pytest.raises(DatasetError, match="must be a folder of pictures; there is no such folder"):
-        list_folder_pair(images, tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match=r"no picture in .*empty; expected files that end in"):
-        list_folder_pair(tmp_path / "empty", labels)
-
-
-def test_further_annotators_are_read_where_they_drew(tmp_path: Path) -> None:
-    sizes = {"pictures": "ab", "first": "ab", "second": "a"}
-    for folder, names in sizes.items():
-        (tmp_path / folder).mkdir()
-        for name in names:
-            value = 1 + len(folder)
-            Image.fromarray(np.full((4, 5), value, np.uint8)).save(
-                tmp_path / folder / f"{name}.png"
-            )
-    folders = tmp_path / "pictures", tmp_path / "first"
-    a, b = read_each(list_folder_pair(*folders, others=[tmp_path / "second"]))
-    assert [int(labels.max()) for labels in (a.labels, *a.other_labels)] == [6, 7]
-    assert b.other_labels == ()
-    Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "second" / "a.png")
-    with pytest.raises(
-        DatasetError, match=r"of all annotators must have the same size, got \(4, 5"
-    ):
-        list_folder_pair(*folders, others=[tmp_path / "second"])[0].read()
 
 
 def test_categories_come_from_the_manifest(data_dir: Path) -> None:

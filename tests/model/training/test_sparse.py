@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from tests.labelled_sets import SIZE_HW, discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID
@@ -108,3 +109,21 @@ def test_the_rim_is_a_choice_of_the_batches() -> None:
         for cells in (1, 3)
     ]  # fmt: skip
     assert 0 < known[0] < known[1]
+
+
+def test_labels_beyond_16_bits_are_numbered_anew() -> None:
+    # as connectomics numbers neurons
+    numbers = np.array([0, 7, 10**12, 10**12 + 5])
+    labels = numbers[discs()]
+    image = LabelledImage(
+        "a", picture_of(discs()), labels, whole_masks={10**12: discs() == 2, 7: discs() == 1}
+    )
+    picture = training_picture(image, TINY_PYRAMID.preprocessing)
+    plain = training_picture(
+        LabelledImage("a", picture_of(discs()), discs()), TINY_PYRAMID.preprocessing
+    )
+    np.testing.assert_array_equal(picture.labels, plain.labels)
+    assert set(picture.whole_rles) == {1, 2}
+    full = LabelledImage("a", np.zeros((300, 300)), 10**6 + np.arange(90_000).reshape(300, 300))
+    with pytest.raises(ValueError, match="a must hold at most 65535 objects, got 90000"):
+        training_picture(full, TINY_PYRAMID.preprocessing)

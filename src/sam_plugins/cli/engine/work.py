@@ -272,7 +272,7 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from sam_plugins.model.engine.project.labelling import Labelled, Person, bring_label_image
     from sam_plugins.model.engine.project.project import Project
     from sam_plugins.model.engine.project.state import user_name
-    from sam_plugins.model.io.images import read_image
+    from sam_plugins.model.io.label_files import read_labels
 
     try:
         person = Person(args.author or user_name(), args.seconds, args.class_name)
@@ -283,7 +283,7 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         record = project.find_image(args.image)
         done = Labelled()
         if args.labels:
-            labels = read_image(args.labels)
+            labels = read_labels(args.labels)
             done = bring_label_image(project, record, labels, person, keeps_others=args.keep)
         elif args.prompts or args.accept_all:
             done = _prompted(project, record, args, person)

@@ -15,9 +15,9 @@ from sam_plugins.model.engine.run_folder import RunFolder
 from sam_plugins.model.engine.run_recorder import RunRecorder
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import checked_device
+from sam_plugins.model.io.folder_pairs import list_folder_pair
 from sam_plugins.model.io.labelled import (
     LabelledFile,
-    list_folder_pair,
     list_manifest_files,
     split_off,
 )

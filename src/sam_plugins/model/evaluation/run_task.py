@@ -92,11 +92,12 @@ def run_task(
     Raises
     ------
     DatasetError
-        If there is no picture that the task can be measured on.
+        If there is no picture that the task can be measured on, or no object in any.
     """
     start = time.perf_counter()
     chosen = suitable(task, files)
     gallery = Gallery()
+    number_seen = 0
     scores: dict[str, list[Any]] = {MODEL: []}
     seen_in = (
         ((file, partial(see, task, file)) for file in chosen)
@@ -113,11 +114,17 @@ def run_task(
                 raise
             on_failure(file, error)
         else:
+            number_seen += 1
             for method, own in seen.scores.items():
                 scores.setdefault(method, []).extend(own)
         if on_progress is not None:
             on_progress(number, len(chosen))
     conclusion = task.conclude(scores, seed=seed)
+    if number_seen and not any(scores.values()):
+        raise DatasetError(
+            f"none of the {number_seen} pictures has an object to measure on; check that the "
+            "labels are the right ones"
+        )
     notes = list(conclusion.notes)
     if len(chosen) < len(files):
         notes.append(

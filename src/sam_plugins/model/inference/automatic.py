@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
@@ -190,6 +191,11 @@ def segment(
     TypeError
         If ``image`` is the name of a file, ``channels`` holds no indices, or ``model`` or
         ``options`` are of another type.
+
+    Warns
+    -----
+    SegmentationWarning
+        If a grid with the usual options finds nothing where the model's own maps see objects.
     """
     _check_mode(mode)
     _check_options(options)
@@ -233,7 +239,28 @@ def segment_embedding(
         )
         if not len(proposals.points_xy):
             _report(progress, 1, 1)
+        elif options is None and not len(proposals.found):
+            _warn_of_strict_grid(model, embedding, mode)
         return put_together(proposals, embedding, chosen, progress=progress).segmentation
+
+
+class SegmentationWarning(UserWarning):
+    """Nothing was found for a reason that can be changed."""
+
+
+def _warn_of_strict_grid(model: Model, embedding: ImageEmbedding, mode: str) -> None:
+    """Say that the paper's thresholds let no mask pass of objects that the model's maps see."""
+    if mode != "grid" or not model.has_instance_decoder:
+        return
+    seen = len(_points_of_maps(model, embedding, SeedOptions())[0])
+    if seen:
+        warnings.warn(
+            f"no mask of the grid reached a predicted IoU of {GRID.masks.min_predicted_iou} and a "
+            f"stability of {GRID.masks.min_stability}, which suit SAM's own weights; "
+            f'{model.model_id} is made for mode="auto", which looks at {seen} objects here',
+            SegmentationWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ import contextlib
 import math
 import operator
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex, TypeAlias, cast
 
@@ -249,8 +250,13 @@ def _as_sliceable(image: npt.ArrayLike | SliceableArray) -> SliceableArray:
     return array
 
 
-def _as_array(image: npt.ArrayLike | SliceableArray) -> npt.NDArray[Any]:
+def _as_array(image: object) -> npt.NDArray[Any]:
     """Return nested lists, or whatever else NumPy understands, as an array."""
+    tensor = _as_tensor(image)
+    if tensor is not None:
+        return tensor
+    if image is None or isinstance(image, dict | set | int | float):
+        raise TypeError(f"expected the pixels of a picture, got {type(image).__name__}")
     try:
         return np.asarray(image)
     except ValueError as error:
@@ -258,6 +264,16 @@ def _as_array(image: npt.ArrayLike | SliceableArray) -> npt.NDArray[Any]:
             f"expected an array, or rows of equal length, got a {type(image).__name__} that NumPy "
             f"refuses: {error}"
         ) from error
+
+
+def _as_tensor(image: object) -> npt.NDArray[Any] | None:
+    """Return a tensor of PyTorch, which may be on a GPU, carry gradients or be a bfloat16."""
+    torch = sys.modules.get("torch")  # who has a tensor has imported it
+    if torch is None or not isinstance(image, torch.Tensor):
+        return None
+    tensor = image.detach().cpu()
+    array: npt.NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def _without_mask(image: SliceableArray) -> SliceableArray:

@@ -32,7 +32,11 @@ IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".z
 
 
 def open_image(
-    path: str | os.PathLike[str], *, level: int = 0, axes: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    as_stored: bool = False,
 ) -> OpenImage:
     """Open an image of any supported format, lazily where the format allows.
 
@@ -45,6 +49,9 @@ def open_image(
         Level of a pyramid, 0 is the finest.
     axes : str, optional
         Letters of the axes where the file tells none or wrong ones, such as ``"ZYX"`` or ``"CYX"``.
+    as_stored : bool
+        Whether values are wanted as they are stored, as those of labels are: the indices of a
+        palette, and greys whose 0 means white.
 
     Returns
     -------
@@ -77,9 +84,9 @@ def open_image(
             f"cannot read {path}: the file is empty (0 bytes); copy or export it again"
         )
     if is_tiff(start):
-        return open_tiff(path, level=level, axes=axes)
+        return open_tiff(path, level=level, axes=axes, as_stored=as_stored)
     try:
-        return open_picture(path, level=level, axes=axes)
+        return open_picture(path, level=level, axes=axes, as_stored=as_stored)
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise UnreadableImageError(

@@ -1,7 +1,8 @@
-"""Labelled pictures, one at a time: data sets with a manifest, and folders of pictures and labels.
+"""Labelled pictures, one at a time, and data sets with a manifest.
 
 Listing is cheap and reads no pixels; :meth:`LabelledSource.read` opens the files of one picture.
-Sets in COCO's format are read by :mod:`~sam_plugins.model.io.coco`.
+Folders of pictures and labels are listed by :mod:`~sam_plugins.model.io.folder_pairs`, sets in
+COCO's format by :mod:`~sam_plugins.model.io.coco`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_plugins.errors import DatasetError, UnreadableImageError
-from sam_plugins.model.io.images import IMAGE_SUFFIXES, read_image
+from sam_plugins.model.io.images import read_image
+from sam_plugins.model.io.label_files import read_labels
 from sam_plugins.model.io.rle import decode_mask
 
 BoolArray = NDArray[np.bool_]
@@ -167,12 +169,12 @@ class LabelledFile:
         UnreadableImageError
             If a file is missing or cannot be decoded.
         DatasetError
-            If the labels are not integers of one channel, or sizes differ.
+            If the labels are no numbers of objects, or sizes differ.
         """
         image = read_image(self.image_path, plane=self.plane)
         labels = self._read_labels(self.label_path)
         others = tuple(self._read_labels(path) for path in self.other_label_paths)
-        ignore = None if self.ignore_path is None else read_image(self.ignore_path) != 0
+        ignore = None if self.ignore_path is None else read_labels(self.ignore_path) != 0
         # Channels may come first (C, H, W): the picture's size is where the labels' size is.
         if labels.shape not in {image.shape[:2], image.shape[-2:]}:
             raise DatasetError(
@@ -205,15 +207,7 @@ class LabelledFile:
 
     def _read_labels(self, path: Path) -> NDArray[Any]:
         """Return one label image."""
-        labels = read_image(path, plane=None if self.is_label_flat else self.plane)
-        if labels.ndim != 2 or not (
-            np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
-        ):
-            raise DatasetError(
-                f"labels must be one channel of integers, got shape {labels.shape} of "
-                f"{labels.dtype} in {path}; save them as 16-bit PNG or TIFF"
-            )
-        return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
+        return read_labels(path, plane=None if self.is_label_flat else self.plane)
 
 
 def read_each(files: Iterable[LabelledSource]) -> Iterator[LabelledImage]:
@@ -231,7 +225,15 @@ def list_sets(data_dir: str | os.PathLike[str]) -> list[str]:
         If there is none.
     """
     root = Path(data_dir)
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}; check the name")
     names = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST_NAME}"))
+    if not names and (root / MANIFEST_NAME).is_file():
+        own = root.resolve()
+        raise DatasetError(
+            f"{root} is one data set; name the folder of sets, {own.parent}, and choose "
+            f"sets={own.name}"
+        )
     if not names:
         raise DatasetError(
             f"expected data sets SET/{MANIFEST_NAME} in {root}, found none; name the folder that "
@@ -278,95 +280,40 @@ def list_manifest_files(
     known = list_sets(data_dir)
     wanted = known if sets is None else list(dict.fromkeys(sets))
     files: list[LabelledFile] = []
+    splits: set[str] = set()
     for name in wanted:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3) or known
             raise DatasetError(f"no data set {name!r} in {data_dir}; there is {', '.join(near)}")
-        files += _files_of_set(Path(data_dir) / name, split, volume_step)
+        found, others = _files_of_set(Path(data_dir) / name, split, volume_step)
+        files += found
+        splits |= others
     if not files:
+        splits.discard(split)
+        remedy = f"choose the split {' or '.join(sorted(splits))}, or " if splits else ""
         raise DatasetError(
             f"no labelled picture of the split {split!r} in the sets {', '.join(wanted)} of "
-            f"{data_dir}; choose another split, or give volume_step to take planes of volumes"
+            f"{data_dir}; {remedy}choose other sets, or give volume_step to take planes of volumes"
         )
     return files
 
 
-def list_folder_pair(
-    images_dir: str | os.PathLike[str],
-    labels_dir: str | os.PathLike[str],
-    *,
-    ignore_dir: str | os.PathLike[str] | None = None,
-    others: Iterable[str | os.PathLike[str]] = (),
-    complete: bool = True,
-) -> list[LabelledFile]:
-    """List the pictures of one folder with the labels of the same name in another.
-
-    Parameters
-    ----------
-    images_dir, labels_dir : path-like
-        Files belong together when their names are equal up to the ending; the name of a label file
-        may also end in ``_labels``, ``_label``, ``_masks`` or ``_mask``.
-    ignore_dir : path-like, optional
-        Pictures of the same names that are not 0 where the truth is not known; not every picture
-        needs one.
-    others : iterable of path-like
-        Folders of further annotators' labels, who need not have drawn every picture.
-    complete : bool
-        Whether every visible object carries a mask.
-
-    Returns
-    -------
-    list of LabelledFile
-        Sorted by name; the set is named after the folder of pictures.
-
-    Raises
-    ------
-    DatasetError
-        If a folder is missing or holds nothing, or a picture has no labels.
-    """
-    images, labels = _images_in(Path(images_dir)), _images_in(Path(labels_dir))
-    by_name = {_without_role(path.stem): path for path in labels}
-    missing = [path.name for path in images if path.stem not in by_name]
-    if missing:
-        raise DatasetError(
-            f"expected labels of the same name in {labels_dir} for each picture in {images_dir}; "
-            f"none for {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; "
-            "add them or move the pictures away"
-        )
-    name = Path(images_dir).resolve().name
-    ignored = (
-        {} if ignore_dir is None else {path.stem: path for path in _images_in(Path(ignore_dir))}
-    )
-    foreign = sorted(ignored.keys() - {path.stem for path in images})
-    if foreign:
-        raise DatasetError(
-            f"expected a picture in {images_dir} for each ignored region in {ignore_dir}; none for "
-            f"{', '.join(foreign[:5])}; rename or remove them"
-        )
-    further = [{_without_role(path.stem): path for path in _images_in(Path(o))} for o in others]
-    return [
-        LabelledFile(
-            id=path.stem,
-            set_name=name,
-            split="",
-            image_path=path,
-            label_path=by_name[path.stem],
-            ignore_path=ignored.get(path.stem),
-            complete=complete,
-            other_label_paths=tuple(own[path.stem] for own in further if path.stem in own),
-        )
-        for path in images
-    ]
-
-
-def _files_of_set(folder: Path, split: str, volume_step: int | None) -> list[LabelledFile]:
-    """Return the labelled pictures of one set and split."""
+def _files_of_set(
+    folder: Path, split: str, volume_step: int | None
+) -> tuple[list[LabelledFile], set[str]]:
+    """Return the labelled pictures of one set and split, and which splits have any."""
     manifest_path = folder / MANIFEST_NAME
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        files = []
+        files: list[LabelledFile] = []
+        splits: set[str] = set()
         for entry in manifest["files"]:
-            if entry["split"] != split or entry.get("label") is None:
+            own = str(entry["split"])
+            if entry.get("label") is None:
+                continue
+            if volume_step is not None or not _is_volume(entry["image_shape"]):
+                splits.add(own)
+            if own != split:
                 continue
             file = _file_of_entry(folder, manifest, entry)
             if not _is_volume(entry["image_shape"]):
@@ -380,7 +327,7 @@ def _files_of_set(folder: Path, split: str, volume_step: int | None) -> list[Lab
             f"{manifest_path} is no manifest that we can read "
             f"({type(error).__name__}: {error}); fetch the set again"
         ) from error
-    return files
+    return files, splits
 
 
 def _file_of_entry(
@@ -421,25 +368,6 @@ def _planes(file: LabelledFile, count: int, step: int) -> list[LabelledFile]:
         )
         for plane in range(min(step // 2, count - 1), count, step)
     ]
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """Return the pictures of a folder by name."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} must be a folder of pictures; there is no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise DatasetError(
-            f"no picture in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return found
-
-
-def _without_role(stem: str) -> str:
-    """Return the name of a label file without a word that only says that it holds labels."""
-    for ending in ("_labels", "_label", "_masks", "_mask"):
-        stem = stem.removesuffix(ending)
-    return stem
 
 
 def split_off(

@@ -25,7 +25,9 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _SINGLE_FORMATS = ("MPO",)  # telephones add a preview or a second view to a JPEG
 
 
-def open_picture(path: Path, *, level: int = 0, axes: str | None = None) -> OpenImage:
+def open_picture(
+    path: Path, *, level: int = 0, axes: str | None = None, as_stored: bool = False
+) -> OpenImage:
     """Read a picture of one of these formats; turned upright as its EXIF orientation says.
 
     Parameters
@@ -36,6 +38,8 @@ def open_picture(path: Path, *, level: int = 0, axes: str | None = None) -> Open
         0: these formats have no pyramid.
     axes : str, optional
         Letters of the axes, ``"YX"`` or ``"YXS"`` by default.
+    as_stored : bool
+        Whether the indices of a palette are wanted and not its colours.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def open_picture(path: Path, *, level: int = 0, axes: str | None = None) -> Open
         raise UnusableImageError(f"{path} has the levels 0 to 0, got {level}")
     pixels = _deep_png(path)
     if pixels is None:
-        pixels = _with_pillow(path)
+        pixels = _with_pillow(path, as_stored=as_stored)
     letters = axes or "YXS"[: pixels.ndim]
     return OpenImage(path=path, pixels=pixels, axes=checked_axes(letters, pixels.shape, path))
 
@@ -67,7 +71,7 @@ def _deep_png(path: Path) -> npt.NDArray[Any] | None:
         return upright(np.asarray(imagecodecs.png_decode(path.read_bytes())), orientation)
 
 
-def _with_pillow(path: Path) -> npt.NDArray[Any]:
+def _with_pillow(path: Path, *, as_stored: bool) -> npt.NDArray[Any]:
     """Return the pixels of a picture."""
     with _decoding_with_pillow(path), Image.open(path, formats=_FORMATS) as picture:
         frames = getattr(picture, "n_frames", 1)
@@ -76,7 +80,8 @@ def _with_pillow(path: Path) -> npt.NDArray[Any]:
                 f"cannot read {path}: expected one picture, got an animation of {frames} "
                 "frames; save the frame that you want as PNG"
             )
-        return picture_pixels(ImageOps.exif_transpose(picture))
+        turned = ImageOps.exif_transpose(picture)
+        return np.asarray(turned) if as_stored and turned.mode == "P" else picture_pixels(turned)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,9 @@ def is_tiff(start: bytes) -> bool:
     return start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 
-def open_tiff(path: Path, *, level: int = 0, axes: str | None = None) -> OpenImage:
+def open_tiff(
+    path: Path, *, level: int = 0, axes: str | None = None, as_stored: bool = False
+) -> OpenImage:
     """Open the first picture or stack of a TIFF; no pixel is read yet.
 
     Parameters
@@ -44,6 +46,8 @@ def open_tiff(path: Path, *, level: int = 0, axes: str | None = None) -> OpenIma
         Level of a pyramid, 0 is the finest.
     axes : str, optional
         Letters of the axes where the file is wrong about them.
+    as_stored : bool
+        Whether values are wanted as they are stored, and not the colours that they mean.
 
     Raises
     ------
@@ -57,13 +61,15 @@ def open_tiff(path: Path, *, level: int = 0, axes: str | None = None) -> OpenIma
         file = tifffile.TiffFile(path)
     try:
         with decoding(path):
-            return _open_series(path, file, level, axes)
+            return _open_series(path, file, level, axes, as_stored=as_stored)
     except BaseException:
         file.close()
         raise
 
 
-def _open_series(path: Path, file: tifffile.TiffFile, level: int, axes: str | None) -> OpenImage:
+def _open_series(
+    path: Path, file: tifffile.TiffFile, level: int, axes: str | None, *, as_stored: bool
+) -> OpenImage:
     """Open the first picture or stack of an opened file."""
     if not file.series:
         raise UnreadableImageError(
@@ -86,7 +92,7 @@ def _open_series(path: Path, file: tifffile.TiffFile, level: int, axes: str | No
         pixels=pixels,
         axes=letters,
         channel_names=_channel_names(file),
-        finish=_finisher(path, file, chosen, letters),
+        finish=_finisher(path, file, chosen, letters, as_stored=as_stored),
         close=file.close,
         levels=len(first.levels),
         is_turned=_orientation(path, _all_pages(chosen)) != 1,
@@ -149,17 +155,24 @@ class _SeriesStack:
 
 
 def _finisher(
-    path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], axes: str
+    path: Path,
+    file: tifffile.TiffFile,
+    chosen: Sequence[tifffile.TiffPageSeries],
+    axes: str,
+    *,
+    as_stored: bool,
 ) -> Finish:
     """Return what turns a plane as stored into the picture: its colours, and upright."""
     pages = _all_pages(chosen)
     orientation = _orientation(path, pages)
+    row_axis = 1 if "C" in axes and "S" not in axes else 0
+    if as_stored:
+        return lambda plane: upright(plane, orientation, row_axis=row_axis)
     if not file.is_imagej:
         _agreed(path, pages, _PALETTE_TAG, "palette")
     convert = colour_conversion(
         path, pages[0], has_samples="S" in axes, is_imagej=bool(file.is_imagej)
     )
-    row_axis = 1 if "C" in axes and "S" not in axes else 0
     return lambda plane: upright(convert(plane), orientation, row_axis=row_axis)
 
 

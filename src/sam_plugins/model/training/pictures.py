@@ -84,32 +84,43 @@ def picture_of(
     Raises
     ------
     ValueError
-        If there are more than 65,535 labels.
+        If there are more than 65,535 objects.
     """
     rgb = to_rgb(image.image)
     height, width = rgb.shape[:2]
     seen_hw = resized_size_hw((height, width), preprocessing)
     factor = min(1.0, preprocessing.max_long_side / max(height, width))
     size_hw = (max(1, round(height * factor)), max(1, round(width * factor)))
-    if image.labels.max(initial=0) > np.iinfo(np.uint16).max:
-        raise ValueError(
-            f"labels must be below {2**16}, got {image.labels.max()} in {image.id}; number the "
-            "objects without gaps"
-        )
+    labels, whole_masks = _small_numbers(image)
     return TrainingPicture(
         set_name=image.set_name,
         id=image.id,
         rgb=resize_rgb(rgb, size_hw),
-        labels=resize_nearest(image.labels, size_hw).astype(np.uint16),
+        labels=resize_nearest(labels, size_hw).astype(np.uint16),
         ignore=None if image.ignore is None else resize_nearest(image.ignore, size_hw),
         whole_rles={
             int(key): encode_mask(resize_nearest(mask, size_hw))
-            for key, mask in image.whole_masks.items()
+            for key, mask in whole_masks.items()
         },
         complete=image.complete,
         is_upright=is_upright,
         network_scale=max(seen_hw) / max(size_hw),
     )
+
+
+def _small_numbers(image: LabelledImage) -> tuple[NDArray[Any], Mapping[int, NDArray[np.bool_]]]:
+    """Return labels that fit 16 bits, and the whole masks of the same numbers."""
+    most = np.iinfo(np.uint16).max
+    if image.labels.max(initial=0) <= most:
+        return image.labels, image.whole_masks
+    numbers, places = np.unique(image.labels, return_inverse=True)
+    places = places.reshape(image.labels.shape) + (numbers[0] > 0)
+    if places.max() > most:
+        raise ValueError(
+            f"{image.id} must hold at most {most} objects, got {places.max()}; crop it"
+        )
+    found = dict(zip(numbers.tolist(), np.unique(places).tolist(), strict=True))
+    return places, {found[key]: mask for key, mask in image.whole_masks.items() if key in found}
 
 
 def resize_nearest(pixels: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:

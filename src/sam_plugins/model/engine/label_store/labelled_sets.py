@@ -29,7 +29,8 @@ from sam_plugins.model.engine.label_store.types import (
     Split,
 )
 from sam_plugins.model.io.atomic import make_folder
-from sam_plugins.model.io.labelled import LabelledFile, list_folder_pair
+from sam_plugins.model.io.folder_pairs import list_folder_pair
+from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.io.labels import describe_objects, write_labels
 from sam_plugins.model.io.rle import encode_mask
 
@@ -52,7 +53,7 @@ def import_folder_pair(
     ----------
     store : LabelStore
     images_dir, labels_dir : path-like
-        See :func:`~sam_plugins.model.io.labelled.list_folder_pair`.
+        See :func:`~sam_plugins.model.io.folder_pairs.list_folder_pair`.
     options : ImportOptions, optional
     ignore_dir : path-like, optional
         Pictures of the same names that are not 0 where nothing is known; not all need one.

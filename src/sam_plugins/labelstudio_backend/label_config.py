@@ -15,6 +15,9 @@ from xml.parsers import expat
 SHAPES = ("brush", "bitmask", "polygon", "ellipse", "rectangle")
 """What regions can be answered as, best first: what says most about a mask."""
 
+LEARNED = ("brush", "bitmask", "polygon", "ellipse")
+"""What is learned from: these say which pixels are of an object. A rectangle does not."""
+
 PROMPTS = ("keypoint", "rectangle", "brush", "bitmask", "polygon", "ellipse")
 """What can be drawn to ask."""
 
@@ -135,6 +138,19 @@ class ImageTag:
     name: str
     key: str
     is_list: bool = False
+
+    def named_in(self, data: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Return what a task's data hold for it: an address, or a list of them for pages.
+
+        Examples
+        --------
+        >>> ImageTag("image", "scan.url").named_in({"scan": {"url": "/data/upload/1/a.png"}})
+        '/data/upload/1/a.png'
+        """
+        value: Any = data
+        for part in self.key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return data.get(self.key) if value is None else value
 
 
 @dataclass(frozen=True)

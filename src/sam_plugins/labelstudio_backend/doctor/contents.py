@@ -7,10 +7,10 @@ from typing import Any
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
-from sam_plugins.labelstudio_backend.config_check import check_config
+from sam_plugins.labelstudio_backend.config_check import check_config, explain_learning
 from sam_plugins.labelstudio_backend.doctor.findings import Finding, bad, good
 from sam_plugins.labelstudio_backend.images import PictureFiles, Source, decode_rgb
-from sam_plugins.labelstudio_backend.label_config import read_config
+from sam_plugins.labelstudio_backend.label_config import LEARNED, SHAPES, read_config
 from sam_plugins.labelstudio_backend.settings import Settings
 
 _TASKS = 3
@@ -40,6 +40,18 @@ def examine_config(project: Mapping[str, Any], output: str) -> Iterator[Finding]
         yield bad(topic, problem, "change it in the project's settings, under Labeling Interface")
     if not report.problems:
         yield good(topic, "; ".join(report.means) or "everything fits")
+    yield from _unlearned(project)
+
+
+def _unlearned(project: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield which pictures are answered, while nothing is learned from what people submit."""
+    config = read_config(str(project.get("label_config") or ""))
+    for image in config.images:
+        if any(config.of(image.name, *SHAPES)) and not any(config.of(image.name, *LEARNED)):
+            told, _, cure = explain_learning(config, image.name).partition("; ")
+            yield Finding(
+                f"learning of project {project['id']}", is_ok=True, message=told, cure=cure
+            )
 
 
 def examine_words(settings: Settings, project: Mapping[str, Any]) -> Iterator[Finding]:

@@ -81,7 +81,12 @@ def check_config(text: str, *, output: str = "auto") -> ConfigReport:
         problems += _unmatched(config, image.name, asks, output)
         problems += _useless(holds)
         advice += _advice(config, image.name, asks)
-    return ConfigReport(means, problems, advice)
+    return ConfigReport(*map(_once, (means, problems, advice)))
+
+
+def _once(lines: Sequence[str]) -> list[str]:
+    """Return each line once: several pictures often have the same to be said of them."""
+    return list(dict.fromkeys(lines))
 
 
 def explain_learning(config: LabelConfig, to_name: str) -> str:
@@ -107,6 +112,8 @@ def explain_learning(config: LabelConfig, to_name: str) -> str:
 
 def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -> list[str]:
     """Say what a control is answered with."""
+    if control.kind == "textarea" and not config.takes_words(control.name):
+        return [f'a text in "{control.name}" is a comment: nothing is asked with it']
     if control.kind == "textarea":
         told = (
             f'a text in "{control.name}": a label finds more like its accepted regions, "all" '
@@ -115,14 +122,18 @@ def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -
         return [told]
     if not control.is_smart:
         return [f'"{control.name}" ({control.tag}) is not smart: nothing is asked with it']
-    target = choose_target(config, to_name, prompt=control.name, output=output)
-    beside = f' with labels of "{target.label_control.name}"' if target.label_control else ""
     what = "a click" if control.kind == "keypoint" else "a box"
-    told = (
-        f'{what} of "{control.name}" ({control.tag}) is answered as {target.shape.kind} in '
-        f'"{target.shape.name}" ({target.shape.tag}){beside}'
-    )
-    return [told]
+    lines: dict[str, list[str]] = {}
+    for label in [one.value for one in control.labels] or [""]:
+        target = choose_target(config, to_name, prompt=control.name, label=label, output=output)
+        beside = f' with labels of "{target.label_control.name}"' if target.label_control else ""
+        told = f'as {target.shape.kind} in "{target.shape.name}" ({target.shape.tag}){beside}'
+        lines.setdefault(told, []).append(label)
+    return [
+        f'{what} of "{control.name}" ({control.tag}) is answered {told}'
+        + (f", labelled {' or '.join(labels)}" if len(lines) > 1 else "")
+        for told, labels in lines.items()
+    ]
 
 
 def _unmatched(

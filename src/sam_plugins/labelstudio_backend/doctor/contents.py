@@ -111,7 +111,7 @@ def examine_pictures(
     """
     topic = f"pictures of project {project['id']}"
     try:
-        keys = [image.key for image in read_config(str(project.get("label_config") or "")).images]
+        config = read_config(str(project.get("label_config") or ""))
     except (SamPluginsError, ValueError):
         return  # Told by the labelling config.
     query = {"project": project["id"], "page_size": _TASKS, "fields": "all"}
@@ -122,12 +122,17 @@ def examine_pictures(
     files = PictureFiles(settings)
     readable = 0
     for task in tasks:
-        for key in keys:
-            named = task["data"].get(key)
+        try:
+            images = config.for_data(task["data"]).images
+        except ValueError as error:
+            yield bad(topic, f"task {task['id']}: {error}", "mend the task's data")
+            continue
+        for image in images:
+            named = image.named_in(task["data"])
             for url in named if isinstance(named, list) else [named]:
                 try:
                     if not isinstance(url, str) or not url:
-                        raise SamPluginsError(f"its data name no picture under {key!r}")
+                        raise SamPluginsError(f"its data name no picture under {image.key!r}")
                     found = files.get(Source(url, str(task["id"]), client))
                     decode_rgb(found.content, settings)
                     readable += 1

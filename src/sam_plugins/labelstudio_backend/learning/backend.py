@@ -44,6 +44,8 @@ SwapModel = Callable[[str, str], None]
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0
+_END_SECONDS = 5.0
+"""Each step can be cut off: it is a transaction, or done again."""
 _RETRY_SECONDS = 60.0
 _KEPT_ERRORS = 20
 _LOCK_NAME = "learning.lock"
@@ -167,7 +169,7 @@ class BackendLearning:
         self._is_closing = True
         self._wake.set()
         if self._thread is not None and self._process == os.getpid():
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=_END_SECONDS)
         self._lock.release(force=True)
         if self._api is not None:
             self._api.close()

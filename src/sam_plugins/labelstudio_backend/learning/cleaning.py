@@ -41,8 +41,15 @@ class SortedItems:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_interface(config: str) -> LabelConfig:
+def read_interface(config: str, data: Mapping[str, Any] | None = None) -> LabelConfig:
     """Read a labelling interface.
+
+    Parameters
+    ----------
+    config : str
+        XML.
+    data : mapping, optional
+        Of a task: what stands in a repeater is then there for each of its entries.
 
     Raises
     ------
@@ -51,6 +58,7 @@ def read_interface(config: str) -> LabelConfig:
     """
     try:
         found = read_config(config)
+        found = found if data is None else found.for_data(data)
     except ConfigError as error:
         raise DatasetError(str(error)) from error
     if not any(image.key for image in found.images):

@@ -104,7 +104,7 @@ def store_task(
         raise DatasetError(
             f"the data of task {task.task} were not told by any event; a reconcile fetches them"
         )
-    interface = read_interface(task.label_config)
+    interface = read_interface(task.label_config, task.data)
     found = sort_items(annotation.get("result") or [], interface)
     left_out = Counter(found.left_out)
     left_out += count_others(task.annotations, annotation, interface)
@@ -169,7 +169,8 @@ def _part_of(
 def _in_no_annotation(task: ChangedTask) -> Mapping[str, int]:
     """Return what stands in skipped annotations only."""
     with contextlib.suppress(DatasetError):  # Told as soon as an annotation counts.
-        return count_others(task.annotations, None, read_interface(task.label_config))
+        interface = read_interface(task.label_config, task.data or {})
+        return count_others(task.annotations, None, interface)
     return {}
 
 
@@ -217,7 +218,7 @@ def _pages(
 def _set_incomplete(store: LabelStore, task: ChangedTask, pictures: Pictures) -> None:
     """Say that nobody says any more what is background in a task's pictures."""
     with contextlib.suppress(SamPluginsError):  # A picture that is gone is not learned from.
-        for image in read_interface(task.label_config).images:
+        for image in read_interface(task.label_config, task.data or {}).images:
             for _, image_id in _pages(store, task, image, pictures):
                 store.set_complete(image_id, is_complete=False)
 

@@ -80,8 +80,7 @@ CASES = {
         <Image name="page_{{idx}}" value="$scans[{{idx}}].url"/>
         <BrushLabels name="m_{{idx}}" toName="page_{{idx}}"><Label value="Cell"/></BrushLabels>
         <KeyPointLabels name="kp_{{idx}}" toName="page_{{idx}}"><Label value="Cell"/>
-        </KeyPointLabels></Repeater><Choices name="q" toName="page_0"><Choice value="x"/></Choices>
-        </View>""",
+        </KeyPointLabels></Repeater></View>""",
         point="kp_1",
         to_name="page_1",
         answer=("brushlabels m_1",),

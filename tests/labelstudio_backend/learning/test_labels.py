@@ -258,6 +258,28 @@ def test_regions_go_to_the_picture_that_they_are_drawn_on(learning: BackendLearn
     assert left_out(learning) == {"the task has no picture 'b.url'": 1}
 
 
+def test_entries_of_a_repeater_are_pictures_of_their_own(learning: BackendLearning) -> None:
+    config = (
+        '<View><Repeater on="$scans"><Image name="p_{{idx}}" value="$scans[{{idx}}].url"/>'
+        '<BrushLabels name="m_{{idx}}" toName="p_{{idx}}"><Label value="Cell"/></BrushLabels>'
+        "</Repeater></View>"
+    )
+    result = [
+        {**brush("aaaaaaaaaa", square(2, 2)), "to_name": "p_0"},
+        {**brush("bbbbbbbbbb", square(9, 9)), "to_name": "p_1"},
+        {**brush("cccccccccc", square(9, 9)), "to_name": "p_2"},
+    ]
+    payload = of_config(event("ANNOTATION_CREATED", annotation(1, 5, result)), config)
+    payload["task"]["data"] = {"scans": [{"url": url_of(1)}, {"url": url_of(2)}]}
+    told(learning, payload)
+    assert len({one.image_id for one in stored(learning)}) == 2
+    assert left_out(learning) == {"the labelling interface has no such picture": 1}
+    payload = of_config(event("ANNOTATION_UPDATED", annotation(1, 5, result, minute=1)), config)
+    payload["task"]["data"] = {"scans": []}
+    told(learning, payload)
+    assert "must be a list with entries" in (learning.status()["projects"][KEY]["task_notes"]["5"])
+
+
 def test_tables_of_the_first_version_are_brought_up_to_date(tmp_path: Path) -> None:
     learning = learning_at(tmp_path / "state")
     told(learning, event("ANNOTATION_CREATED", annotation(1, 5, [key_point("p")])))

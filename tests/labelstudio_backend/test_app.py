@@ -19,6 +19,7 @@ from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.label_config import PROMPTS
 from sam_plugins.labelstudio_backend.logs import LOG, LogFormatter
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.status_page import render_status
 
 SIZE = (60, 80)
 PICTURE = data_url(picture_of(disk(SIZE, (40, 30), 15)))
@@ -239,3 +240,14 @@ def test_whatever_is_sent_is_no_internal_error(
         assert isinstance(result["result"], list)
     problems = (client.get("/status").json or {})["problems"]
     assert not [one for one in problems if one["kind"] == "internal"], problems[0]
+
+
+def test_the_page_shows_what_lies_deeper_as_tables_not_as_code() -> None:
+    project = {
+        "regions_left_out": {"a rectangle is no mask": 3},
+        "trainings": [{"state": "failed", "message": "<too few>"}],
+    }
+    page = render_status({"learning": {"projects": {"7.1": project}}})
+    assert "a rectangle is no mask: 3" in page
+    assert "<td>&lt;too few&gt;</td>" in page
+    assert "{" not in page.partition("</style>")[2]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from tests.labelstudio_backend.conftest import MakeService
-from tests.labelstudio_backend.payloads import data_url, disk, iou, own, picture_of, request
+from tests.labelstudio_backend.payloads import click, data_url, disk, iou, own, picture_of, request
 
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.service import Service
@@ -80,3 +81,34 @@ def test_tasks_are_prepared_where_predictions_are_off(make_service: MakeService)
     assert len(service.parts().engine.pictures) == 1
     assert predicted(client, {**request(None, "", url=PICTURE)}) == [[]]
     assert service.problems.documents()[0]["kind"] == "config"
+
+
+def test_a_backend_that_ends_answers_the_batch_at_once(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not ready is asked for again; nobody waits for the minute that a batch may take."""
+    service = make_service(batch_seconds=90)
+    client = create_app(service.settings, service=service).test_client()
+    begun, go = threading.Event(), threading.Event()
+
+    def endless(*_: Any) -> Any:
+        begun.set()
+        go.wait(60)
+        raise RuntimeError("it was cut off")
+
+    monkeypatch.setattr(service.parts()._batches, "_objects", endless)
+    body = request(None, own(), url=PICTURE)
+    body["tasks"] += [{"id": 10 + number, "data": {"image": PICTURE}} for number in range(8)]
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.extend(predicted(client, body)))
+    waiting.start()
+    assert begun.wait(60)
+    service.drain()
+    waiting.join(timeout=20)
+    assert found == [[]] * 9
+    assert predicted(client, body) == [[]] * 9
+    go.set()
+    asked = request([click(60, 50, size_hw=SIZE)], own(), url=PICTURE)
+    answer = client.post("/predict", json=asked)
+    assert len(answer.json["results"][0]["result"]) == 1  # type: ignore[index]
+    assert service.problems.documents() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -108,3 +109,24 @@ def test_two_clicks_at_once_hold_up_a_batch_and_not_each_other() -> None:
         one.join(5)
     lane.close()
     assert order == ["click", "click", "batch"]
+
+
+def test_a_long_job_ends_with_the_lane_where_it_lets_others_pass() -> None:
+    lane = Lane()
+    started, go = threading.Event(), threading.Event()
+
+    def long() -> None:
+        started.set()
+        go.wait(10)
+        lane.let_pass(Priority.BATCH)
+
+    job = lane.submit(long, Priority.BATCH)
+    assert started.wait(10)
+    closing = threading.Thread(target=lane.close)
+    closing.start()
+    while not lane._is_closed:
+        time.sleep(0.01)
+    go.set()
+    with pytest.raises(RuntimeError, match="the model's lane is closed"):
+        job.future.result(timeout=10)
+    closing.join()

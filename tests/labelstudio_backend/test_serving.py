@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -19,7 +21,7 @@ from tests.labelstudio_backend.server import free_port
 
 from sam_plugins.errors import ListenError
 from sam_plugins.labelstudio_backend import serving
-from sam_plugins.labelstudio_backend.serving import require_address
+from sam_plugins.labelstudio_backend.serving import gunicorn_options, require_address
 from sam_plugins.labelstudio_backend.settings import Settings
 
 
@@ -63,6 +65,23 @@ def test_the_command_serves_and_ends_in_order(tmp_path: Path) -> None:
     assert any(one.get("route") == "predict" and one["status"] == 200 for one in noted)
     assert code in {0, 143}, lines[-20:]
     assert "sesame" not in "".join(lines)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="gunicorn is for POSIX")
+def test_batches_are_let_go_as_soon_as_the_process_is_told_to_end() -> None:
+    heard: list[str] = []
+    drained = threading.Event()
+    worker = SimpleNamespace(
+        wsgi=SimpleNamespace(extensions={"sam_plugins": SimpleNamespace(drain=drained.set)})
+    )
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("as ever"))
+    try:
+        gunicorn_options("127.0.0.1", 9090, Settings())["post_worker_init"](worker)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert drained.wait(timeout=10)
+    assert heard == ["as ever"]
 
 
 def test_a_setting_that_is_wrong_is_named(

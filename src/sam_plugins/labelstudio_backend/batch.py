@@ -47,6 +47,7 @@ _FETCHES = 8
 _STORING_SECONDS = 0.7
 _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
+_LOOK_SECONDS = 0.2
 
 
 @dataclass
@@ -103,6 +104,7 @@ class Batches:
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
         self._progress: list[Progress] = []
+        self._closing = threading.Event()
         self._lock = threading.RLock()  # a task that fails at once is counted while it starts
 
     def predict(self, project: Project, request: PredictRequest) -> list[Any]:
@@ -129,7 +131,7 @@ class Batches:
         works = [
             self._started(project, task, config, progress, is_single) for task in request.tasks
         ]
-        wait([work.future for work in works], timeout=max(0.0, deadline - time.monotonic()))
+        self._wait([work.future for work in works], deadline)
         answers = [self._answer(work, progress) for work in works]
         self._engine.metrics.background.set(self._pending())
         return answers
@@ -150,9 +152,22 @@ class Batches:
             ]
 
     def close(self) -> None:
-        """Stop: what is not done is asked for again, because nothing was stored."""
+        """Stop: what is not done is asked for again, because nothing was stored.
+
+        Whoever waits for a batch is answered with what is ready.
+        """
+        self._closing.set()
         for pool in (self._workers, self._opened):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _wait(self, futures: Sequence[Future[Prediction | None]], deadline: float) -> None:
+        """Wait until all are done, the time is over, or the backend ends."""
+        pending = set(futures)
+        while pending and not self._closing.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            pending = wait(pending, timeout=min(left, _LOOK_SECONDS)).not_done
 
     def _pending(self) -> int:
         """Return how many tasks are under way."""
@@ -175,7 +190,12 @@ class Batches:
             if future is None:
                 pool = self._opened if is_single else self._workers
                 priority = Priority.OPEN if is_single else Priority.BATCH
-                future = pool.submit(self._made, project, task, config, priority)
+                try:
+                    future = pool.submit(self._made, project, task, config, priority)
+                except RuntimeError:  # the backend ends
+                    future = Future()
+                    future.cancel()
+                    return _Work(project, task, future)
                 self._under_way[key] = future
                 future.add_done_callback(lambda done: self._finished(key, done, progress))
         return _Work(project, task, future, is_joined)
@@ -202,6 +222,8 @@ class Batches:
         if work.future.done():
             prediction = None if work.future.cancelled() else work.future.result()
             return [] if prediction is None else prediction
+        if self._closing.is_set():
+            return []
         client = self._engine.access.client(work.project)
         if client is None or not work.task.id:
             self._engine.report(
@@ -234,7 +256,8 @@ class Batches:
                 if attempt + 1 == _POST_TRIES:
                     self._engine.report(error, work.project, work.task)
                     return
-                time.sleep(_POST_WAIT_SECONDS * 2**attempt)
+                if self._closing.wait(_POST_WAIT_SECONDS * 2**attempt):
+                    return
             else:
                 with self._lock:
                     progress.posted += 1
@@ -253,7 +276,7 @@ class Batches:
             passes = isinstance(error, DownloadFailedError | AddressError)
             return None if passes else self._prediction(project, [], 0.0)
         except Exception as error:  # noqa: BLE001  # one task never spoils a batch
-            if self._cluster.is_closed:
+            if self._closing.is_set() or self._cluster.is_closed:
                 return None  # the backend ends; it is asked for again
             self._engine.report(error, project, task)
             return None
@@ -264,6 +287,7 @@ class Batches:
         """Return the objects of all pictures of a task."""
         items: list[Mapping[str, Any]] = []
         scores: list[float] = []
+        config = config.for_data(task.data)
         for image in config.images:
             for page, url in enumerate(task.urls(image)):
                 number = page if image.is_list else None

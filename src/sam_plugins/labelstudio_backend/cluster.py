@@ -30,6 +30,7 @@ Value = TypeVar("Value")
 
 _RETRY_SECONDS = 60.0
 _IDLE_SECONDS = 300.0
+_LETTING_GO_SECONDS = 3.0
 _ENOUGH = 10_000
 """Tasks; as many processes of ``local`` as the machine has room for."""
 
@@ -118,7 +119,16 @@ class Cluster:
                 self._idle.cancel()
                 self._idle = None
         with self._opening:
+            if self._runner is not None:
+                self._runner.close()
+                self._wait_until_idle()
             self._shut("closed")
+
+    def _wait_until_idle(self) -> None:
+        """Wait until nobody uses the cluster, but not for ever."""
+        end = time.monotonic() + _LETTING_GO_SECONDS
+        while self._busy and time.monotonic() < end:
+            time.sleep(0.05)
 
     def _ready(self) -> Runner:
         """Return what runs tasks, opened where it is not."""
@@ -168,6 +178,8 @@ class Cluster:
 
     def _lose(self, runner: Runner, error: ClusterError) -> None:
         """Let a cluster go that was lost; of several who notice, the first does."""
+        if self.is_closed:
+            return
         with self._opening:
             if self._runner is runner and not self.is_closed:
                 self._shut("lost")

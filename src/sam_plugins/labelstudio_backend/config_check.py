@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sam_plugins.labelstudio_backend.label_config import SHAPES, Control, LabelConfig, read_config
+from sam_plugins.labelstudio_backend.label_config import (
+    LEARNED,
+    SHAPES,
+    Control,
+    LabelConfig,
+    read_config,
+)
 from sam_plugins.labelstudio_backend.target import choose_target
 
-__all__ = ["ConfigReport", "check_config"]
+__all__ = ["ConfigReport", "check_config", "explain_learning"]
 
 _MASKS = ("brush", "bitmask", "polygon")
 
@@ -70,14 +76,44 @@ def check_config(text: str, *, output: str = "auto") -> ConfigReport:
                 f"no smart tool asks about {image.name!r}: add <KeyPoint> or <KeyPointLabels> with "
                 'smart="true"; the model is then asked for batches only'
             )
+        if any(config.of(image.name, *LEARNED)):
+            means.append(explain_learning(config, image.name))
         problems += _unmatched(config, image.name, asks, output)
         problems += _useless(holds)
         advice += _advice(config, image.name, asks)
-    return ConfigReport(means, problems, advice)
+    return ConfigReport(*map(_once, (means, problems, advice)))
+
+
+def _once(lines: Sequence[str]) -> list[str]:
+    """Return each line once: several pictures often have the same to be said of them."""
+    return list(dict.fromkeys(lines))
+
+
+def explain_learning(config: LabelConfig, to_name: str) -> str:
+    """Say what the model learns from the annotations of a picture.
+
+    Parameters
+    ----------
+    config : LabelConfig
+    to_name : str
+        The picture.
+    """
+    learned = [f'"{one.name}" ({one.tag})' for one in config.of(to_name, *LEARNED)]
+    if learned:
+        return f"the model learns from {', '.join(learned)}"
+    cure = "add <BrushLabels>, <BitmaskLabels> or <PolygonLabels>, or bare tags beside <Labels>"
+    if not any(config.of(to_name, *SHAPES)):
+        return f"{to_name!r} is neither answered nor learned from: nothing holds a region; {cure}"
+    return (
+        f"{to_name!r} is answered, but the model learns nothing from it: a rectangle is no mask; "
+        f"{cure}"
+    )
 
 
 def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -> list[str]:
     """Say what a control is answered with."""
+    if control.kind == "textarea" and not config.takes_words(control.name):
+        return [f'a text in "{control.name}" is a comment: nothing is asked with it']
     if control.kind == "textarea":
         told = (
             f'a text in "{control.name}": a label finds more like its accepted regions, "all" '
@@ -86,14 +122,18 @@ def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -
         return [told]
     if not control.is_smart:
         return [f'"{control.name}" ({control.tag}) is not smart: nothing is asked with it']
-    target = choose_target(config, to_name, prompt=control.name, output=output)
-    beside = f' with labels of "{target.label_control.name}"' if target.label_control else ""
     what = "a click" if control.kind == "keypoint" else "a box"
-    told = (
-        f'{what} of "{control.name}" ({control.tag}) is answered as {target.shape.kind} in '
-        f'"{target.shape.name}" ({target.shape.tag}){beside}'
-    )
-    return [told]
+    lines: dict[str, list[str]] = {}
+    for label in [one.value for one in control.labels] or [""]:
+        target = choose_target(config, to_name, prompt=control.name, label=label, output=output)
+        beside = f' with labels of "{target.label_control.name}"' if target.label_control else ""
+        told = f'as {target.shape.kind} in "{target.shape.name}" ({target.shape.tag}){beside}'
+        lines.setdefault(told, []).append(label)
+    return [
+        f'{what} of "{control.name}" ({control.tag}) is answered {told}'
+        + (f", labelled {' or '.join(labels)}" if len(lines) > 1 else "")
+        for told, labels in lines.items()
+    ]
 
 
 def _unmatched(
@@ -140,6 +180,8 @@ def _advice(config: LabelConfig, to_name: str, asks: Sequence[Control]) -> list[
         advice.append(
             "BitmaskLabels in place of BrushLabels make annotations four to five times smaller"
         )
-    if not kinds:
-        advice.append("answers are boxes or ellipses: add <BrushLabels> to keep masks")
+    if not any(config.of(to_name, *LEARNED)):
+        advice.append(explain_learning(config, to_name))
+    elif not kinds:
+        advice.append("answers are ellipses: add <BrushLabels> to keep masks")
     return advice

@@ -83,7 +83,7 @@ def suggest(engine: Engine, project: Project, request: PredictRequest) -> Sugges
     """
     task = request.tasks[0]
     try:
-        config = engine.config(project, request)
+        config = engine.config(project, request).for_data(task.data)
     except ConfigError as error:
         engine.report(error, project, task)
         return Suggestion()

@@ -7,13 +7,18 @@ not have. Entities and document types are refused, so that no config can read fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 from xml.parsers import expat
 
+from sam_plugins.labelstudio_backend.config_values import Repeat, fillings, value_in
+
 SHAPES = ("brush", "bitmask", "polygon", "ellipse", "rectangle")
 """What regions can be answered as, best first: what says most about a mask."""
+
+LEARNED = ("brush", "bitmask", "polygon", "ellipse")
+"""What is learned from: these say which pixels are of an object. A rectangle does not."""
 
 PROMPTS = ("keypoint", "rectangle", "brush", "bitmask", "polygon", "ellipse")
 """What can be drawn to ask."""
@@ -74,6 +79,8 @@ class Control:
         Of its own; none for a bare shape.
     attributes : mapping
         All others.
+    repeat : Repeat, optional
+        What it stands in.
     """
 
     name: str
@@ -82,6 +89,7 @@ class Control:
     to_names: tuple[str, ...]
     labels: tuple[Label, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+    repeat: Repeat | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -98,6 +106,11 @@ class Control:
     def is_said_to_be_smart(self) -> bool:
         """Whether the config says so, rather than leaving it open."""
         return self.attributes.get("smart", "").strip().lower() in {"true", "1"}
+
+    @property
+    def is_of_region(self) -> bool:
+        """Whether it is about a single region, not the picture."""
+        return self.attributes.get("perRegion", "").strip().lower() in {"true", "1"}
 
     def label(self, name: str) -> str | None:
         """Return the value of the label that a word means, None where there is none.
@@ -127,14 +140,28 @@ class ImageTag:
     name : str
         ``to_name`` of its results.
     key : str
-        Of the task's data.
+        Of the task's data, such as ``scan`` or ``scans[1].url``; as it stands where more than that
+        is written, as in ``https://host/$file``.
     is_list : bool
         Whether the data holds a list: pages.
+    repeat : Repeat, optional
+        What it stands in.
     """
 
     name: str
     key: str
     is_list: bool = False
+    repeat: Repeat | None = None
+
+    def named_in(self, data: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Return what a task's data hold for it: an address, or a list of them for pages.
+
+        Examples
+        --------
+        >>> ImageTag("image", "scan.url").named_in({"scan": {"url": "/data/upload/1/a.png"}})
+        '/data/upload/1/a.png'
+        """
+        return value_in(data, self.key)
 
 
 @dataclass(frozen=True)
@@ -159,6 +186,35 @@ class LabelConfig:
         """Return a control by name."""
         return next((control for control in self.controls if control.name == name), None)
 
+    def for_data(self, data: Mapping[str, Any]) -> LabelConfig:
+        """Return the config of a task: what stands in a repeater, once for each of its entries.
+
+        Raises
+        ------
+        ConfigError
+            If no picture is left.
+        """
+        repeats = [one.repeat for one in self.images] + [one.repeat for one in self.controls]
+        if not any(repeats):
+            return self
+        images = [
+            replace(one, name=fill(one.name), key=fill(one.key), repeat=None)
+            for one in self.images
+            for fill in fillings(one.repeat, data)
+        ]
+        controls = [
+            replace(one, name=fill(one.name), to_names=tuple(map(fill, one.to_names)), repeat=None)
+            for one in self.controls
+            for fill in fillings(one.repeat, data)
+        ]
+        if not images:
+            keys = {one.repeat.key for one in self.images if one.repeat}
+            raise ConfigError(
+                f"the task shows no picture: data[{', '.join(sorted(keys))!r}], which the "
+                "labelling config repeats, must be a list with entries"
+            )
+        return LabelConfig(tuple(images), tuple(controls))
+
     def of(self, to_name: str, *kinds: str) -> Iterator[Control]:
         """Yield the controls of some kinds for a picture."""
         for control in self.controls:
@@ -169,9 +225,11 @@ class LabelConfig:
         """Return whether what is typed into a text area is a prompt, and no comment.
 
         The editor sends the texts of all areas, smart or not. Where none says ``smart="true"``, all
-        count that do not say "false".
+        count that do not say "false"; what is written about a single region never does.
         """
         areas = [control for control in self.controls if control.kind == "textarea"]
+        if any(area.name == name and area.is_of_region for area in areas):
+            return False
         smart = [control.name for control in areas if control.is_said_to_be_smart]
         if smart:
             return name in smart
@@ -233,6 +291,7 @@ class _Started:
     tag: str
     attributes: dict[str, str]
     labels: list[Label] = field(default_factory=list)
+    repeat: Repeat | None = None
 
 
 class _Reader:
@@ -242,7 +301,7 @@ class _Reader:
         self.images: list[ImageTag] = []
         self.controls: list[_Started] = []
         self._open: list[_Started | None] = []
-        self._seen = ""
+        self._repeats: list[tuple[int, Repeat]] = []
 
     def parse(self, text: str) -> None:
         """Read a document."""
@@ -265,21 +324,27 @@ class _Reader:
             raise ConfigError(f"the labelling config is nested deeper than {_MAX_DEPTH} tags")
         kind = tag.lower()
         started = None
-        if kind == "image" and attributes.get("name"):
+        repeat = self._repeats[-1][1] if self._repeats else None
+        if kind == "repeater" and attributes.get("on"):
+            flag = attributes.get("indexFlag") or Repeat.flag
+            self._repeats.append((len(self._open), Repeat(_key(attributes["on"]), flag)))
+        elif kind == "image" and attributes.get("name"):
             is_list = bool(attributes.get("valueList"))
-            key = (attributes.get("valueList") or attributes.get("value") or "").removeprefix("$")
-            self.images.append(ImageTag(attributes["name"], key, is_list))
+            key = _key(attributes.get("valueList") or attributes.get("value") or "")
+            self.images.append(ImageTag(attributes["name"], key, is_list, repeat))
         elif kind == "label" and attributes.get("value"):
             owner = next((one for one in reversed(self._open) if one is not None), None)
             if owner is not None:
                 owner.labels.append(_label(attributes))
         elif (kind in _KINDS or kind in {"labels", "textarea"}) and attributes.get("name"):
-            started = _Started(tag, attributes)
+            started = _Started(tag, attributes, repeat=repeat)
             self.controls.append(started)
         self._open.append(started)
 
     def _end(self, _: str) -> None:
         self._open.pop()
+        if self._repeats and self._repeats[-1][0] == len(self._open):
+            self._repeats.pop()
 
 
 def _label(attributes: Mapping[str, str]) -> Label:
@@ -295,5 +360,22 @@ def _made(started: _Started) -> Control:
     names = tuple(name.strip() for name in attributes.get("toName", "").split(",") if name.strip())
     kept = {key: value for key, value in attributes.items() if key not in {"name", "toName"}}
     return Control(
-        attributes["name"], _KINDS.get(kind, kind), started.tag, names, tuple(started.labels), kept
+        attributes["name"],
+        _KINDS.get(kind, kind),
+        started.tag,
+        names,
+        tuple(started.labels),
+        kept,
+        started.repeat,
     )
+
+
+def _key(value: str) -> str:
+    """Return the key that a value names, or the value where it holds more than that.
+
+    Examples
+    --------
+    >>> _key("$image"), _key("$scans[0].url"), _key("https://host/$file")
+    ('image', 'scans[0].url', 'https://host/$file')
+    """
+    return value.removeprefix("$") if "$" not in value[1:] else value

@@ -19,6 +19,7 @@ from sam_plugins.labelstudio_backend.click_threads import ClickThreads
 
 T = TypeVar("T")
 
+_CLOSED = "the model's lane is closed: the backend is shutting down"
 _LONGEST_PASS = 1.0
 """Seconds for which clicks that never end hold up a long job, each time that it lets them pass."""
 
@@ -86,7 +87,7 @@ class Lane:
         job = Job(work)
         with self._ready:
             if self._is_closed:
-                raise RuntimeError("the model's lane is closed: the backend is shutting down")
+                raise RuntimeError(_CLOSED)
             heapq.heappush(self._waiting, (int(priority), next(self._count), job))
             self._ready.notify()
         return job
@@ -110,9 +111,17 @@ class Lane:
             self._ready.notify()
 
     def let_pass(self, priority: Priority) -> None:
-        """Do what is more urgent than a job of this priority, which calls this from the lane."""
+        """Do what is more urgent than a job of this priority, which calls this from the lane.
+
+        Raises
+        ------
+        RuntimeError
+            If the lane was closed, which ends the job.
+        """
         if threading.current_thread() is not self._thread:
             return
+        if self._is_closed:
+            raise RuntimeError(_CLOSED)
         if self._clicks is not None:
             self._clicks.wait_until_idle(_LONGEST_PASS)
         while (job := self._next(below=int(priority))) is not None:

@@ -46,11 +46,7 @@ class Task:
         PayloadError
             If the data holds none.
         """
-        value: Any = self.data
-        for part in image.key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is None and image.key in self.data:
-            value = self.data[image.key]
+        value = image.named_in(self.data)
         pages = value if isinstance(value, list) else [value]
         if not pages or not all(isinstance(page, str) and page for page in pages):
             raise PayloadError(

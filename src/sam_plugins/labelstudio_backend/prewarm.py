@@ -95,6 +95,6 @@ class Prewarmer:
 
     def _encode(self, project: Project, task: Task, config: LabelConfig) -> None:
         """Encode the pictures of a task."""
-        for image in config.images:
+        for image in config.for_data(task.data).images:
             for url in task.urls(image):
                 self._engine.embedding(project, task, url, Priority.PREWARM)

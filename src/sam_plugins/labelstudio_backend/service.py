@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.loading import Model
 
 
+_LOADING_SECONDS = 5.0
+
+
 @dataclass(frozen=True)
 class PredictAnswer:
     """The answer to a predict request.
@@ -204,9 +207,19 @@ class Service:
                 self._parts = Parts(self)
             return self._parts
 
+    def drain(self) -> None:
+        """Let go batches and what is prepared, here and on the cluster; clicks go on.
+
+        For a process that was told to end: requests under way are answered before it does, and a
+        batch would take its minute. What is not done was not stored, and is asked for again.
+        """
+        if self._parts is not None:
+            self._parts.drain()
+        self.cluster.close()
+
     def close(self) -> None:
         """End the threads."""
-        self._loader.join(timeout=30)
+        self._loader.join(timeout=_LOADING_SECONDS)
         if self._parts is not None:
             self._parts.close()
         self.cluster.close()

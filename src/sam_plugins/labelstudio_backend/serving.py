@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.settings import Settings
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from flask import Flask
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -54,6 +58,7 @@ def gunicorn_options(host: str, port: int, settings: Settings) -> dict[str, Any]
         "proc_name": "sam-plugins",
         # of gunicorn 25 and later: a door into the server, one for all servers of a user
         "control_socket_disable": True,
+        "post_worker_init": _drain_when_told_to_end,
         "worker_exit": _close,
     }
 
@@ -162,6 +167,19 @@ def _configure_log(settings: Settings) -> None:
         is_json=settings.log_format == "json",
         secrets=[secret.get_secret_value() for secret in secrets],
     )
+
+
+def _drain_when_told_to_end(worker: Any) -> None:  # noqa: ANN401
+    """Let go what nobody waits for at SIGTERM, before the requests under way are waited for."""
+    service = worker.wsgi.extensions["sam_plugins"]
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=service.drain, name="drain", daemon=True).start()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _close(_server: object, worker: Any) -> None:  # noqa: ANN401

@@ -68,8 +68,12 @@ def _table_of(values: Mapping[str, Any]) -> str:
 def _told(value: Any) -> str:  # noqa: ANN401
     """Return a value as text."""
     if isinstance(value, Mapping):
-        return html.escape(", ".join(f"{key} {one}" for key, one in value.items()) or "none")
+        if any(isinstance(one, Mapping | list | tuple) for one in value.values()):
+            return _table_of(value)
+        return html.escape("; ".join(f"{key}: {one}" for key, one in value.items()) or "none")
     if isinstance(value, list | tuple):
+        if any(isinstance(one, Mapping) for one in value):
+            return _part(value)
         return html.escape(", ".join(map(str, value)) or "none")
     return html.escape("none" if value is None else str(value))
 

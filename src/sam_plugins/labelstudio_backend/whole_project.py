@@ -98,7 +98,7 @@ def _tasks(client: LabelStudioClient, number: int) -> Iterator[tuple[Task, int]]
 def _problem_of(engine: Engine, project: Project, task: Task, config: LabelConfig) -> str:
     """Encode the pictures of a task; return why one could not be."""
     try:
-        for image in config.images:
+        for image in config.for_data(task.data).images:
             for url in task.urls(image):
                 engine.embedding(project, task, url, Priority.PREWARM)
     except (SamPluginsError, PayloadError, ConfigError, ValueError) as error:

@@ -20,7 +20,9 @@ from werkzeug.serving import make_server
 
 from sam_plugins.cli import main
 from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.config_check import check_config
 from sam_plugins.labelstudio_backend.doctor.connections import is_dotless
+from sam_plugins.labelstudio_backend.doctor.contents import examine_config
 from sam_plugins.labelstudio_backend.doctor.examination import examine
 from sam_plugins.labelstudio_backend.doctor.findings import Finding
 from sam_plugins.labelstudio_backend.doctor.tokens import examine_server, examine_token, kind_of
@@ -198,6 +200,34 @@ def test_unreadable_pictures_and_a_config_without_answers_are_told(
     findings = looked(label_studio, tmp_path, project)
     topics = {finding.topic.split(" of ")[0] for finding in findings if not finding.is_ok}
     assert {"pictures", "labelling config"} <= topics
+
+
+@pytest.mark.parametrize(
+    ("shapes", "is_learning"),
+    [
+        ("Rectangle", False),
+        ("Ellipse", True),
+        ("Polygon", True),
+        ("Brush", True),
+    ],
+)
+def test_a_project_that_learns_nothing_is_told(shapes: str, is_learning: bool) -> None:
+    config = (
+        f'<View><Image name="image" value="$image"/><{shapes}Labels name="s" toName="image">'
+        f'<Label value="Cell"/></{shapes}Labels><KeyPoint name="kp" toName="image"/>'
+        '<Choices name="c" toName="image"><Choice value="good"/></Choices></View>'
+    )
+    findings = list(examine_config({"id": 3, "label_config": config}, "auto"))
+    told = [one for one in findings if one.topic == "learning of project 3"]
+    assert [one.message for one in told] == (
+        []
+        if is_learning
+        else ["'image' is answered, but the model learns nothing from it: a rectangle is no mask"]
+    )
+    assert all(one.is_ok and "add <BrushLabels>" in one.cure for one in told)
+    report = check_config(config)
+    said = " ".join([*report.means, *report.advice, *report.problems])
+    assert ("learns from" in said) == is_learning
 
 
 @pytest.mark.server

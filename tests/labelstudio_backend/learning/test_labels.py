@@ -27,10 +27,11 @@ from tests.labelstudio_backend.learning.helpers import (
 from sam_plugins.errors import DatasetError, UnreadableImageError
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.cleaning import (
-    Interface,
     chosen_annotation,
-    without_prompts,
+    read_interface,
+    sort_items,
 )
+from sam_plugins.labelstudio_backend.learning.database import SCHEMA_VERSION, Database
 from sam_plugins.labelstudio_backend.learning.keys import model_name_of
 from sam_plugins.labelstudio_backend.learning.pictures import Pictures, suffix_of
 from sam_plugins.labelstudio_backend.learning.splits import divide, place_of, require_enough
@@ -130,14 +131,175 @@ def test_prompts_and_doubled_items_are_left_out(learning: BackendLearning) -> No
     np.testing.assert_array_equal(only.mask(), mask)
 
 
-def test_rectangles_are_objects_only_where_nothing_else_could_be() -> None:
-    alone = CONFIG.replace("BrushLabels", "Choices").replace('smart="true"', 'smart="false"')
-    assert "rectangle" in Interface.of(alone).shapes
-    assert "rectangle" not in Interface.of(CONFIG).shapes
-    smart = CONFIG.replace("BrushLabels", "Choices")
-    assert "rectangle" not in Interface.of(smart).shapes
-    assert without_prompts([box("q")], Interface.of(alone)) == [box("q")]
-    assert without_prompts([box("q"), {"id": "r", "type": "choices"}], Interface.of(CONFIG)) == []
+DETECTION = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image">'
+    '<Label value="Cell"/></RectangleLabels></View>'
+)
+LEFT_AND_RIGHT = (
+    '<View><Image name="left" value="$a"/><Image name="right" value="$b.url"/>'
+    '<BrushLabels name="label" toName="left,right"><Label value="Cell"/></BrushLabels></View>'
+)
+
+
+def of_config(payload: dict[str, Any], config: str) -> dict[str, Any]:
+    """An event of a project with another labelling interface."""
+    return {**payload, "project": {**PROJECT, "label_config": config}}
+
+
+def left_out(learning: BackendLearning) -> dict[str, int]:
+    """What the status says of regions that are no objects."""
+    return dict(learning.status()["projects"][KEY]["regions_left_out"])
+
+
+def drawn(kind: str, value: dict[str, Any], region: str = "dddddddddd") -> dict[str, Any]:
+    """A region of some kind."""
+    return {
+        **box(region),
+        "type": f"{kind}labels",
+        "from_name": "shape",
+        "value": {**value, f"{kind}labels": ["Cell"]},
+    }
+
+
+@pytest.mark.parametrize("smart", ["true", "false"])
+def test_a_project_of_rectangles_learns_nothing_and_says_so(
+    learning: BackendLearning, smart: str
+) -> None:
+    config = DETECTION.replace('toName="image">', f'toName="image" smart="{smart}">')
+    result = [box("qqqqqqqqqq"), box("rrrrrrrrrr")]
+    told(learning, of_config(event("ANNOTATION_CREATED", annotation(1, 5, result)), config))
+    assert stored(learning) == []
+    status = learning.status()["projects"][KEY]
+    assert status["objects"] == 0
+    assert status["regions_left_out"] == {"a rectangle is no mask": 2}
+    assert (
+        "learns nothing from it: a rectangle is no mask; add <BrushLabels>"
+        in (status["learns_from"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "pixels"),
+    [
+        ("ellipse", {"x": 50, "y": 50, "radiusX": 25, "radiusY": 12.5, "rotation": 0}, 75),
+        ("ellipse", {"x": 50, "y": 50, "radiusX": 25, "radiusY": 12.5, "rotation": 90}, 75),
+        ("polygon", {"points": [[25, 25], [50, 25], [50, 50], [25, 50]], "closed": True}, 48),
+    ],
+)
+def test_ellipses_and_polygons_are_masks(
+    learning: BackendLearning, kind: str, value: dict[str, Any], pixels: int
+) -> None:
+    config = DETECTION.replace("RectangleLabels", f"{kind.title()}Labels")
+    one = annotation(1, 5, [drawn(kind, value)])
+    told(learning, of_config(event("ANNOTATION_CREATED", one), config))
+    (made,) = stored(learning)
+    assert np.count_nonzero(made.mask()) == pytest.approx(pixels, rel=0.1)
+    rows, columns = np.nonzero(made.mask())
+    is_wide = np.ptp(columns) > np.ptp(rows)
+    assert is_wide == (value.get("rotation") == 0 or kind == "polygon")
+    assert left_out(learning) == {}
+
+
+def test_everything_that_is_no_object_is_counted(learning: BackendLearning) -> None:
+    answers = [
+        {"id": "c", "type": "choices", "value": {"choices": ["good"]}},
+        {"type": "relation", "from_id": "a", "to_id": "b"},
+    ]
+    result = [
+        brush("aaaaaaaaaa", square(2, 2)),
+        brush("eeeeeeeeee", np.zeros_like(square(0, 0))),
+        key_point("pppppppppp"),
+        box("qqqqqqqqqq"),
+        drawn("vector", {"vertices": [{"x": 1, "y": 1}], "closed": False}),
+        *answers,
+    ]
+    theirs = [brush("bbbbbbbbbb", square(9, 9)), box("rrrrrrrrrr")]
+    skipped = annotation(3, 5, [brush("ssssssssss", square(9, 9))], was_cancelled=True)
+    told(
+        learning,
+        event("ANNOTATION_CREATED", annotation(1, 5, result, minute=9)),
+        event("ANNOTATION_CREATED", annotation(2, 5, theirs)),
+        event("ANNOTATION_CREATED", skipped),
+    )
+    assert len(stored(learning)) == learning.status()["projects"][KEY]["objects"] == 1
+    assert left_out(learning) == {
+        "its mask is empty": 1,
+        "key points are prompts": 1,
+        "a rectangle is no mask": 1,
+        "a vector is no mask": 1,
+        "another annotation of the task counts": 1,
+        "its annotation was skipped": 1,
+    }
+    told(learning, event("TASKS_DELETED", tasks=[{"id": 5}]))
+    assert left_out(learning) == {}
+
+
+def test_regions_go_to_the_picture_that_they_are_drawn_on(learning: BackendLearning) -> None:
+    result = [
+        {**brush("aaaaaaaaaa", square(2, 2)), "to_name": "left"},
+        {**brush("bbbbbbbbbb", square(9, 9)), "to_name": "right"},
+        {**brush("cccccccccc", square(3, 3)), "to_name": "right"},
+        {**brush("dddddddddd", square(5, 5)), "to_name": "gone"},
+    ]
+    payload = of_config(event("ANNOTATION_CREATED", annotation(1, 5, result)), LEFT_AND_RIGHT)
+    payload["task"]["data"] = {"a": url_of(1), "b": {"url": url_of(2)}}
+    told(learning, payload)
+    objects = stored(learning)
+    assert [one.seconds for one in objects] == [4.0, 4.0, 4.0]
+    assert len({one.image_id for one in objects}) == 2
+    by_picture = {tuple(map(int, np.argwhere(one.mask())[0])): one.image_id for one in objects}
+    assert by_picture[9, 9] == by_picture[3, 3] != by_picture[2, 2]
+    assert left_out(learning) == {"the labelling interface has no such picture": 1}
+    only_left = annotation(1, 5, result[:2], minute=1)
+    payload = of_config(event("ANNOTATION_UPDATED", only_left), LEFT_AND_RIGHT)
+    payload["task"]["data"] = {"a": url_of(1)}
+    told(learning, payload)
+    assert len(stored(learning)) == 1
+    assert left_out(learning) == {"the task has no picture 'b.url'": 1}
+
+
+def test_entries_of_a_repeater_are_pictures_of_their_own(learning: BackendLearning) -> None:
+    config = (
+        '<View><Repeater on="$scans"><Image name="p_{{idx}}" value="$scans[{{idx}}].url"/>'
+        '<BrushLabels name="m_{{idx}}" toName="p_{{idx}}"><Label value="Cell"/></BrushLabels>'
+        "</Repeater></View>"
+    )
+    result = [
+        {**brush("aaaaaaaaaa", square(2, 2)), "to_name": "p_0"},
+        {**brush("bbbbbbbbbb", square(9, 9)), "to_name": "p_1"},
+        {**brush("cccccccccc", square(9, 9)), "to_name": "p_2"},
+    ]
+    payload = of_config(event("ANNOTATION_CREATED", annotation(1, 5, result)), config)
+    payload["task"]["data"] = {"scans": [{"url": url_of(1)}, {"url": url_of(2)}]}
+    told(learning, payload)
+    assert len({one.image_id for one in stored(learning)}) == 2
+    assert left_out(learning) == {"the labelling interface has no such picture": 1}
+    payload = of_config(event("ANNOTATION_UPDATED", annotation(1, 5, result, minute=1)), config)
+    payload["task"]["data"] = {"scans": []}
+    told(learning, payload)
+    assert "must be a list with entries" in (learning.status()["projects"][KEY]["task_notes"]["5"])
+
+
+def test_tables_of_the_first_version_are_brought_up_to_date(tmp_path: Path) -> None:
+    learning = learning_at(tmp_path / "state")
+    told(learning, event("ANNOTATION_CREATED", annotation(1, 5, [key_point("p")])))
+    learning.close()
+    with Database(tmp_path / "state").writing() as connection:
+        connection.execute("DROP TABLE left_out")
+        connection.execute("PRAGMA user_version = 1")
+    again = learning_at(tmp_path / "state")
+    again.work()
+    assert left_out(again) == {"key points are prompts": 1}
+    with Database(tmp_path / "state").reading() as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+def test_a_text_or_a_choice_of_a_region_goes_with_it() -> None:
+    kept = brush("a", square(2, 2))
+    choice = {"id": "a", "type": "choices", "value": {"choices": ["sharp"]}}
+    found = sort_items([choice, kept, box("q"), "nonsense"], read_interface(CONFIG))
+    assert found.by_image == {"image": [choice, kept]}
+    assert found.left_out == {"a rectangle is no mask": 1}
 
 
 def test_skipped_annotations_do_not_count() -> None:
@@ -149,23 +311,26 @@ def test_skipped_annotations_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ("<View><Image", "is no XML .*mend it in the project's settings"),
-        ("<View/>", r"shows no picture; it needs an Image tag"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><View>&a;</View>', "got a document type or entities"),
+        ("<View><Image", "is no XML: .*correct it there"),
+        ("<View/>", r"shows no picture; it needs <Image"),
+        (
+            '<!DOCTYPE x [<!ENTITY a "b">]><View>&a;</View>',
+            "have a document type",
+        ),
     ],
 )
 def test_a_broken_interface_is_told(config: str, reason: str) -> None:
     with pytest.raises(DatasetError, match=reason):
-        Interface.of(config)
+        read_interface(config)
 
 
 def test_another_interface_is_read_anew(learning: BackendLearning) -> None:
-    result = [box("qqqqqqqqqq")]
-    told(learning, event("ANNOTATION_CREATED", annotation(1, 5, result)))
-    assert stored(learning) == []
-    plain = CONFIG.replace("BrushLabels", "Choices").replace('smart="true"', 'smart="false"')
-    told(learning, {"action": "PROJECT_UPDATED", "project": {**PROJECT, "label_config": plain}})
+    told(learning, event("ANNOTATION_CREATED", annotation(1, 5, [brush("a" * 10, square(2, 2))])))
     assert len(stored(learning)) == 1
+    two = CONFIG.replace("</View>", '<Image name="second" value="$other"/></View>')
+    two = two.replace('name="image" value="$image"', 'name="first" value="$image"')
+    told(learning, {"action": "PROJECT_UPDATED", "project": {**PROJECT, "label_config": two}})
+    assert stored(learning) == []
 
 
 def test_pages_are_pictures_of_their_own(learning: BackendLearning) -> None:

@@ -16,7 +16,7 @@ from tests.labelstudio_backend.learning.helpers import CONFIG, SIZE_HW, brush, f
 from tests.labelstudio_backend.server import EMAIL, TOKEN, LabelStudio, free_port
 
 from sam_plugins.errors import LabelStudioError
-from sam_plugins.labelstudio_backend.learning import mirror
+from sam_plugins.labelstudio_backend.learning import mirror, tally
 from sam_plugins.labelstudio_backend.learning.api import Api
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.database import Database, now
@@ -112,7 +112,7 @@ def test_refusals_are_told_and_nothing_changes(tmp_path: Path, status: int, reas
     ):
         reconcile(database, api, KEY)
     assert known(database) == [1]
-    assert mirror.counts(database, KEY)["reconcile_error"]
+    assert tally.counts(database, KEY)["reconcile_error"]
 
 
 def test_a_server_that_is_down_or_slow_is_told(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def remembered(kept: Kept, folder: str) -> int:
     return kept.get("costly", make)
 
 
+def endless(kept: Kept, item: int) -> int:
+    """Long enough for a test, and over before the next one waits for it."""
+    time.sleep(4)
+    return item
+
+
 def slow_square(kept: Kept, item: tuple[str, int]) -> int:
     """Write a result as our commands do: whole, under the same name each time."""
     folder, number = item

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.model.cluster.functions import (
     doubled,
+    endless,
     kills_its_worker,
     process,
     remembered,
@@ -135,6 +138,23 @@ def test_another_version_is_refused_before_any_task(
         open_runner(scheduler_address, 1),
     ):
         pass
+
+
+def test_who_waits_is_let_go(runner: Runner) -> None:
+    found: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            list(runner.run(endless, range(20)))
+        except ClusterError as error:
+            found.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(1)
+    runner.close()
+    waiting.join(timeout=20)
+    assert [str(error) for error in found] == ["what waited for the cluster was cancelled"]
 
 
 def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
-from sam_plugins.labelstudio_backend.config_check import check_config
+from sam_plugins.labelstudio_backend.config_check import check_config, explain_learning
 from sam_plugins.labelstudio_backend.doctor.findings import Finding, bad, good
 from sam_plugins.labelstudio_backend.images import PictureFiles, Source, decode_rgb
-from sam_plugins.labelstudio_backend.label_config import read_config
+from sam_plugins.labelstudio_backend.label_config import LEARNED, SHAPES, read_config
 from sam_plugins.labelstudio_backend.settings import Settings
 
 _TASKS = 3
@@ -40,6 +40,18 @@ def examine_config(project: Mapping[str, Any], output: str) -> Iterator[Finding]
         yield bad(topic, problem, "change it in the project's settings, under Labeling Interface")
     if not report.problems:
         yield good(topic, "; ".join(report.means) or "everything fits")
+    yield from _unlearned(project)
+
+
+def _unlearned(project: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield which pictures are answered, while nothing is learned from what people submit."""
+    config = read_config(str(project.get("label_config") or ""))
+    for image in config.images:
+        if any(config.of(image.name, *SHAPES)) and not any(config.of(image.name, *LEARNED)):
+            told, _, cure = explain_learning(config, image.name).partition("; ")
+            yield Finding(
+                f"learning of project {project['id']}", is_ok=True, message=told, cure=cure
+            )
 
 
 def examine_words(settings: Settings, project: Mapping[str, Any]) -> Iterator[Finding]:
@@ -99,7 +111,7 @@ def examine_pictures(
     """
     topic = f"pictures of project {project['id']}"
     try:
-        keys = [image.key for image in read_config(str(project.get("label_config") or "")).images]
+        config = read_config(str(project.get("label_config") or ""))
     except (SamPluginsError, ValueError):
         return  # Told by the labelling config.
     query = {"project": project["id"], "page_size": _TASKS, "fields": "all"}
@@ -110,12 +122,17 @@ def examine_pictures(
     files = PictureFiles(settings)
     readable = 0
     for task in tasks:
-        for key in keys:
-            named = task["data"].get(key)
+        try:
+            images = config.for_data(task["data"]).images
+        except ValueError as error:
+            yield bad(topic, f"task {task['id']}: {error}", "mend the task's data")
+            continue
+        for image in images:
+            named = image.named_in(task["data"])
             for url in named if isinstance(named, list) else [named]:
                 try:
                     if not isinstance(url, str) or not url:
-                        raise SamPluginsError(f"its data name no picture under {key!r}")
+                        raise SamPluginsError(f"its data name no picture under {image.key!r}")
                     found = files.get(Source(url, str(task["id"]), client))
                     decode_rgb(found.content, settings)
                     readable += 1

@@ -20,7 +20,7 @@ import filelock
 from sam_plugins.errors import LabelStudioError, SamPluginsError
 from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.doctor.connections import PING
-from sam_plugins.labelstudio_backend.learning import mirror
+from sam_plugins.labelstudio_backend.learning import mirror, tally
 from sam_plugins.labelstudio_backend.learning.api import Api
 from sam_plugins.labelstudio_backend.learning.database import Database, now
 from sam_plugins.labelstudio_backend.learning.events import EventQueue
@@ -44,6 +44,8 @@ SwapModel = Callable[[str, str], None]
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0
+_END_SECONDS = 5.0
+"""Each step can be cut off: it is a transaction, or done again."""
 _RETRY_SECONDS = 60.0
 _KEPT_ERRORS = 20
 _LOCK_NAME = "learning.lock"
@@ -167,7 +169,7 @@ class BackendLearning:
         self._is_closing = True
         self._wake.set()
         if self._thread is not None and self._process == os.getpid():
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=_END_SECONDS)
         self._lock.release(force=True)
         if self._api is not None:
             self._api.close()
@@ -342,13 +344,14 @@ class BackendLearning:
                 is_complete=self.settings.is_complete,
                 authors=self._authors,
             )
-        mirror.note_stored(self._database, task, stored.objects, stored.note)
+        mirror.note_stored(self._database, task, stored.objects, stored.note, stored.left_out)
 
     def _status_of(self, key: str) -> dict[str, Any]:
         """Return what people want to know about a project."""
         model = in_use(self._models, model_name_of(key))
         return {
-            **mirror.counts(self._database, key),
+            **tally.counts(self._database, key),
+            "learns_from": tally.learned_from(self._database, key),
             "model": None if model is None else str(model),
             "versions": self.versions(key),
             "folder": str(self._folders.folder_of(key)),

@@ -1,92 +1,103 @@
-"""Which items of an annotation are objects: prompts and doubled items are left out."""
+"""Which items of an annotation are objects, of which picture; what is left out is counted."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET  # of Label Studio, without a document type, see below
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sam_plugins.errors import DatasetError
+from sam_plugins.labelstudio_backend.label_config import (
+    LEARNED,
+    ConfigError,
+    ImageTag,
+    LabelConfig,
+    read_config,
+)
+from sam_plugins.model.io.label_studio import ANSWERS
 
-_MASK_TAGS = ("Brush", "Bitmask", "Polygon", "Ellipse")
+Item = Mapping[str, Any]
+
 _PROMPTS = ("keypoint", "rectangle")
-_SHAPES = ("brush", "bitmask", "polygon", "ellipse")
+_POINT = "key points are prompts"
+_BOX = "a rectangle is no mask"
+_NO_SUCH_PICTURE = "the labelling interface has no such picture"
 
 
 @dataclass(frozen=True)
-class Interface:
-    """What a labelling interface says about the pictures and the objects in them.
+class SortedItems:
+    """The items of an annotation.
 
     Attributes
     ----------
-    data_key : str
-        Under which a task's data name the picture, or its pages.
-    shapes : tuple of str
-        Which regions are objects. Rectangles are, where masks cannot be drawn and the rectangle
-        is no smart tool; elsewhere they are prompts.
+    by_image : mapping of str to list of mapping
+        Those that draw or name objects, by the name of their picture.
+    left_out : mapping of str to int
+        Why regions are no objects, and how many.
     """
 
-    data_key: str
-    shapes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, config: str) -> Interface:
-        """Read a labelling interface.
-
-        Raises
-        ------
-        DatasetError
-            If it is no XML, or shows no picture.
-        """
-        if "<!" in config.replace("<!--", ""):
-            raise DatasetError(
-                "the labelling interface must hold tags only, got a document type or entities; "
-                "take them out in the project's settings"
-            )
-        try:
-            root = ET.fromstring(config)  # noqa: S314  # neither document type nor entities
-        except ET.ParseError as error:
-            raise DatasetError(
-                f"the labelling interface is no XML ({error}); mend it in the project's settings"
-            ) from error
-        named = [
-            value.removeprefix("$")
-            for tag in root.iter("Image")
-            for value in (tag.get("value"), tag.get("valueList"))
-            if value
-        ]
-        if not named:
-            raise DatasetError(
-                "the labelling interface shows no picture; it needs an Image tag with "
-                'value="$image"'
-            )
-        drawn = [tag for tag in root.iter() if tag.tag.startswith(_MASK_TAGS)]
-        smart = [
-            tag
-            for tag in root.iter()
-            if tag.tag.startswith("Rectangle") and tag.get("smart", "true").lower() != "false"
-        ]
-        shapes = _SHAPES if drawn or smart else (*_SHAPES, "rectangle")
-        return cls(named[0], shapes)
+    by_image: Mapping[str, list[Item]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def without_prompts(
-    result: Sequence[Mapping[str, Any]], interface: Interface
-) -> list[Mapping[str, Any]]:
-    """Return the items that draw or name objects.
-
-    Key points never do, rectangles where the interface says so; nor do items that repeat a mask
-    under the type of its prompt, as the editor adds them to accepted suggestions while labels are
-    kept selected.
+def read_interface(config: str, data: Mapping[str, Any] | None = None) -> LabelConfig:
+    """Read a labelling interface.
 
     Parameters
     ----------
-    result : sequence of mapping
-        Of an annotation.
-    interface : Interface
+    config : str
+        XML.
+    data : mapping, optional
+        Of a task: what stands in a repeater is then there for each of its entries.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be used, or shows no picture.
     """
-    return [item for item in result if _is_of_object(item, interface)]
+    try:
+        found = read_config(config)
+        found = found if data is None else found.for_data(data)
+    except ConfigError as error:
+        raise DatasetError(str(error)) from error
+    if not any(image.key for image in found.images):
+        raise DatasetError(
+            'the labelling interface shows no picture; its Image tag needs value="$image"'
+        )
+    return found
+
+
+def sort_items(result: Sequence[Any], interface: LabelConfig) -> SortedItems:
+    """Return the items that draw or name objects, each with its picture.
+
+    Brush strokes, bitmasks, polygons and ellipses do. Key points never do, nor do rectangles: what
+    is learned from are masks. Items that repeat a mask under the type of its prompt, as the editor
+    adds them to accepted suggestions while labels are kept selected, go with their region.
+
+    Parameters
+    ----------
+    result : sequence
+        Of an annotation.
+    interface : LabelConfig
+    """
+    together: dict[str, list[Item]] = defaultdict(list)
+    for number, item in enumerate(result):
+        if isinstance(item, Mapping):
+            together[str(item.get("id", f"number {number}"))].append(item)
+    by_image: dict[str, list[Item]] = defaultdict(list)
+    left_out: Counter[str] = Counter()
+    for items in together.values():
+        reason = _reason_against(items)
+        if reason is not None:
+            left_out.update([reason] if reason else [])
+            continue
+        image = _image_of(items, interface)
+        if image is None:
+            left_out[_NO_SUCH_PICTURE] += 1
+        else:
+            by_image[image.name] += [one for one in items if _kind(one) not in _PROMPTS]
+    return SortedItems(by_image, left_out)
 
 
 def chosen_annotation(annotations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -99,18 +110,63 @@ def chosen_annotation(annotations: Sequence[Mapping[str, Any]]) -> Mapping[str, 
     return max(whole, key=_rank, default=None)
 
 
+def count_others(
+    annotations: Sequence[Mapping[str, Any]],
+    chosen: Mapping[str, Any] | None,
+    interface: LabelConfig,
+) -> Counter[str]:
+    """Return how many objects stand in annotations that do not count, and why these do not."""
+    left_out: Counter[str] = Counter()
+    for one in annotations:
+        if one is chosen:
+            continue
+        found = sort_items(one.get("result") or [], interface)
+        reason = (
+            "its annotation was skipped"
+            if one.get("was_cancelled")
+            else "another annotation of the task counts"
+        )
+        count = sum(count_regions(items) for items in found.by_image.values())
+        left_out.update({reason: count} if count else {})
+    return left_out
+
+
+def count_regions(items: Sequence[Item]) -> int:
+    """Return how many regions items draw."""
+    return len({str(one.get("id", id(one))) for one in items if _kind(one) in LEARNED})
+
+
 def _rank(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
     """Return what orders annotations, the one that counts last."""
     changed = str(annotation.get("updated_at") or annotation.get("created_at") or "")
     return bool(annotation.get("ground_truth")), changed, int(annotation["id"])
 
 
-def _is_of_object(item: Mapping[str, Any], interface: Interface) -> bool:
-    """Return whether an item draws or names an object."""
-    kind = str(item.get("type", "")).removesuffix("labels")
-    value = item.get("value")
-    if not isinstance(value, Mapping):
-        return False
-    if kind in _PROMPTS:
-        return kind in interface.shapes and "rle" not in value
-    return True
+def _reason_against(items: Sequence[Item]) -> str | None:
+    """Return why items of one id are no object; empty where they are no region, None if they are.
+
+    A label, a choice or a text that belongs to a region has its id.
+    """
+    kinds = [_kind(one) for one in items]
+    if any(kind in LEARNED for kind in kinds):
+        return None
+    drawn = [kind for kind in kinds if kind not in ANSWERS and kind != "labels"]
+    if not drawn:
+        return "a label without a shape is no mask" if "labels" in kinds else ""
+    return {"keypoint": _POINT, "rectangle": _BOX}.get(drawn[0], f"a {drawn[0]} is no mask")
+
+
+def _image_of(items: Sequence[Item], interface: LabelConfig) -> ImageTag | None:
+    """Return the picture that a region is drawn on."""
+    if len(interface.images) == 1:
+        return interface.images[0]
+    (name,) = [str(one.get("to_name")) for one in items if _kind(one) in LEARNED][:1]
+    return interface.image(name)
+
+
+def _kind(item: Item) -> str:
+    """Return what an item is: ``brushlabels`` is a ``brush``; nothing where it has no value."""
+    if not isinstance(item.get("value"), Mapping):
+        return "relation"
+    kind = str(item.get("type", ""))
+    return "labels" if kind == "labels" else kind.removesuffix("labels")

@@ -12,7 +12,7 @@ from sam_plugins.errors import LearningError, OutputError
 from sam_plugins.model.io.atomic import make_folder
 
 FILE_NAME = "learning.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _APPLICATION_ID = 0x534C4C53  # "SLLS"; tells our files from other people's databases
 _BUSY_SECONDS = 30
@@ -69,6 +69,13 @@ CREATE TABLE objects (
     is_born_here INTEGER NOT NULL,
     PRIMARY KEY (project, task, object_id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE left_out (
+    project TEXT NOT NULL,
+    task INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    regions INTEGER NOT NULL,
+    PRIMARY KEY (project, task, reason)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE trainings (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,
@@ -123,6 +130,8 @@ class Database:
                     f"{version}, this one knows {SCHEMA_VERSION}); upgrade sam-plugins: "
                     "pip install -U sam-plugins"
                 )
+            elif version < SCHEMA_VERSION:
+                _upgrade(connection)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -183,6 +192,14 @@ class Database:
         return LearningError(
             f"{self.path} is a database of another program; choose another folder for the state"
         )
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables of version 1 up to date, and read every task anew: more is told of them."""
+    (made,) = (one for one in _SCHEMA.split(";") if "CREATE TABLE left_out" in one)
+    connection.execute(made)
+    connection.execute("UPDATE tasks SET changes = changes + 1")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def now() -> float:

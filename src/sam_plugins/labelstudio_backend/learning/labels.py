@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sam_plugins.errors import DatasetError, LabelStoreError, SamPluginsError
+from sam_plugins.labelstudio_backend.label_config import LEARNED, ImageTag
 from sam_plugins.labelstudio_backend.learning.cleaning import (
-    Interface,
     chosen_annotation,
-    without_prompts,
+    count_others,
+    count_regions,
+    read_interface,
+    sort_items,
 )
 from sam_plugins.labelstudio_backend.learning.mirror import ChangedTask
 from sam_plugins.labelstudio_backend.learning.pictures import Pictures
 from sam_plugins.model.engine.label_store import LabelStore, ReviewState
-from sam_plugins.model.engine.label_store.importing import ImportOptions
+from sam_plugins.model.engine.label_store.importing import ImportOptions, Skipped
 from sam_plugins.model.engine.label_store.label_studio import (
     import_label_studio_tasks,
     stored_object_id,
@@ -34,11 +38,14 @@ class StoredTask:
     objects : mapping of str to bool
         Its objects in the label store, and whether they were made elsewhere, in napari for example.
     note : str
-        What could not be taken, for people; empty where all could.
+        What could not be read, for people; empty where all could.
+    left_out : mapping of str to int
+        Why regions are no objects, and how many.
     """
 
     objects: Mapping[str, bool] = field(default_factory=dict)
     note: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,56 +99,114 @@ def store_task(
         _take_away(store, known, is_rejected=False)
         if is_complete:
             _set_incomplete(store, task, pictures)
-        return StoredTask()
+        return StoredTask(left_out=_in_no_annotation(task))
     if task.data is None:
         raise DatasetError(
             f"the data of task {task.task} were not told by any event; a reconcile fetches them"
         )
-    interface = Interface.of(task.label_config)
-    result = without_prompts(annotation.get("result") or [], interface)
+    interface = read_interface(task.label_config, task.data)
+    found = sort_items(annotation.get("result") or [], interface)
+    left_out = Counter(found.left_out)
+    left_out += count_others(task.annotations, annotation, interface)
     named = (authors or Authors()).named(annotation)
-    document = {
-        "id": task.task,
-        "data": dict(task.data),
-        "annotations": [{**named, "result": result}],
-    }
-    report = import_label_studio_tasks(
-        store,
-        [document],
-        pictures.find,
-        ImportOptions(is_complete=is_complete, group_of=pictures.group_of),
-        shapes=interface.shapes,
-        names=LabelStudioNames(data_key=interface.data_key),
-        source=f"task {task.task}",
-    )
-    objects = dict(_objects(store, task, result, interface, pictures))
+    total = sum(map(count_regions, found.by_image.values()))
+    objects: dict[str, bool] = {}
+    notes: list[str] = []
+    for image in interface.images:
+        items = found.by_image.get(image.name, [])
+        count = count_regions(items)
+        if not image.named_in(task.data):
+            left_out.update({f"the task has no picture {image.key!r}": count} if count else {})
+            continue
+        skipped = _import(
+            store, task, image, _part_of(named, items, count, total), pictures, is_complete
+        )
+        notes += [f"{one.where}: {one.reason}" for one in skipped]
+        left_out.update(one.reason for one in skipped)
+        left_out.update(_on_no_page(task, image, items))
+        objects |= dict(_objects(store, task, items, image, pictures))
     gone = {one: is_born_here for one, is_born_here in known.items() if one not in objects}
     _take_away(store, gone, is_rejected=True)
-    skipped = "; ".join(f"{one.where}: {one.reason}" for one in report.skipped[:5])
-    return StoredTask(objects, skipped)
+    return StoredTask(objects, "; ".join(notes[:5]), left_out)
+
+
+def _import(
+    store: LabelStore,
+    task: ChangedTask,
+    image: ImageTag,
+    annotation: Mapping[str, Any],
+    pictures: Pictures,
+    is_complete: bool,
+) -> Sequence[Skipped]:
+    """Store the objects of one picture of a task, or of its pages; return what is none."""
+    report = import_label_studio_tasks(
+        store,
+        [
+            {
+                "id": task.task,
+                "data": {image.key: image.named_in(task.data or {})},
+                "annotations": [annotation],
+            }
+        ],
+        pictures.find,
+        ImportOptions(is_complete=is_complete, group_of=pictures.group_of),
+        shapes=LEARNED,
+        names=LabelStudioNames(data_key=image.key, to_name=image.name),
+        source=f"task {task.task}",
+    )
+    return report.skipped
+
+
+def _part_of(
+    annotation: Mapping[str, Any], items: Sequence[Mapping[str, Any]], count: int, total: int
+) -> dict[str, Any]:
+    """Return what an annotation says of one of the task's pictures, with its part of the time."""
+    seconds = annotation.get("lead_time")
+    part = seconds * count / total if seconds is not None and total else seconds
+    return {**annotation, "result": items, "lead_time": part}
+
+
+def _in_no_annotation(task: ChangedTask) -> Mapping[str, int]:
+    """Return what stands in skipped annotations only."""
+    with contextlib.suppress(DatasetError):  # Told as soon as an annotation counts.
+        interface = read_interface(task.label_config, task.data or {})
+        return count_others(task.annotations, None, interface)
+    return {}
+
+
+def _on_no_page(
+    task: ChangedTask, image: ImageTag, items: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Count regions of pages that a task does not have."""
+    named = image.named_in(task.data or {})
+    if not isinstance(named, list):
+        return {}
+    beyond = [one for one in items if not 0 <= one.get("item_index", 0) < len(named)]
+    count = count_regions(beyond)
+    return {"the task has no such page": count} if count else {}
 
 
 def _objects(
     store: LabelStore,
     task: ChangedTask,
-    result: Sequence[Mapping[str, Any]],
-    interface: Interface,
+    items: Sequence[Mapping[str, Any]],
+    image: ImageTag,
     pictures: Pictures,
 ) -> Iterator[tuple[str, bool]]:
-    """Return the ids that a task's regions have in the store, and which were not made by them."""
-    for page, image_id in _pages(store, task, interface, pictures):
-        for region in regions_of(result, page):
-            if region.shape in interface.shapes:
+    """Return the ids of a picture's regions in the store, and which were not made by them."""
+    for page, image_id in _pages(store, task, image, pictures):
+        for region in regions_of(items, page):
+            if region.shape in LEARNED:
                 object_id = stored_object_id(store, image_id, region.id)
                 if store.has_object(object_id, image_id):
                     yield object_id, object_id == region.id
 
 
 def _pages(
-    store: LabelStore, task: ChangedTask, interface: Interface, pictures: Pictures
+    store: LabelStore, task: ChangedTask, image: ImageTag, pictures: Pictures
 ) -> Iterator[tuple[int | None, str]]:
-    """Return the pages of a task, and the ids of their pictures in the store."""
-    named = (task.data or {}).get(interface.data_key)
+    """Return the pages of a picture, and their ids in the store."""
+    named = image.named_in(task.data or {})
     pages = [(None, named)] if not isinstance(named, list) else list(enumerate(named))
     for page, url in pages:
         if url:
@@ -153,8 +218,9 @@ def _pages(
 def _set_incomplete(store: LabelStore, task: ChangedTask, pictures: Pictures) -> None:
     """Say that nobody says any more what is background in a task's pictures."""
     with contextlib.suppress(SamPluginsError):  # A picture that is gone is not learned from.
-        for _, image_id in _pages(store, task, Interface.of(task.label_config), pictures):
-            store.set_complete(image_id, is_complete=False)
+        for image in read_interface(task.label_config, task.data or {}).images:
+            for _, image_id in _pages(store, task, image, pictures):
+                store.set_complete(image_id, is_complete=False)
 
 
 def _take_away(store: LabelStore, objects: Mapping[str, bool], *, is_rejected: bool) -> None:

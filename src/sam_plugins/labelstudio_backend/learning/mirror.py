@@ -248,9 +248,25 @@ def read_task(database: Database, key: str, task: int) -> ChangedTask:
 
 
 def note_stored(
-    database: Database, task: ChangedTask, objects: Mapping[str, bool], note: str = ""
+    database: Database,
+    task: ChangedTask,
+    objects: Mapping[str, bool],
+    note: str = "",
+    left_out: Mapping[str, int] | None = None,
 ) -> None:
-    """Note that a state of a task is in the label store, and what objects it has there."""
+    """Note that a state of a task is in the label store, with what objects, and what is left out.
+
+    Parameters
+    ----------
+    database : Database
+    task : ChangedTask
+    objects : mapping of str to bool
+        Their ids, and whether they were made elsewhere.
+    note : str
+        What could not be read, for people.
+    left_out : mapping of str to int, optional
+        Why regions are no objects, and how many.
+    """
     with database.writing() as connection:
         connection.execute(
             "UPDATE tasks SET stored_changes = ?, failures = 0, retry_at = 0, error = ? "
@@ -263,6 +279,13 @@ def note_stored(
         connection.executemany(
             "INSERT INTO objects VALUES (?, ?, ?, ?)",
             [(task.project, task.task, *one) for one in objects.items()],
+        )
+        connection.execute(
+            "DELETE FROM left_out WHERE project = ? AND task = ?", (task.project, task.task)
+        )
+        connection.executemany(
+            "INSERT INTO left_out VALUES (?, ?, ?, ?)",
+            [(task.project, task.task, *one) for one in (left_out or {}).items()],
         )
 
 
@@ -310,31 +333,6 @@ def known_projects(database: Database) -> list[str]:
     with database.reading() as connection:
         rows = connection.execute("SELECT project FROM projects ORDER BY project").fetchall()
     return [row["project"] for row in rows]
-
-
-def counts(database: Database, key: str) -> dict[str, Any]:
-    """Return how much is known of a project, ready for JSON."""
-    with database.reading() as connection:
-        project = connection.execute(
-            "SELECT title, annotations_since_training, reconciled_at, reconcile_error "
-            "FROM projects WHERE project = ?",
-            (key,),
-        ).fetchone()
-        annotations = connection.execute(
-            "SELECT count(*) FROM annotations WHERE project = ? AND is_deleted = 0", (key,)
-        ).fetchone()[0]
-        waiting = connection.execute(
-            "SELECT count(*) FROM tasks WHERE project = ? AND stored_changes < changes", (key,)
-        ).fetchone()[0]
-        notes = connection.execute(
-            "SELECT task, error FROM tasks WHERE project = ? AND error != '' LIMIT 10", (key,)
-        ).fetchall()
-    return {
-        **({} if project is None else dict(project)),
-        "annotations": annotations,
-        "tasks_waiting": waiting,
-        "task_notes": {str(row["task"]): row["error"] for row in notes},
-    }
 
 
 def _is_deleted_task(connection: sqlite3.Connection, key: str, task: int) -> bool:

@@ -51,6 +51,15 @@ class DaskRunner:
         self._client = client
         self._shared = shared
         self._patience = patience
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Cancel what is waited for, within a second; who waits gets a ClusterError.
+
+        To be called before the client is closed: a task of a client that is gone cannot be
+        cancelled, and whoever tries waits for ever.
+        """
+        self._is_closed = True
 
     def call(self, function: Callable[[Kept], Value]) -> Value:
         """Run one function on a worker, and return or raise what it does."""
@@ -134,6 +143,8 @@ class DaskRunner:
                 return done.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 pass
+            if self._is_closed:
+                raise ClusterError("what waited for the cluster was cancelled")
             if self._client.status != "running":
                 raise ClusterError(
                     "the connection to the scheduler is lost; what is written is complete: start "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
@@ -26,6 +28,8 @@ _CONNECT_SECONDS = 15
 _WORKER_SECONDS = 60
 _WORKER_BYTES = 2 * 2**30
 _CHECKED_FILES = 3
+_GRACE_SECONDS = 1.0
+_WORKER_NAME = "Dask Worker"
 _PACKAGE = "sam_plugins"
 
 
@@ -124,7 +128,20 @@ def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Cli
             with Client(cluster, set_as_default=False) as client:
                 yield client
         finally:
-            cluster.close(timeout=10)
+            # A worker in the midst of a task hears of the end when it is done; files appear whole.
+            impatience = threading.Timer(_GRACE_SECONDS, _kill_workers)
+            impatience.start()
+            try:
+                cluster.close(timeout=10)
+            finally:
+                impatience.cancel()
+
+
+def _kill_workers() -> None:
+    """End the processes of local clusters that this process started."""
+    for process in multiprocessing.active_children():
+        if process.name.startswith(_WORKER_NAME):
+            process.kill()
 
 
 @contextlib.contextmanager

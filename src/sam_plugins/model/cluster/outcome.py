@@ -105,6 +105,10 @@ class Runner(Protocol):
         """Yield the outcome of each item once, as they come or in the order of the items."""
         ...
 
+    def close(self) -> None:
+        """Let go what is kept, and who waits."""
+        ...
+
 
 class SerialRunner:
     """One task after the other in this process."""

@@ -24,6 +24,12 @@ BoolArray = npt.NDArray[np.bool_]
 SHAPES = ("brush", "bitmask", "polygon", "rectangle", "ellipse")
 """Kinds of regions that can be objects."""
 
+ANSWERS = frozenset(
+    {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "ranker"}
+    | {"relation"}
+)
+"""Kinds of items that answer a question, and draw nothing."""
+
 
 @dataclass(frozen=True)
 class Region:

@@ -178,6 +178,21 @@ def test_prompts_texts_and_cancelled_annotations_are_no_objects(
         read(store, tmp_path, task(), shapes=("scribble",))
 
 
+def test_a_region_of_a_kind_without_a_mask_is_told(store: LabelStore, tmp_path: Path) -> None:
+    vector = item("vectorlabels", {"vertices": [], "closed": False}, id="v")
+    report = read(store, tmp_path, task(vector, brush(square(2, 2), id="b")))
+    assert report.added == 1
+    assert report.skipped == (("region v of annotation 1001", "a vector is no mask"),)
+
+
+def test_of_several_pictures_the_named_one_is_imported(store: LabelStore, tmp_path: Path) -> None:
+    both = task(brush(square(2, 2), id="b"), brush(square(9, 9), id="c", to_name="right"))
+    names = LabelStudioNames(to_name="right")
+    assert read(store, tmp_path, both, names=names).added == 1
+    np.testing.assert_array_equal(store.objects()[0].mask(), square(9, 9))
+    assert read(store, tmp_path, both).added == 1
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_turning_the_picture_on_the_screen_turns_no_region(
     degrees: int, store: LabelStore, tmp_path: Path

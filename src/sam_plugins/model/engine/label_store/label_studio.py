@@ -42,7 +42,7 @@ from sam_plugins.model.engine.label_store.types import (
     LabelledObject,
     ReviewState,
 )
-from sam_plugins.model.io.label_studio import SHAPES, Region, mask_of, regions_of
+from sam_plugins.model.io.label_studio import ANSWERS, SHAPES, Region, mask_of, regions_of
 from sam_plugins.model.io.rle import encode_mask
 
 FindImage = Callable[[str], Path | None]
@@ -164,9 +164,9 @@ def import_label_studio_tasks(
     if unknown:
         raise ValueError(f"shapes must be some of {', '.join(SHAPES)}, got {sorted(unknown)}")
     options = options or ImportOptions()
-    key = (names or LabelStudioNames()).data_key
-    reader = _Reader(store, options, tuple(shapes), with_predictions)
-    incoming = (one for task in tasks for one in _pages(task, key, find_image, reader))
+    names = names or LabelStudioNames()
+    reader = _Reader(store, options, tuple(shapes), with_predictions, names.to_name)
+    incoming = (one for task in tasks for one in _pages(task, names.data_key, find_image, reader))
     return take_in(store, incoming, options, source)
 
 
@@ -185,6 +185,7 @@ class _Reader:
     options: ImportOptions
     shapes: tuple[str, ...]
     with_predictions: bool
+    to_name: str
 
     def objects(
         self, task: Mapping[str, Any], page: int | None, record: ImageRecord
@@ -194,7 +195,9 @@ class _Reader:
         for annotation in task.get("annotations") or ():
             if annotation.get("was_cancelled"):
                 continue
-            regions = self._drawn(annotation, page)
+            drawn = self._drawn(annotation, page)
+            yield from self._left_out(annotation, drawn)
+            regions = [one for one in drawn if one.shape in self.shapes]
             for region in regions:
                 made = explained(
                     f"region {region.id} of annotation {annotation.get('id')}",
@@ -207,15 +210,29 @@ class _Reader:
                     yield self._updated(known, made)
         for prediction in (task.get("predictions") or ()) if self.with_predictions else ():
             for region in self._drawn(prediction, page):
+                if region.shape not in self.shapes:
+                    continue
                 yield explained(
                     f"region {region.id} of prediction {prediction.get('id')}",
                     self._predicted(prediction, region, record),
                 )
 
     def _drawn(self, source: Mapping[str, Any], page: int | None) -> list[Region]:
-        """Return the regions of one picture that are to be objects."""
+        """Return the regions of one picture; of several, those on the one that is named."""
         found = regions_of(source.get("result") or (), page)
-        return [region for region in found if region.shape in self.shapes]
+        named = {str(one.item.get("to_name")) for one in found if one.shape}
+        if len(named) < 2 or self.to_name not in named:
+            return found
+        return [one for one in found if str(one.item.get("to_name")) == self.to_name]
+
+    def _left_out(self, source: Mapping[str, Any], drawn: Sequence[Region]) -> Iterator[Skipped]:
+        """Yield regions of kinds that draw no mask; prompts and answers are no regions."""
+        for region in drawn:
+            kind = str(region.item.get("type", "")).removesuffix("labels")
+            if not region.shape and kind and kind != "keypoint" and kind not in ANSWERS:
+                yield Skipped(
+                    f"region {region.id} of annotation {source.get('id')}", f"a {kind} is no mask"
+                )
 
     def _annotated(
         self, annotation: Mapping[str, Any], region: Region, record: ImageRecord, count: int

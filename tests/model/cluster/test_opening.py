@@ -1,0 +1,27 @@
+"""Processes of this machine end with what started them, whatever they are at."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+
+from sam_plugins.model.cluster import opening
+
+
+def test_workers_in_the_midst_of_a_task_are_ended_and_no_others() -> None:
+    context = multiprocessing.get_context("spawn")
+    worker = context.Process(
+        target=time.sleep, args=(600,), name="Dask Worker process (from Nanny)"
+    )
+    other = context.Process(target=time.sleep, args=(600,), name="another")
+    for process in (worker, other):
+        process.start()
+    try:
+        opening._kill_workers()
+        worker.join(timeout=60)
+        assert not worker.is_alive()
+        assert other.is_alive()
+    finally:
+        for process in (worker, other):
+            process.kill()
+            process.join()

@@ -279,7 +279,7 @@ def test_labels_of_another_picture_are_refused(project: Run, tmp_path: Path) -> 
         "label", "cells-0a.png", "--labels", wrong, code=1
     )
     tifffile.imwrite(tmp_path / "wrong.tif", np.full((48, 64), -1, np.int16))
-    assert "must hold 0 and object numbers, got -1" in project(
+    assert "labels must not be negative, got -1" in project(
         "label", "cells-0a.png", "--labels", tmp_path / "wrong.tif", code=1
     )
     assert "is no picture of the project" in project("label", "x.png", "--complete", code=1)

@@ -27,7 +27,7 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
-from sam_plugins.napari_plugin.layers import plain_viewer
+from sam_plugins.napari_plugin.layers import choose_image, plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
@@ -47,7 +47,7 @@ _FIELDS = {
     "seen": ("contrast", "channel_axis", "channels"),
 }
 """Which choices are shown together."""
-_MS_UNTIL_WAITING = 150
+_MS_UNTIL_WAITING, _MS_AFTER_MASK = 150, 20
 _HINT = (
     "Click on an object: the mask follows.\n"
     "Ctrl-click: not here. Shift-drag: box. M: next mask. C: commit."
@@ -106,11 +106,11 @@ class SegmentWidget(QWidget):
         self._controls = Controls(self.controller.params, tuple(_FIELDS.values()))
         self._controls.changed.connect(self._on_choice)
         self._is_showing = False
-        # To paint a text takes as long as half an answer where the processor draws the window.
-        self._waiting = QTimer(self)
-        self._waiting.setSingleShot(True)
-        self._waiting.setInterval(_MS_UNTIL_WAITING)
-        self._waiting.timeout.connect(lambda: self._status.setText(self.status()))
+        # To paint a text takes as long as half an answer where the processor draws the window:
+        # nothing is said of a wait that is over at once, and of a mask when it is painted.
+        self._telling = QTimer(self)
+        self._telling.setSingleShot(True)
+        self._telling.timeout.connect(lambda: self._status.setText(self.status()))
         layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
@@ -314,20 +314,19 @@ class SegmentWidget(QWidget):
             self._is_showing = True  # one control after the other: not yet what is meant
             self._controls.set(**asdict(params))
             self._is_showing = False
-        if self.segmenter is not None and self.segmenter.asker.is_busy:
-            if not self._waiting.isActive():
-                self._waiting.start()
-        else:
-            self._waiting.stop()
-            self._status.setText(self.status())
+        segmenter = self.controller.ready_segmenter
+        is_busy = segmenter is not None and segmenter.asker.is_busy
+        if not (is_busy and self._telling.isActive()):
+            self._telling.start(_MS_UNTIL_WAITING if is_busy else _MS_AFTER_MASK)
         self.through_stack.show_state()
         self.stored_labels.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""
-        segmenter, draft = self.segmenter, self.controller.active_draft
+        segmenter, draft = self.controller.ready_segmenter, self.controller.active_draft
         if segmenter is None:
-            return "Open an image to segment."
+            is_there = choose_image(self.controller.viewer) is not None
+            return _HINT if is_there else "Open an image to segment."
         lines = [f"Image: {segmenter.image.name}; model: {current_model().choice.name}"]
         if draft is not None and draft.answer is not None and draft.choice is not None:
             count, score = len(draft.answer.masks), draft.score or 0.0

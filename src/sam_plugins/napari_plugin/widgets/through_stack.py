@@ -78,7 +78,7 @@ class ThroughStackBox(QGroupBox):
 
     def show_state(self) -> None:
         """Show how things are."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         through = None if segmenter is None else segmenter.through
         self.setVisible(through is not None and through.has_slices)
         if segmenter is None or through is None:
@@ -104,13 +104,13 @@ class ThroughStackBox(QGroupBox):
 
     def show_slice(self) -> None:
         """Show which slice is seen."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         if segmenter is not None and segmenter.through.shown is not None:
             self.confidence.show_slice(segmenter.through.seen_index())
 
     def _words(self, active: Followed | None, *, is_running: bool) -> str:
         """Return in words what is known of the active object."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         lines = ["Following…"] if is_running else []
         if active is not None and active.slices:
             indices = [found.plane.index_on(active.axis) for found in active.slices]
@@ -142,7 +142,7 @@ class ThroughStackBox(QGroupBox):
 
     def _go_to_slice(self, index: int) -> None:
         """Go to a slice of the active object."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         if segmenter is not None and segmenter.through.shown is not None:
             self._controller.go_to(segmenter.through.shown.key, index)
 

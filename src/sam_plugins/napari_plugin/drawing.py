@@ -126,6 +126,9 @@ class DraftView:
                 colormap=_vivid(),
                 opacity=0.6,
             )
+            layers = self._viewer.layers
+            if self._points in layers:  # an answer that took long: the points were there first
+                layers.move(layers.index(self._points), len(layers))
             self._painted = {}
             self._canvas = LayerCanvas(self._viewer, self._current)
         return self._canvas

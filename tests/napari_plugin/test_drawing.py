@@ -32,4 +32,5 @@ def test_points_lie_on_a_mask_that_came_after_them(viewer: Any) -> None:
     current, points = find_layer(viewer, "current"), find_layer(viewer, "points")
     assert layers.index(current) < layers.index(points)
     assert current.data[:8, :8].all()
+    assert points.canvas_size_limits[1] <= 16  # of the screen: it hides no small object
     view.close()

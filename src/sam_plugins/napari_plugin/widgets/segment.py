@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -32,7 +31,8 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
-from sam_plugins.napari_plugin.widgets.groups import button_grid, fold
+from sam_plugins.napari_plugin.session.followed import object_keys
+from sam_plugins.napari_plugin.widgets.groups import WrappedText, button_grid, fold
 from sam_plugins.napari_plugin.widgets.stored_labels import StoredLabelsBox
 from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
@@ -101,8 +101,7 @@ class SegmentWidget(QWidget):
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
-        self._status = QLabel(_HINT)
-        self._status.setWordWrap(True)
+        self._status = WrappedText(_HINT)
         self._controls = Controls(self.controller.params, tuple(_FIELDS.values()))
         self._controls.changed.connect(self._on_choice)
         self._is_showing = False
@@ -255,8 +254,7 @@ class SegmentWidget(QWidget):
         self._offered: tuple[Segmenter, Path] | None = None
         self._offer_box = QGroupBox("Unfinished session")
         column = QVBoxLayout(self._offer_box)
-        self._offer_label = QLabel()
-        self._offer_label.setWordWrap(True)
+        self._offer_label = WrappedText()
         column.addWidget(self._offer_label)
         row = QHBoxLayout()
         for name, title, work in (
@@ -278,8 +276,8 @@ class SegmentWidget(QWidget):
         self._offered = (segmenter, files[0])
         state = load_session(files[0]).state
         self._offer_label.setText(
-            f"{len(state.objects)} objects and {len(state.drafts)} open ones of "
-            f"{segmenter.image.name!r} were not lost."
+            f"Not lost of {segmenter.image.name!r}: {len(state.objects)} committed, "
+            f"{len(object_keys(state))} still open."
         )
         self._offer_box.show()
 
@@ -331,7 +329,7 @@ class SegmentWidget(QWidget):
         if draft is not None and draft.answer is not None and draft.choice is not None:
             count, score = len(draft.answer.masks), draft.score or 0.0
             which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
-            others = len(segmenter.session.state.drafts) - 1
+            others = len(object_keys(segmenter.session.state)) - 1
             also = f"; {others} more to commit" if others else ""
             lines.append(f"{which}score {score:.2f}{also}")
         elif segmenter.asker.is_busy:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QGroupBox,
-    QLabel,
     QListWidget,
     QListWidgetItem,
     QProgressBar,
@@ -22,6 +21,7 @@ from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.follow_params import FollowParams, preset
 from sam_plugins.napari_plugin.session.followed import DoubtfulSlice, Followed
 from sam_plugins.napari_plugin.widgets.confidence import ConfidenceView
+from sam_plugins.napari_plugin.widgets.groups import WrappedText
 
 if TYPE_CHECKING:
     from sam_plugins.napari_plugin.controller import SegmentController
@@ -47,8 +47,7 @@ class ThroughStackBox(QGroupBox):
         self._controller = controller
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._shown: tuple[Followed, ...] | None = None
-        self.summary = QLabel(_HINT)
-        self.summary.setWordWrap(True)
+        self.summary = WrappedText(_HINT)
         self.progress = QProgressBar()
         self.confidence = ConfidenceView()
         self.doubts = QListWidget()

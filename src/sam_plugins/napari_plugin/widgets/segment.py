@@ -322,11 +322,13 @@ class SegmentWidget(QWidget):
     def status(self) -> str:
         """Return in words how things are."""
         segmenter, draft = self.controller.ready_segmenter, self.controller.active_draft
+        image = choose_image(self.controller.viewer) if segmenter is None else segmenter.image
+        if image is None:
+            return "Open an image to segment."
+        lines = [f"Image: {image.name}; model: {current_model().choice.name}"]
         if segmenter is None:
-            is_there = choose_image(self.controller.viewer) is not None
-            return _HINT if is_there else "Open an image to segment."
-        lines = [f"Image: {segmenter.image.name}; model: {current_model().choice.name}"]
-        if draft is not None and draft.answer is not None and draft.choice is not None:
+            lines.append(_HINT)
+        elif draft is not None and draft.answer is not None and draft.choice is not None:
             count, score = len(draft.answer.masks), draft.score or 0.0
             which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
             others = len(object_keys(segmenter.session.state)) - 1

@@ -53,3 +53,5 @@ def test_wrapped_text_keeps_its_height_in_a_column_that_scrolls(qtbot: Any) -> N
     area.show()
     text.setText("word " * 60)
     qtbot.waitUntil(lambda: text.height() >= text.heightForWidth(text.width()) > 100, timeout=5000)
+    text.setText("word")
+    qtbot.waitUntil(lambda: text.minimumHeight() < 50, timeout=5000)

@@ -38,6 +38,7 @@ class WrappedText(QLabel):
 
     def _keep_height(self) -> None:
         """Ask for as much height as the lines take at this width."""
+        self.setMinimumHeight(0)  # or a shorter text would be said to need what the last one did
         self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 

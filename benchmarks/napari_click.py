@@ -130,7 +130,8 @@ def main() -> None:
     start = time.perf_counter()
     widget = SegmentWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Segment")
-    until(lambda: time.perf_counter() - start > 1)
+    docked = time.perf_counter()  # on a busy machine that alone takes more than a second
+    until(lambda: time.perf_counter() - docked > 2)
     opening = watch.take()
     segmenter = widget.segmenter
     assert segmenter is not None

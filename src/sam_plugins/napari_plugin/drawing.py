@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _POSITIVE, _NEGATIVE = (0.0, 1.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)
 _VIVID = ((0, 0.9, 1, 1), (1, 0.85, 0, 1), (1, 0.2, 0.9, 1), (0.3, 1, 0.2, 1), (1, 0.5, 0.1, 1))
 _MOST_VALUES = 250
-_POINT_PIXELS = 8
+_POINT_PIXELS, _POINT_ON_SCREEN = 8, (4, 12)
+"""Of the picture, and at least and at most so many of the screen: no point hides a small object."""
 _MS_AFTER_MASK, _MS_WITHOUT_ANSWER = 20, 400
 
 Painted = tuple[tuple[int, MaskCrop], ...]
@@ -126,6 +127,9 @@ class DraftView:
                 colormap=_vivid(),
                 opacity=0.6,
             )
+            layers = self._viewer.layers
+            if self._points in layers:  # an answer that took long: the points were there first
+                layers.move(layers.index(self._points), len(layers))
             self._painted = {}
             self._canvas = LayerCanvas(self._viewer, self._current)
         return self._canvas
@@ -163,6 +167,7 @@ class DraftView:
             ndim=len(placed["scale"]),
             name="prompts",
             size=_POINT_PIXELS,
+            canvas_size_limits=_POINT_ON_SCREEN,
             face_color="lime",  # new points have it, too
             border_color="white",
             **placed,

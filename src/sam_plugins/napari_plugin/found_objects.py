@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sam_plugins.napari_plugin.automatic import Ground, Painted
 from sam_plugins.napari_plugin.found_masks import FoundMasks
 from sam_plugins.napari_plugin.label_arrays import empty_labels, largest_label
-from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, find_layer
+from sam_plugins.napari_plugin.layers import add_labels, find_layer
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.stack import Stack
 
@@ -122,11 +122,8 @@ class FoundObjects:
         """Remove the files; the masks of what is not complete stay, to go on from."""
         self.masks.forget(with_masks=self.is_complete)
 
-    def add_to_objects(self) -> int:
-        """Write what is shown into the objects, where nothing is yet; return how many came in.
-
-        Objects of which older ones cover half are those, found again, and are left out.
-        """
+    def objects_layer(self) -> Labels:
+        """Return the layer that objects are added to, making one where there is none."""
         target = find_layer(self._viewer, "objects", self._shape)
         if target is None:
             target = add_labels(
@@ -136,16 +133,18 @@ class FoundObjects:
                 channel_axis=self._channel_axis,
                 name=f"{self.image.name} objects",
             )
-        canvas = LayerCanvas(self._viewer, target)
-        with canvas.together():
-            count = self._add(canvas, largest_label(target.data))
+        return target
+
+    def forget(self) -> None:
+        """Show nothing more: what was found is among the objects."""
+        for plane, window in self.places():
+            plane.put(self.preview.data, window, np.zeros(window.shape, np.uint32))
         self.preview.refresh()
         self.grounds.clear()
         self.next_label = 1
         self.close()
-        return count
 
-    def _places(self) -> Iterator[tuple[Plane, Window]]:
+    def places(self) -> Iterator[tuple[Plane, Window]]:
         """Yield all parts of planes in which something may be shown."""
         if self.stack is not None:
             region = Window(0, 0, *self.stack.shape[1:3])
@@ -154,29 +153,6 @@ class FoundObjects:
         for ground in self.grounds:
             for core in ground.cores():
                 yield ground.plane, core
-
-    def _add(self, canvas: LayerCanvas, highest: int) -> int:
-        """Write what is shown, each object with one number wherever it lies."""
-        length, places = self.next_label, list(self._places())
-        covered: npt.NDArray[np.int64] = np.zeros(length, np.int64)
-        sizes: npt.NDArray[np.int64] = np.zeros(length, np.int64)
-        for plane, window in places:
-            shown = np.asarray(plane.take(self.preview.data, window)).astype(np.int64)
-            there = canvas.read(plane, window)
-            covered += np.bincount(shown[there > 0], minlength=length)
-            sizes += np.bincount(shown.ravel(), minlength=length)
-        is_fresh = 2 * covered < sizes
-        is_fresh[0] = False
-        numbers = np.zeros(length, np.int64)
-        numbers[is_fresh] = highest + 1 + np.arange(np.count_nonzero(is_fresh))
-        for plane, window in places:
-            shown = np.asarray(plane.take(self.preview.data, window)).astype(np.int64)
-            there = canvas.read(plane, window)
-            free = (there == 0) & is_fresh[shown]
-            merged = np.where(free, numbers[shown], there).astype(there.dtype)
-            canvas.write(plane, window, merged)
-            plane.put(self.preview.data, window, np.zeros(window.shape, np.uint32))
-        return int(np.count_nonzero(is_fresh))
 
 
 def _shared(region: Window, window: Window) -> tuple[slice, slice]:

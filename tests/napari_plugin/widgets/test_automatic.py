@@ -74,6 +74,13 @@ def test_objects_equal_those_of_the_library_and_thresholds_act_without_the_model
     del image
 
 
+def added(widget: Any, qtbot: Any) -> int:
+    """Add what is shown to the objects, and return how many came in."""
+    widget.add_to_objects()
+    qtbot.waitUntil(lambda: not widget.is_adding, timeout=30_000)
+    return int(widget.added)
+
+
 def test_committed_objects_are_not_touched_and_the_layer_can_undo(
     viewer: Any, qtbot: Any, nuclei: Picture
 ) -> None:
@@ -82,7 +89,7 @@ def test_committed_objects_are_not_touched_and_the_layer_can_undo(
     widget.run()
     finish(widget, qtbot)
     found = layer_of(viewer, "automatic").data.copy()
-    assert widget.add_to_objects() == len(np.unique(found)) - 1
+    assert added(widget, qtbot) == len(np.unique(found)) - 1
     objects = layer_of(viewer, "objects")
     assert np.array_equal(objects.data > 0, found > 0)
     before = objects.data.copy()
@@ -91,8 +98,27 @@ def test_committed_objects_are_not_touched_and_the_layer_can_undo(
     before = objects.data.copy()
     widget.run()
     finish(widget, qtbot)
-    assert widget.add_to_objects() == 0  # all of them are there already
+    assert added(widget, qtbot) == 0  # all of them are there already
     assert np.array_equal(objects.data, before)
+
+
+def test_with_segment_open_undo_takes_the_added_objects_back(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    viewer.add_image(nuclei, rgb=nuclei.ndim == 3)
+    session = open_widget(viewer, "Segment").segmenter.session
+    widget = open_widget(viewer, "Automatic")
+    widget.run()
+    finish(widget, qtbot)
+    number = added(widget, qtbot)
+    objects = layer_of(viewer, "objects").data
+    written = objects.copy()
+    assert number == written.max() > 1
+    assert session.state.next_label > number  # the next commit is another object
+    session.undo()
+    assert not objects.any()
+    session.redo()
+    assert np.array_equal(objects, written)
 
 
 @pytest.mark.parametrize("axis", [0, 2])
@@ -115,7 +141,7 @@ def test_channels_are_chosen_as_in_segment(
     assert abs(count(preview) - int(expected.max())) <= 1
     viewer.window._qt_window.resize(1400, 950)
     keep_screenshot(viewer, qtbot, f"automatic-channels-{axis}")
-    assert widget.add_to_objects() > 0
+    assert added(widget, qtbot) > 0
     assert layer_of(viewer, "objects").data.shape == preview.data.shape
     again = open_widget(viewer, "Automatic")
     assert again is widget or again.finding.params.channel_axis == -1
@@ -170,7 +196,7 @@ def test_a_large_picture_gets_the_objects_of_the_library_and_goes_on_after_a_can
     qtbot.waitUntil(lambda: 0 < count(preview) < expected.count, timeout=60_000)
     finish(widget, qtbot)
     fewer = count(preview)
-    assert widget.add_to_objects() == fewer
+    assert added(widget, qtbot) == fewer
     assert (mine.data[:8, :8] == 7).all()
     assert not preview.data.any()
     assert not any(proposals_directory().iterdir())  # nobody needs them any more
@@ -274,7 +300,7 @@ def test_objects_of_a_stack_are_linked_across_its_slices(
     assert hits >= 4
     shown = preview.copy()
     count_before = count(layer_of(viewer, "automatic"))
-    assert widget.add_to_objects() == count_before
+    assert added(widget, qtbot) == count_before
     assert np.array_equal(layer_of(viewer, "objects").data, shown)
     assert not layer_of(viewer, "automatic").data.any()
 

@@ -400,6 +400,11 @@ class Session:
         )
         self._do(title, state, put(self.canvas, plane, window, before, after))
 
+    def note_written(self, title: str, changes: Sequence[LabelChange]) -> None:
+        """Take pixels that somebody wrote to the canvas already as one step."""
+        if changes:
+            self._do(title, self._state, list(changes))
+
     def reserve_labels(self, largest: int) -> None:
         """Give new objects numbers above one that is in use already."""
         if largest >= self._state.next_label:

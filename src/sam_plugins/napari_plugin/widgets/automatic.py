@@ -12,6 +12,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from sam_plugins.errors import SamPluginsError
+from sam_plugins.napari_plugin.adding import Addition, Writing, find_addition
 from sam_plugins.napari_plugin.automatic import Painted, choose_again, find_all, tiles_expected
 from sam_plugins.napari_plugin.automatic_params import (
     WHERE,
@@ -24,7 +25,7 @@ from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
 from sam_plugins.napari_plugin.found_objects import FoundObjects
 from sam_plugins.napari_plugin.jobs import Job, start_job
-from sam_plugins.napari_plugin.layers import choose_image, plain_viewer, voxel_lengths
+from sam_plugins.napari_plugin.layers import LayerCanvas, choose_image, plain_viewer, voxel_lengths
 from sam_plugins.napari_plugin.linked import link_all, whole_stack
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.places import NothingToSegmentError, sights_of
@@ -34,7 +35,9 @@ from sam_plugins.napari_plugin.viewpoint import Viewpoint
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Labels
 
+    from sam_plugins.napari_plugin.session.session import Session
 
 _MILLISECONDS_OF_A_SLIDER = 60
 _LEAST_MS_BETWEEN_DRAWINGS = 50
@@ -69,6 +72,10 @@ class AutomaticWidget(QWidget):
         self._run: FoundObjects | None = None
         self._held: list[FoundObjects] = []  # for when the widget is gone
         self._painting: Job | None = None
+        self._adding: Job | None = None
+        self._writings: list[Writing] = []  # one or none, for when the widget is gone
+        self._waiting: list[tuple[FoundObjects, Painted]] = []
+        self.added = 0
         self._seconds_per_tile: float | None = None
         self._status = QLabel()
         self._status.setWordWrap(True)
@@ -80,7 +87,8 @@ class AutomaticWidget(QWidget):
         )
         self.add_button = self._button(
             "Add to objects",
-            "Write what is shown into the objects, where nothing is yet; Ctrl-Z takes it back",
+            "Write what is shown into the objects, where nothing is yet; with Segment open, Ctrl-Z "
+            "takes it back",
             self.add_to_objects,
         )
         self._later = QTimer(self)
@@ -93,7 +101,9 @@ class AutomaticWidget(QWidget):
         on_removed, on_active = _weakly(self._on_removed), _weakly(self._show_estimate)
         self.viewer.layers.events.removed.connect(on_removed)
         self.viewer.layers.selection.events.active.connect(on_active)
-        self.destroyed.connect(_leaving(self.viewer, on_removed, on_active, self._held))
+        self.destroyed.connect(
+            _leaving(self.viewer, on_removed, on_active, self._held, self._writings)
+        )
         self._show_state()
         self._show_estimate()
 
@@ -121,7 +131,7 @@ class AutomaticWidget(QWidget):
 
     def run(self) -> None:
         """Find objects where the controls say; what was found before is forgotten."""
-        if self.job is not None and self.job.is_running:
+        if self.is_adding or (self.job is not None and self.job.is_running):
             return
         if self.finding.params.where == WHERE[3]:
             self._run_linked()
@@ -210,9 +220,10 @@ class AutomaticWidget(QWidget):
         self._show_estimate()
 
     def cancel(self) -> None:
-        """Stop; what was found so far stays."""
-        if self.job is not None:
-            self.job.cancel()
+        """Stop; what was found so far stays, and nothing of it is added."""
+        for job in (self.job, self._adding):
+            if job is not None:
+                job.cancel()
 
     def _viewpoint(self) -> Viewpoint:
         """Return the image that people mean, as the controls show it to the model."""
@@ -227,7 +238,9 @@ class AutomaticWidget(QWidget):
 
     def _show(self, run: FoundObjects, painted: Painted) -> None:
         """Show the objects of a part of a plane, and draw the layer now and then."""
-        if run is self._run and run.is_shown:
+        if self.is_adding:
+            self._waiting.append((run, painted))
+        elif run is self._run and run.is_shown:
             run.show(painted)
             self._show_state()
             self._draw_soon(run)
@@ -257,7 +270,7 @@ class AutomaticWidget(QWidget):
     def _repaint(self) -> None:
         """Choose again among what was found; an older choice that is still made is dropped."""
         run = self._run
-        if run is None or not run.grounds:
+        if run is None or not run.grounds or self.is_adding:
             return
         if self._painting is not None:
             self._painting.cancel()
@@ -273,14 +286,66 @@ class AutomaticWidget(QWidget):
             is_shown=run.tiles_done > _TILES_IN_A_BLINK,
         )
 
-    def add_to_objects(self) -> int:
-        """Write what is shown into the objects, where nothing is yet; return how many came in."""
+    def add_to_objects(self) -> Job | None:
+        """Write what is shown into the objects, where nothing is yet; how many is :attr:`added`.
+
+        Returns
+        -------
+        Job or None
+            Which works out what changes; cancelling it leaves all as it was. None where nothing is
+            shown, or it is being added already.
+        """
         run = self._run
-        if run is None or not run.is_shown:
-            return 0
-        count = run.add_to_objects()
+        if run is None or not run.is_shown or self.is_adding:
+            return None
+        if self._painting is not None:
+            self._painting.cancel()
+        target = run.objects_layer()
+        session = _session_of(target)
+        first = 1
+        if session is not None:  # what is committed meanwhile gets other numbers
+            first = session.state.next_label
+            session.reserve_labels(first + run.count)
+        self._adding = start_job(
+            find_addition,
+            run.preview.data,
+            target.data,
+            list(run.places()),
+            run.next_label,
+            first,
+            title="Adding objects",
+            owner=self,
+            on_result=lambda addition: self._write(run, target, addition),
+            on_finished=self._on_worked_out,
+        )
         self._show_state()
-        return count
+        return self._adding
+
+    @property
+    def is_adding(self) -> bool:
+        """Whether objects are being added just now."""
+        return bool(self._writings) or (self._adding is not None and self._adding.is_running)
+
+    def _write(self, run: FoundObjects, target: Labels, addition: Addition) -> None:
+        """Write what was worked out."""
+        session = _session_of(target)
+        canvas = LayerCanvas(self.viewer, target) if session is None else session.canvas
+
+        def on_written() -> None:
+            self._writings.clear()
+            self.added = addition.count
+            run.forget()
+            self._on_worked_out()
+
+        self._writings[:] = [Writing(addition, canvas, session, on_written)]
+
+    def _on_worked_out(self) -> None:
+        """Show what was found meanwhile, once nothing is being added."""
+        if not self.is_adding:
+            waiting, self._waiting = self._waiting, []
+            for run, painted in waiting:
+                self._show(run, painted)
+            self._show_state()
 
     # ----------------------------------------------------------------------------- listening
 
@@ -313,10 +378,10 @@ class AutomaticWidget(QWidget):
     def _show_state(self) -> None:
         """Say what is going on and what can be done."""
         is_running = self.job is not None and self.job.is_running
-        self.run_button.setEnabled(not is_running)
-        self.cancel_button.setEnabled(is_running)
+        self.run_button.setEnabled(not is_running and not self.is_adding)
+        self.cancel_button.setEnabled(is_running or self.is_adding)
         count = 0 if self._run is None else self._run.count
-        self.add_button.setEnabled(count > 0)
+        self.add_button.setEnabled(count > 0 and not self.is_adding)
         self.add_button.setText(f"Add {count} to objects" if count else "Add to objects")
 
     def _show_estimate(self, _: object = None) -> None:
@@ -354,6 +419,13 @@ class AutomaticWidget(QWidget):
         return str(checked_device(None)) if device == "auto" else device
 
 
+def _session_of(layer: Labels) -> Session | None:
+    """Return the session of an open **Segment** that writes to a layer."""
+    from sam_plugins.napari_plugin.widgets.segment import open_segmenters
+
+    return next((one.session for _, one in open_segmenters() if one.objects is layer), None)
+
+
 def _duration(seconds: float) -> str:
     """Return a time as people say it."""
     if seconds < 90:
@@ -381,12 +453,15 @@ def _leaving(
     on_removed: Callable[[Any], None],
     on_active: Callable[[Any], None],
     held: list[FoundObjects],
+    writings: list[Writing],
 ) -> Callable[[], None]:
     """Return what takes a widget that is gone off the lists of those who listen."""
 
     def leave() -> None:
         viewer.layers.events.removed.disconnect(on_removed)
         viewer.layers.selection.events.active.disconnect(on_active)
+        for writing in writings:
+            writing.finish()
         for run in held:
             run.close()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 from superqt import QCollapsible
 
 from sam_plugins.napari_plugin.actions import ACTIONS, Group
@@ -13,6 +14,32 @@ from sam_plugins.napari_plugin.actions import ACTIONS, Group
 _COLUMNS = 3
 _ARROWS = ("\N{BLACK RIGHT-POINTING SMALL TRIANGLE}", "\N{BLACK DOWN-POINTING SMALL TRIANGLE}")
 _HEAD = "QPushButton { background: transparent; font-weight: bold; text-align: left; padding: 2px }"
+
+
+class WrappedText(QLabel):
+    """A text of several lines that keeps its height where the column about it scrolls.
+
+    A scrolled column is as high as its least height, which for wrapped text is too little.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+
+    def setText(self, text: str) -> None:  # noqa: N802
+        """Show a text, at the height that it needs."""
+        super().setText(text)
+        self._keep_height()
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: ANN401, N802
+        """Wrap it anew."""
+        super().resizeEvent(event)
+        self._keep_height()
+
+    def _keep_height(self) -> None:
+        """Ask for as much height as the lines take at this width."""
+        self.setMinimumHeight(0)  # or a shorter text would be said to need what the last one did
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
 def button_grid(group: Group, act: Callable[[str], None]) -> QWidget:

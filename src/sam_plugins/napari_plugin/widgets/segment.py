@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -27,12 +26,13 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
-from sam_plugins.napari_plugin.layers import plain_viewer
+from sam_plugins.napari_plugin.layers import choose_image, plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
-from sam_plugins.napari_plugin.widgets.groups import button_grid, fold
+from sam_plugins.napari_plugin.session.followed import object_keys
+from sam_plugins.napari_plugin.widgets.groups import WrappedText, button_grid, fold
 from sam_plugins.napari_plugin.widgets.stored_labels import StoredLabelsBox
 from sam_plugins.napari_plugin.widgets.through_stack import ThroughStackBox
 
@@ -47,7 +47,7 @@ _FIELDS = {
     "seen": ("contrast", "channel_axis", "channels"),
 }
 """Which choices are shown together."""
-_MS_UNTIL_WAITING = 150
+_MS_UNTIL_WAITING, _MS_AFTER_MASK = 150, 20
 _HINT = (
     "Click on an object: the mask follows.\n"
     "Ctrl-click: not here. Shift-drag: box. M: next mask. C: commit."
@@ -101,16 +101,15 @@ class SegmentWidget(QWidget):
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
-        self._status = QLabel(_HINT)
-        self._status.setWordWrap(True)
+        self._status = WrappedText(_HINT)
         self._controls = Controls(self.controller.params, tuple(_FIELDS.values()))
         self._controls.changed.connect(self._on_choice)
         self._is_showing = False
-        # To paint a text takes as long as half an answer where the processor draws the window.
-        self._waiting = QTimer(self)
-        self._waiting.setSingleShot(True)
-        self._waiting.setInterval(_MS_UNTIL_WAITING)
-        self._waiting.timeout.connect(lambda: self._status.setText(self.status()))
+        # To paint a text takes as long as half an answer where the processor draws the window:
+        # nothing is said of a wait that is over at once, and of a mask when it is painted.
+        self._telling = QTimer(self)
+        self._telling.setSingleShot(True)
+        self._telling.timeout.connect(lambda: self._status.setText(self.status()))
         layout = self._scrolled()
         layout.addWidget(self._status)
         layout.addWidget(self._recovery_box())
@@ -255,8 +254,7 @@ class SegmentWidget(QWidget):
         self._offered: tuple[Segmenter, Path] | None = None
         self._offer_box = QGroupBox("Unfinished session")
         column = QVBoxLayout(self._offer_box)
-        self._offer_label = QLabel()
-        self._offer_label.setWordWrap(True)
+        self._offer_label = WrappedText()
         column.addWidget(self._offer_label)
         row = QHBoxLayout()
         for name, title, work in (
@@ -278,8 +276,8 @@ class SegmentWidget(QWidget):
         self._offered = (segmenter, files[0])
         state = load_session(files[0]).state
         self._offer_label.setText(
-            f"{len(state.objects)} objects and {len(state.drafts)} open ones of "
-            f"{segmenter.image.name!r} were not lost."
+            f"Not lost of {segmenter.image.name!r}: {len(state.objects)} committed, "
+            f"{len(object_keys(state))} still open."
         )
         self._offer_box.show()
 
@@ -314,25 +312,26 @@ class SegmentWidget(QWidget):
             self._is_showing = True  # one control after the other: not yet what is meant
             self._controls.set(**asdict(params))
             self._is_showing = False
-        if self.segmenter is not None and self.segmenter.asker.is_busy:
-            if not self._waiting.isActive():
-                self._waiting.start()
-        else:
-            self._waiting.stop()
-            self._status.setText(self.status())
+        segmenter = self.controller.ready_segmenter
+        is_busy = segmenter is not None and segmenter.asker.is_busy
+        if not (is_busy and self._telling.isActive()):
+            self._telling.start(_MS_UNTIL_WAITING if is_busy else _MS_AFTER_MASK)
         self.through_stack.show_state()
         self.stored_labels.show_state()
 
     def status(self) -> str:
         """Return in words how things are."""
-        segmenter, draft = self.segmenter, self.controller.active_draft
-        if segmenter is None:
+        segmenter, draft = self.controller.ready_segmenter, self.controller.active_draft
+        image = choose_image(self.controller.viewer) if segmenter is None else segmenter.image
+        if image is None:
             return "Open an image to segment."
-        lines = [f"Image: {segmenter.image.name}; model: {current_model().choice.name}"]
-        if draft is not None and draft.answer is not None and draft.choice is not None:
+        lines = [f"Image: {image.name}; model: {current_model().choice.name}"]
+        if segmenter is None:
+            lines.append(_HINT)
+        elif draft is not None and draft.answer is not None and draft.choice is not None:
             count, score = len(draft.answer.masks), draft.score or 0.0
             which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
-            others = len(segmenter.session.state.drafts) - 1
+            others = len(object_keys(segmenter.session.state)) - 1
             also = f"; {others} more to commit" if others else ""
             lines.append(f"{which}score {score:.2f}{also}")
         elif segmenter.asker.is_busy:

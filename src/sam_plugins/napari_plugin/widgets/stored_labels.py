@@ -47,7 +47,7 @@ class StoredLabelsBox(QGroupBox):
 
     def show_state(self) -> None:
         """Show where the labels are."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         path = None if segmenter is None else segmenter.stored.path
         self.setVisible(path is not None)
         if segmenter is None or path is None:

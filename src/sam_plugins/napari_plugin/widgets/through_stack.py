@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QGroupBox,
-    QLabel,
     QListWidget,
     QListWidgetItem,
     QProgressBar,
@@ -22,6 +21,7 @@ from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.follow_params import FollowParams, preset
 from sam_plugins.napari_plugin.session.followed import DoubtfulSlice, Followed
 from sam_plugins.napari_plugin.widgets.confidence import ConfidenceView
+from sam_plugins.napari_plugin.widgets.groups import WrappedText
 
 if TYPE_CHECKING:
     from sam_plugins.napari_plugin.controller import SegmentController
@@ -47,8 +47,7 @@ class ThroughStackBox(QGroupBox):
         self._controller = controller
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._shown: tuple[Followed, ...] | None = None
-        self.summary = QLabel(_HINT)
-        self.summary.setWordWrap(True)
+        self.summary = WrappedText(_HINT)
         self.progress = QProgressBar()
         self.confidence = ConfidenceView()
         self.doubts = QListWidget()
@@ -78,7 +77,7 @@ class ThroughStackBox(QGroupBox):
 
     def show_state(self) -> None:
         """Show how things are."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         through = None if segmenter is None else segmenter.through
         self.setVisible(through is not None and through.has_slices)
         if segmenter is None or through is None:
@@ -104,13 +103,13 @@ class ThroughStackBox(QGroupBox):
 
     def show_slice(self) -> None:
         """Show which slice is seen."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         if segmenter is not None and segmenter.through.shown is not None:
             self.confidence.show_slice(segmenter.through.seen_index())
 
     def _words(self, active: Followed | None, *, is_running: bool) -> str:
         """Return in words what is known of the active object."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         lines = ["Following…"] if is_running else []
         if active is not None and active.slices:
             indices = [found.plane.index_on(active.axis) for found in active.slices]
@@ -142,7 +141,7 @@ class ThroughStackBox(QGroupBox):
 
     def _go_to_slice(self, index: int) -> None:
         """Go to a slice of the active object."""
-        segmenter = self._controller.segmenter
+        segmenter = self._controller.ready_segmenter
         if segmenter is not None and segmenter.through.shown is not None:
             self._controller.go_to(segmenter.through.shown.key, index)
 

@@ -161,16 +161,16 @@ def find_all(
         Where they are kept; tiles that are there already are not asked about again.
     progress : JobProgress
     """
-    from sam_plugins.model.inference.automatic import AUTO, GRID, require_instance_decoder
+    from sam_plugins.model.inference.automatic import require_instance_decoder, usual_options
 
     progress(0, 0)
     masks.sweep()
     model = load()
-    if params.prompts != "grid":
+    mode = "grid" if params.prompts == "grid" else "auto"
+    if mode == "auto":
         require_instance_decoder(model)
-    usual = GRID if params.prompts == "grid" else AUTO
-    options = replace(usual, points_per_side=params.points_per_side)
-    look = _Looking(model, "grid" if params.prompts == "grid" else "auto", options, cache, masks)
+    options = replace(usual_options(model, mode), points_per_side=params.points_per_side)
+    look = _Looking(model, mode, options, cache, masks)
     plan: TilePlan | None = None
     for number, sight in enumerate(sights):
         if plan is None or plan.size_hw != sight.region.shape:

@@ -184,7 +184,10 @@ class LinkParams:
 
 
 def usual_quality(prompts: str) -> float:
-    """Return the least quality that suits a kind of prompts."""
-    from sam_plugins.model.inference.automatic import AUTO, GRID
+    """Return the least quality that suits a kind of prompts.
 
-    return (GRID if prompts == "grid" else AUTO).masks.min_predicted_iou
+    Of a grid, models that promise more are held to more before a mask is found.
+    """
+    from sam_plugins.model.inference.automatic import AUTO, OWN_GRID
+
+    return (OWN_GRID if prompts == "grid" else AUTO).masks.min_predicted_iou

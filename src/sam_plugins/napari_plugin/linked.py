@@ -76,7 +76,7 @@ def link_all(
 
     When it is cancelled, the slices that are done stay, their objects linked, not yet filtered.
     """
-    from sam_plugins.model.inference.automatic import AUTO, GRID
+    from sam_plugins.model.inference.automatic import usual_options
     from sam_plugins.model.inference.volume import (
         LinkOptions,
         SliceEmbeddings,
@@ -94,16 +94,18 @@ def link_all(
         limits=[(0.0, 255.0)] * 3,
     )
     mode = "grid" if find.prompts == "grid" else "auto"
-    usual = GRID if mode == "grid" else AUTO
+    model = load()
+    usual = usual_options(model, mode)
+    least = max(usual.masks.min_predicted_iou, keep.min_quality)
     options = replace(
         usual,
         points_per_side=find.points_per_side,
         max_iou=keep.max_overlap,
-        masks=replace(usual.masks, min_predicted_iou=keep.min_quality),
+        masks=replace(usual.masks, min_predicted_iou=least),
         labels=replace(usual.labels, min_area=max(1, keep.min_area)),
     )
     found = segment_volume(
-        SliceEmbeddings(load(), volume, cache=cache),
+        SliceEmbeddings(model, volume, cache=cache),
         mode=mode,
         options=options,
         link=LinkOptions(

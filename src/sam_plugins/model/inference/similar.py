@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from sam_plugins.model.inference.automatic import (
     AUTO,
-    GRID,
     Mode,
     SegmentOptions,
     propose,
     put_together,
     segmenting_memory,
+    usual_options,
 )
 from sam_plugins.model.inference.candidates import (
     Candidates,
@@ -38,15 +38,12 @@ from sam_plugins.model.inference.types import ImageEmbedding, Prompts, Segmentat
 _MORE_SEEDS = SeedOptions(min_foreground=0.3, min_strength=0.1, min_prominence=0.05)
 """Fainter places than automatic segmentation asks at: the exemplars tell what is none of them."""
 
-_BASE = {
-    # each mask of a point on its own: the exemplars tell whether a part or a whole is meant
-    "auto": replace(
-        AUTO, asks_with="point",  # three masks of each point, to choose among
-        seeds=_MORE_SEEDS,
-        masks=replace(AUTO.masks, min_predicted_iou=0.1, min_stability=0.0, best_per_point=False),
-    ),
-    "grid": GRID,
-}  # fmt: skip
+# each mask of a point on its own: the exemplars tell whether a part or a whole is meant
+_AUTO_SIMILAR = replace(
+    AUTO, asks_with="point",  # three masks of each point, to choose among
+    seeds=_MORE_SEEDS,
+    masks=replace(AUTO.masks, min_predicted_iou=0.1, min_stability=0.0, best_per_point=False),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def find_similar(
     if not isinstance(exemplars, Exemplars):
         exemplars = describe_exemplars(model, embedding, exemplars)
     check_exemplars(model, exemplars)
-    how = chosen.segmentation or _BASE.get(mode, AUTO)
+    how = chosen.segmentation or (_AUTO_SIMILAR if mode == "auto" else usual_options(model, mode))
     with segmenting_memory(embedding, mode):
         proposals = propose(model, embedding, mode=mode, options=how, progress=progress)
         judge = chosen.judge or _JUDGES[mode]

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.inference.automatic import (
     AUTO,
-    GRID,
     Mode,
     Proposals,
     SegmentOptions,
@@ -24,6 +23,7 @@ from sam_plugins.model.inference.automatic import (
     put_together,
     require_instance_decoder,
     segmenting_memory,
+    usual_options,
 )
 from sam_plugins.model.inference.candidates import Progress, chain_of
 from sam_plugins.model.inference.checks import require_type
@@ -299,7 +299,7 @@ def find_by_text(
             f"embedding must be of this picture, of size {rgb.shape[:2]}, got one of "
             f"{embedding.original_size_hw}"
         )
-    how = chosen.segmentation or (_AUTO_TEXT if mode == "auto" else GRID)
+    how = chosen.segmentation or (_AUTO_TEXT if mode == "auto" else usual_options(model, mode))
     with segmenting_memory(embedding, mode):
         proposals = propose(model, embedding, mode=mode, options=how, progress=progress)
         found = proposals.found

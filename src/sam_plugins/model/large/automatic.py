@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.model.inference.automatic import (
-    AUTO,
-    GRID,
     Mode,
     SegmentOptions,
     require_instance_decoder,
+    usual_options,
 )
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.loading import Model, load_model
@@ -133,7 +132,7 @@ def segment_large(
     loaded = model if isinstance(model, Model) else load_model(model)
     if mode == "auto":
         require_instance_decoder(loaded)
-    chosen = options or (GRID if mode == "grid" else AUTO)
+    chosen = options or usual_options(loaded, mode)
     job = plan_for_model(
         source_of(image, channels, limits, channel_axis),
         output,
@@ -188,7 +187,7 @@ def plan_for_model(
 
     Parameters and errors are those of :func:`segment_large`.
     """
-    chosen = options or (GRID if mode == "grid" else AUTO)
+    chosen = options or usual_options(model, mode)
     longest = model.preprocessing.max_long_side
     size = None if overwrite else earlier_size(Path(output), work_folder(output))
     if size is None or tile is not None or halo is not None:

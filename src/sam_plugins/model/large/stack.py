@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.model.inference.automatic import (
-    AUTO,
-    GRID,
     Mode,
     SegmentOptions,
     require_instance_decoder,
+    usual_options,
 )
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.loading import Model, load_model
@@ -164,7 +163,7 @@ def plan_stack(
     """
     if mode == "auto":
         require_instance_decoder(model)
-    chosen = options or (GRID if mode == "grid" else AUTO)
+    chosen = options or usual_options(model, mode)
     length = source.slices(axis)
     contrast = _contrast(source, axis, length)
     size = None if overwrite else earlier_size(Path(output), work_folder(output))

@@ -64,6 +64,7 @@ class AutomaticWidget(QWidget):
         self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))
         self.linking = Controls(read_settings("automatic linking", LinkParams()))
         self.linking.changed.connect(lambda params: keep_settings("automatic linking", params))
+        self._prompts = self.finding.params.prompts
         self._redrawn = QTimer(self)
         self._redrawn.setSingleShot(True)
         self._redrawn.timeout.connect(self._draw_later)
@@ -357,9 +358,9 @@ class AutomaticWidget(QWidget):
     def _on_find(self, params: FindParams) -> None:
         keep_settings("automatic", params.lasting)
         self.linking.form.native.setVisible(params.where == WHERE[3])
-        quality = usual_quality(params.prompts)
-        if (quality > 0.5) != (self.keeping.params.min_quality > 0.5):
-            self.keeping.set(min_quality=quality)  # what suits one kind does not suit the other
+        if params.prompts != self._prompts:  # what suits one kind does not suit the other
+            self._prompts = params.prompts
+            self.keeping.set(min_quality=usual_quality(params.prompts))
         self._show_estimate()
 
     def _on_keep(self, params: KeepParams) -> None:

@@ -29,7 +29,7 @@ HEAVY = ("torch", "numpy", "scipy", "PIL", "tifffile", "zarr", "tqdm", "skimage"
 
 def run_fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sam_plugins.cli", *arguments],
+        [sys.executable, "-m", "sam_plugins", *arguments],
         capture_output=True,
         text=True,
         check=False,

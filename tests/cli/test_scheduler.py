@@ -255,7 +255,7 @@ def test_ctrl_c_ends_processes_and_leaves_no_half_file(
     for seed in range(40):
         Image.fromarray(picture_of(discs(seed))).save(pictures / f"more-{seed}.png")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "sam_plugins.cli", "segment", str(pictures), "-o", str(out)]
+    command = [sys.executable, "-m", "sam_plugins", "segment", str(pictures), "-o", str(out)]
     command += ["--model", str(tiny), "--box", "10,10,40,40", "--scheduler", "local", "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -16,7 +16,7 @@ from tests.cli.helpers import RESULTS_OF_A, RunSegment, names
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a shell, signals and /dev")
 
-COMMAND = f"{shlex.quote(sys.executable)} -m sam_plugins.cli"
+COMMAND = f"{shlex.quote(sys.executable)} -m sam_plugins"
 
 
 def in_shell(line: str, *, is_buffered: bool = True) -> subprocess.CompletedProcess[str]:

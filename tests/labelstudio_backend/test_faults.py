@@ -146,7 +146,7 @@ def command(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     }
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sam_plugins.cli", "labelstudio", "serve", "--port", str(port)],
+            [sys.executable, "-m", "sam_plugins", "labelstudio", "serve", "--port", str(port)],
             env=environment,
             stdout=log,
             stderr=log,

@@ -38,7 +38,7 @@ def test_the_command_serves_and_ends_in_order(tmp_path: Path) -> None:
     }
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-m", "sam_plugins.cli", "labelstudio", "serve", "--port", str(port)],
+        [sys.executable, "-m", "sam_plugins", "labelstudio", "serve", "--port", str(port)],
         env=environment,
         stdout=log,
         stderr=log,

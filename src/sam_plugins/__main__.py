@@ -1,4 +1,4 @@
-"""``python -m sam_plugins.cli``: the command line where the script is not on the path."""
+"""``python -m sam_plugins``: the command line where the script is not on the path."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ class SegmentWidget(QWidget):
         self._offered = (segmenter, files[0])
         state = load_session(files[0]).state
         self._offer_label.setText(
-            f"Not lost of {segmenter.image.name!r}: {len(state.objects)} committed, "
+            f"Saved for {segmenter.image.name!r}: {len(state.objects)} committed, "
             f"{len(object_keys(state))} still open."
         )
         self._offer_box.show()

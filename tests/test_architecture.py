@@ -77,6 +77,17 @@ def test_importing_the_package_is_quick() -> None:
     assert seconds < MAX_IMPORT_SECONDS
 
 
+def test_threads_that_wait_for_work_soon_sleep_unless_said_otherwise() -> None:
+    tell = "import os, sam_plugins; print(os.environ.get('GOMP_SPINCOUNT'))"
+    for said, count in (
+        ("pass", "10000"),
+        ("os.environ['GOMP_SPINCOUNT'] = '7'", "7"),
+        ("os.environ['OMP_WAIT_POLICY'] = 'active'", "None"),
+    ):
+        unset = "import os; [os.environ.pop(n, 0) for n in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')]"
+        assert run_fresh(f"{unset}\n{said}\n{tell}").strip() == count
+
+
 def test_importing_the_command_line_loads_no_torch() -> None:
     assert "torch" not in newly_imported("import sam_plugins.cli")
 

@@ -12,7 +12,14 @@ True
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# PyTorch's OpenMP on Linux reads it when torch is imported. Threads that wait for work keep a core
+# busy for 300,000 turns by default, which on a busy machine the others, and they themselves, wait
+# for; after 10,000 they sleep. See docs/explanation/performance.md.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from sam_plugins.errors import SamPluginsError

@@ -390,7 +390,7 @@ def test_a_session_is_recovered_and_replays(
     viewer.add_image(nuclei.image, name="opened again")
     again, hand = open_segment()
     until(lambda: again._offered is not None)
-    assert "1 objects and 1 open ones" in again._offer_label.text()
+    assert "1 committed, 1 still open" in again._offer_label.text()
     again.restore()
     assert again.segmenter is not None
     assert again.segmenter.session.state == state

@@ -79,7 +79,7 @@ class KeepParams:
     Parameters
     ----------
     min_quality : float
-        Least score, 0 to 1.
+        Least score, 0 to 1. With 0 the objects are those of the command line.
     min_area, max_area : int
         Pixels; 0 for any.
     max_overlap : float
@@ -87,7 +87,7 @@ class KeepParams:
     """
 
     min_quality: float = field(
-        default=0.2,
+        default=0.0,
         metadata={
             "label": "Least quality",
             "widget_type": "FloatSlider",
@@ -181,13 +181,3 @@ class LinkParams:
             "tooltip": "Smaller objects are left out",
         },
     )
-
-
-def usual_quality(prompts: str) -> float:
-    """Return the least quality that suits a kind of prompts.
-
-    Of a grid, models that promise more are held to more before a mask is found.
-    """
-    from sam_plugins.model.inference.automatic import AUTO, OWN_GRID
-
-    return (OWN_GRID if prompts == "grid" else AUTO).masks.min_predicted_iou

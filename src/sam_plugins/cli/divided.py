@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sam_plugins.cli import stacks, tiles
 from sam_plugins.cli.console import step_progress
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from sam_plugins.cli.core import Core
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.segment_jobs import Order
-    from sam_plugins.model.cluster.outcome import Kept, Runner
+    from sam_plugins.model.cluster.outcome import Function, Kept, Runner
     from sam_plugins.model.inference.candidates import Progress
     from sam_plugins.model.inference.types import Segmentation
     from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.results import LargeSegmentation
+
+Item = TypeVar("Item")
 
 Loads = Callable[["Kept"], "Core"]
 """Loads the model in a worker."""
@@ -64,9 +66,10 @@ def segment_on(runner: Runner, core: Loads, order: Order, there: Job, job: Job) 
         if found is None:
             planned.begin()
             if order.stack is None:
-                _perform_tiles(runner, core, planned)
+                tile = partial(_one_tile, core, planned)
+                _perform(runner, tile, planned.waiting(), "tile")
             else:
-                _perform_slices(runner, core, planned)
+                _perform(runner, partial(_one_slice, core), _waiting_slices(planned), "slice")
             with step_progress(job.name) as progress:
                 found = _put_together(planned, output, order, job, progress)
     files = {"labels": job.folder / found.path.name, "objects": job.folder / found.table.name}
@@ -91,9 +94,11 @@ def _planned(core: Loads, job: Job, order: Order, kept: Kept) -> TileJob:
     )
 
 
-def _perform_tiles(runner: Runner, core: Loads, planned: TileJob) -> None:
-    """Segment the tiles of a picture that are not done."""
-    outcomes = performed(runner, partial(_one_tile, core, planned), planned.waiting(), "tile")
+def _perform(
+    runner: Runner, function: Function[Item, None], parts: Sequence[Item], unit: str
+) -> None:
+    """Do the parts that are not done; the first that fails ends it."""
+    outcomes = performed(runner, function, parts, unit)
     with contextlib.closing(outcomes):
         for outcome in outcomes:
             outcome.result()
@@ -104,15 +109,11 @@ def _one_tile(core: Loads, job: TileJob, kept: Kept, index: int) -> None:
     core(kept).one_tile(job, index)
 
 
-def _perform_slices(runner: Runner, core: Loads, planned: TileJob) -> None:
-    """Segment the slices of a stack that are not done."""
+def _waiting_slices(planned: TileJob) -> list[TileJob]:
+    """Return the jobs of the slices that are not done."""
     from sam_plugins.model.large.stack import slice_jobs
 
-    left = [one for one in slice_jobs(planned) if one.waiting()]
-    outcomes = performed(runner, partial(_one_slice, core), left, "slice")
-    with contextlib.closing(outcomes):
-        for outcome in outcomes:
-            outcome.result()
+    return [one for one in slice_jobs(planned) if one.waiting()]
 
 
 def _one_slice(core: Loads, kept: Kept, job: TileJob) -> None:

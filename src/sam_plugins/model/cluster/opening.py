@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,13 @@ from sam_plugins.model.cluster.shared import SharedFiles, marked
 from sam_plugins.model.cluster.worker import check
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Nanny
 
 _CONNECT_SECONDS = 15
 _WORKER_SECONDS = 60
 _WORKER_BYTES = 2 * 2**30
 _CHECKED_FILES = 3
 _GRACE_SECONDS = 1.0
-_WORKER_NAME = "Dask Worker"
 _PACKAGE = "sam_plugins"
 
 
@@ -129,7 +128,8 @@ def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Cli
                 yield client
         finally:
             # A worker in the midst of a task hears of the end when it is done; files appear whole.
-            impatience = threading.Timer(_GRACE_SECONDS, _kill_workers)
+            nannies = list(cluster.workers.values())
+            impatience = threading.Timer(_GRACE_SECONDS, _kill_workers, [nannies])
             impatience.start()
             try:
                 cluster.close(timeout=10)
@@ -137,10 +137,11 @@ def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Cli
                 impatience.cancel()
 
 
-def _kill_workers() -> None:
-    """End the processes of local clusters that this process started."""
+def _kill_workers(nannies: Sequence[Nanny]) -> None:
+    """End the processes that nannies of this process look after."""
+    theirs = {nanny.pid for nanny in nannies}
     for process in multiprocessing.active_children():
-        if process.name.startswith(_WORKER_NAME):
+        if process.pid in theirs:
             process.kill()
 
 

@@ -25,9 +25,11 @@ SHAPES = ("brush", "bitmask", "polygon", "rectangle", "ellipse")
 """Kinds of regions that can be objects."""
 
 ANSWERS = frozenset(
-    {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "ranker"}
-    | {"relation"}
-)
+    (
+        "choices", "datetime", "number", "pairwise", "ranker", "rating", "relation", "taxonomy",
+        "textarea",
+    )
+)  # fmt: skip
 """Kinds of items that answer a question, and draw nothing."""
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from types import SimpleNamespace
+from typing import Any
 
 from sam_plugins.model.cluster import opening
 
 
 def test_workers_in_the_midst_of_a_task_are_ended_and_no_others() -> None:
     context = multiprocessing.get_context("spawn")
-    worker = context.Process(
-        target=time.sleep, args=(600,), name="Dask Worker process (from Nanny)"
-    )
-    other = context.Process(target=time.sleep, args=(600,), name="another")
+    name = "Dask Worker process (from Nanny)"  # so is one of another cluster of this process
+    worker, other = (context.Process(target=time.sleep, args=(600,), name=name) for _ in range(2))
     for process in (worker, other):
         process.start()
     try:
-        opening._kill_workers()
+        nannies: Any = [SimpleNamespace(pid=worker.pid), SimpleNamespace(pid=None)]
+        opening._kill_workers(nannies)
         worker.join(timeout=60)
         assert not worker.is_alive()
         assert other.is_alive()

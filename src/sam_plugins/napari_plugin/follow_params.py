@@ -74,7 +74,7 @@ class FollowParams:
         },
     )
     min_overlap: float = field(
-        default=0.6,
+        default=0.55,
         metadata={
             "label": "Least overlap",
             **_SLIDER,
@@ -90,7 +90,7 @@ class FollowParams:
         },
     )
     min_similarity: float = field(
-        default=0.4,
+        default=0.25,
         metadata={
             "label": "Least likeness",
             **_SLIDER,

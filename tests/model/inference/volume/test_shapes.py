@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.shapes import (
     blend,
+    box_between,
     box_inside,
     deepest_point,
     leaning_overlap,
@@ -100,10 +103,26 @@ def test_shapes_at_the_border_blend() -> None:
     assert blend(whole, whole, 0.5, (4, 4)).mask.all()
 
 
+def test_a_ball_between_its_middle_and_its_tip() -> None:
+    heights = np.linspace(0, 0.95, 20)
+    sides = 20 * np.sqrt(1 - heights**2)
+    boxes = [np.array([50 - s / 2, 30 - s / 2, 50 + s / 2, 30 + s / 2]) for s in sides]
+    for index in range(20):
+        share = index / 19
+        for first, last, part in ((0, -1, share), (-1, 0, 1 - share)):
+            between = box_between(boxes[first], boxes[last], part)
+            np.testing.assert_allclose(between, boxes[index], atol=1e-9)
+
+
+def test_what_keeps_its_size_moves_on_a_straight_line() -> None:
+    first, last = np.array([0.0, 0, 10, 4]), np.array([20.0, 8, 30, 12])
+    np.testing.assert_allclose(box_between(first, last, 0.25), [5, 2, 15, 6])
+
+
 def test_thick_slices_need_less_overlap() -> None:
     options = PropagationOptions(min_overlap=0.6)
     assert least_overlap(400, 0.5, options) == least_overlap(400, 1.0, options) == 0.6
     assert 0.3 <= least_overlap(400, 3.0, options) < 0.5
     assert least_overlap(2, 5.0, options) == 0.3
-    assert least_overlap(400, 3.0, PropagationOptions(allow_steps=False)) == 0.6
+    assert least_overlap(400, 3.0, replace(options, allow_steps=False)) == 0.6
     assert leaning_overlap(1, 5.0) == 0

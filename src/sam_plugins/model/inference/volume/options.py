@@ -59,12 +59,12 @@ class PropagationOptions:
     second_opinion: bool = True
     margin: float = 0.0
     with_mask: bool = False
-    min_overlap: float = 0.6
+    min_overlap: float = 0.55
     allow_steps: bool = True
     max_area_ratio: float = 3.0
     max_growth: float = 4.0
     min_predicted_iou: float = 0.2
-    min_similarity: float = 0.4
+    min_similarity: float = 0.25
     min_confidence: float = DOUBTFUL
     patience: int = 3
     chunk_size: int | None = None

@@ -14,7 +14,7 @@ from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.checks import require_type
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.volume.options import PropagationOptions
-from sam_plugins.model.inference.volume.shapes import blend, box_iou, window_iou
+from sam_plugins.model.inference.volume.shapes import blend, box_between, box_iou, window_iou
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings
 from sam_plugins.model.inference.volume.stepping import (
     Walker,
@@ -40,7 +40,7 @@ OnSlice = Callable[[int, SliceMask], None]
 """Told of an object and a slice of it as soon as it is found."""
 
 _UP, _DOWN = 1, -1
-_LEAST_STRAIGHTNESS = 0.1
+_LEAST_PLAUSIBILITY = 0.1
 
 
 def propagate(
@@ -419,8 +419,8 @@ def _between(
         low, high = from_below[index], from_above[index]
         nearness = (index - up.seed.index) / gap
         weights = (
-            (1 - nearness) * _straightness(low, up, down),
-            nearness * _straightness(high, up, down),
+            (1 - nearness) * up.anchor.area * _plausibility(low, up, down),
+            nearness * down.anchor.area * _plausibility(high, up, down),
         )
         weight = weights[1] / sum(weights)
         found = blend(low.found, high.found, weight, size_hw)
@@ -436,11 +436,11 @@ def _between(
     return fused
 
 
-def _straightness(found: SliceMask, up: Chain, down: Chain) -> float:
-    """Return how far a mask between two prompted slices is where a straight line between them is.
+def _plausibility(found: SliceMask, up: Chain, down: Chain) -> float:
+    """Return how far a mask between two prompted slices is where a rounded object would be.
 
     A way that lost the object has little to say. The fourth power of the IoU of the boxes.
     """
     done = (found.index - up.seed.index) / (down.seed.index - up.seed.index)
-    straight = (1 - done) * up.anchor.box_xyxy + done * down.anchor.box_xyxy
-    return max(box_iou(found.box_xyxy, straight), _LEAST_STRAIGHTNESS) ** 4
+    rounded = box_between(up.anchor.box_xyxy, down.anchor.box_xyxy, done)
+    return max(box_iou(found.box_xyxy, rounded), _LEAST_PLAUSIBILITY) ** 4

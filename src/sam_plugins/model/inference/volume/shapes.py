@@ -202,6 +202,37 @@ def leaning_overlap(area: float, steps_per_pixel: float) -> float:
     return float(max(0.0, 1 - steps_per_pixel / math.sqrt(area / math.pi)) ** 2)
 
 
+def box_between(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], share: float
+) -> npt.NDArray[np.float64]:
+    """Return the box of a rounded object between two of its slices.
+
+    Middles lie on a straight line. Sides fall from the longer one to the shorter as those of an
+    ellipsoid do from its middle on: slowly at first, and fast in the end. A straight line between
+    the middle of a ball and its tip would be far too narrow.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (4,)
+        x0, y0, x1, y1.
+    share : float
+        0 to 1: how far from the first to the second.
+
+    Examples
+    --------
+    >>> box_between(np.array([0.0, 0, 10, 10]), np.array([5.0, 5, 5, 5]), 0.6).tolist()
+    [1.0, 1.0, 9.0, 9.0]
+    """
+    middles = [(box[:2] + box[2:]) / 2 for box in (first, second)]
+    squares = [np.maximum(box[2:] - box[:2], 0.0) ** 2 for box in (first, second)]
+    shrinks = squares[0] >= squares[1]
+    fallen = np.where(shrinks, share, 1 - share) ** 2
+    longest, shortest = np.maximum(*squares), np.minimum(*squares)
+    half = np.sqrt(longest - fallen * (longest - shortest)) / 2
+    middle = (1 - share) * middles[0] + share * middles[1]
+    return np.concatenate([middle - half, middle + half])
+
+
 def blend(first: WindowMask, second: WindowMask, weight: float, size_hw: SizeHW) -> WindowMask:
     """Return the shape between two masks: their signed distances, averaged.
 

@@ -17,6 +17,7 @@ from sam_plugins.model.inference.prompts import POSITIVE
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.inference.volume.options import PropagationOptions
 from sam_plugins.model.inference.volume.shapes import (
+    box_between,
     box_inside,
     deepest_point,
     leaning_overlap,
@@ -312,8 +313,8 @@ def _expected_box(
     )
     if walker.goal is not None:
         done = (walker.next_index - walker.seed.index) / (walker.limit - walker.seed.index)
-        straight = (1 - done) * walker.anchor.box_xyxy + done * walker.goal.box_xyxy
-        box = (1 - done) * box + done * straight
+        rounded = box_between(walker.anchor.box_xyxy, walker.goal.box_xyxy, done)
+        box = (1 - done) * box + done * rounded
     outwards = np.array([-1.0, -1.0, 1.0, 1.0])
     sides = np.maximum(box[2:] - box[:2], 0)
     return box_inside(box + options.margin * np.tile(sides, 2) * outwards, size_hw)

@@ -33,6 +33,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bchoose sets=(\S+)"), r"choose the set with --sets \1"),
     (re.compile(r"choose the split (?=\w)"), "choose --split "),
     (re.compile(r"\bpromote it by force\b"), "promote it with --force"),
+    (re.compile(r"\bdelete it by force\b"), "delete it with --force"),
     (re.compile(r"\bwith overwrite=True"), "with --overwrite"),
     (re.compile(r"\bbatch_size=(\d+) needs"), r"--batch-size \1 needs"),
     (re.compile(r"; choose a work folder on another disk"), "; choose another disk with --work"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.cli.console import complain, mention, say, say_json, table
+from sam_plugins.cli.console import complain, say, say_json, table
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.label_store import ImageRecord, LabelledObject, LabelStore

@@ -34,6 +34,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"choose the split (?=\w)"), "choose --split "),
     (re.compile(r"\bpromote it by force\b"), "promote it with --force"),
     (re.compile(r"\bdelete it by force\b"), "delete it with --force"),
+    (re.compile(r"\bby tiles with segment_large\b"), "by tiles with --tile 512"),
     (re.compile(r"\bwith overwrite=True"), "with --overwrite"),
     (re.compile(r"\bbatch_size=(\d+) needs"), r"--batch-size \1 needs"),
     (re.compile(r"; choose a work folder on another disk"), "; choose another disk with --work"),

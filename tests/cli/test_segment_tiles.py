@@ -165,17 +165,3 @@ def test_labels_of_an_earlier_run_are_no_picture(tmp_path: Path) -> None:
         (folder / ".zattrs").write_text(json.dumps(attributes))
     assert is_own_result(ours)
     assert not is_own_result(theirs)
-
-
-def test_a_strip_that_is_seen_reduced_names_the_option(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    strip = tmp_path / "strip.png"
-    Image.fromarray(np.zeros((30, 1500), np.uint8)).save(strip)
-    assert main(["segment", str(strip), "-o", str(tmp_path / "out"), "--json"]) == 0
-    said = capsys.readouterr()
-    assert "warning: the model sees this picture of 30 x 1500 pixels reduced to 20 x 1024" in (
-        said.err
-    )
-    assert "segment it by tiles with --tile 512" in said.err
-    json.loads(said.out)

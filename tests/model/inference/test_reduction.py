@@ -1,4 +1,4 @@
-"""Pictures that are seen much reduced: where the warning begins, and that it names the tiled way."""
+"""Pictures that are seen much reduced: the warning, and that it names the tiled way."""
 
 from __future__ import annotations
 

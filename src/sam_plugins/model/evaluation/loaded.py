@@ -136,8 +136,7 @@ class AutomaticSegmenter:
 
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the label image of a picture as it comes from a file."""
-        embedding = encode_image(
-            self.model, image
-        )  # no word on large pictures: they are measured so
+        # not segment(), which warns of large pictures: here they are measured as they are seen
+        embedding = encode_image(self.model, image)
         found = segment_embedding(self.model, embedding, mode=self.mode, options=self.options)
         return found.labels

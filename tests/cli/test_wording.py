@@ -140,6 +140,7 @@ def test_runs_speak_of_their_options(said: str, typed: str) -> None:
     assert in_options(said) == typed
 
 
+@pytest.mark.filterwarnings("default::sam_plugins.model.inference.reduction.ReducedImageWarning")
 def test_a_strip_that_is_seen_reduced_names_the_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

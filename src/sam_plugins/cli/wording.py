@@ -22,7 +22,10 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         r"--limits must be given once, or once for each of the \1 shown channels, got \2",
     ),
-    (re.compile(r"(?<!of the prompts: )\bpoints_xy\b"), "--point and --negative"),
+    (
+        re.compile(r"(?<!of the prompts: )(?<![\"'])\bpoints_xy\b(?![\"'])"),
+        "--point and --negative",
+    ),
     (re.compile(r"(?<!of the prompts: )\bboxes_xyxy\b"), "--box"),
     (re.compile(r"choose one plane, such as ([\w=,]+)"), r"choose one, such as --plane \1"),
     (re.compile(r"name the axes, such as ([\w=,]+)"), r"name the axes, such as --plane \1"),

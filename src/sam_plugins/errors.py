@@ -28,6 +28,7 @@ message says what was expected, what was found and what to do::
     ├── DeviceError                  the device does not exist on this machine
     ├── MemoryLimitError             the work does not fit into memory
     ├── TrainingError                training stopped (NaN loss, disk full, nothing to learn from)
+    │   └── FolderBusyError              another process is at work on the run
     ├── ClusterError                 a scheduler or its workers cannot be used
     │   └── TaskLostError                one task took its workers with it
     ├── ListenError                  a server cannot listen where it was told to
@@ -158,6 +159,10 @@ class MemoryLimitError(SamPluginsError, MemoryError):
 
 class TrainingError(SamPluginsError):
     """Training cannot start or had to stop."""
+
+
+class FolderBusyError(TrainingError):
+    """Another process is at work on the run in a folder."""
 
 
 class ClusterError(SamPluginsError):

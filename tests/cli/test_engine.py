@@ -463,7 +463,8 @@ def test_labels_leave_in_every_format(
     if name == "labels":
         labels = tifffile.imread(path / "labels" / "cells-2a.tif")
         assert np.array_equal(labels > 0, discs(2) > 0)
-    assert project("export", "-o", path, "--format", name, "--split", "held-out")["objects"] == 6
+    more = ("--split", "held-out", "--overwrite")
+    assert project("export", "-o", path, "--format", name, *more)["objects"] == 6
 
 
 def test_labels_that_exist_come_in(run: Run, parent: Path, pictures: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,18 @@ def test_memory_that_runs_out_while_masks_are_decoded(
 def test_runs_speak_of_their_options(said: str, typed: str) -> None:
     # That the core says so: tests/model/engine/test_pretraining.py and test_distillation.py.
     assert in_options(said) == typed
+
+
+@pytest.mark.filterwarnings("default::sam_plugins.model.inference.reduction.ReducedImageWarning")
+def test_a_strip_that_is_seen_reduced_names_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strip = tmp_path / "strip.png"
+    Image.fromarray(np.zeros((30, 1500), np.uint8)).save(strip)
+    assert main(["segment", str(strip), "-o", str(tmp_path / "out"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "warning: the model sees this picture of 30 x 1500 pixels reduced to 20 x 1024" in (
+        said.err
+    )
+    assert "segment it by tiles with --tile 512" in said.err
+    json.loads(said.out)

@@ -308,7 +308,7 @@ def _embed_one(order: Order, kept: Kept, part: Part) -> Kind:
     """Encode a picture or a slice, unless the cache holds it."""
     from sam_plugins.model.inference.cache import embedding_key
     from sam_plugins.model.inference.predict import encode_rgb
-    from sam_plugins.model.large.automatic import needs_tiles
+    from sam_plugins.model.inference.reduction import needs_tiles
 
     start = time.perf_counter()
     model, cache = _loaded(order, kept)

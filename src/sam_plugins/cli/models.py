@@ -1,4 +1,4 @@
-"""``sam-plugins models``: list, download, show and convert weights; versions of your own."""
+"""``sam-plugins models``: weights to list, download, show, convert, delete; your own versions."""
 
 from __future__ import annotations
 
@@ -83,6 +83,19 @@ def add_parser(
     )
     rollback.add_argument("name", metavar="NAME", help="of a model in the store")
     rollback.set_defaults(run=run_rollback)
+
+    delete = actions.add_parser(
+        "delete",
+        parents=[common],
+        help="remove versions, or weights that were downloaded, for good",
+    )
+    delete.add_argument(
+        "references", nargs="+", metavar="NAME[@NUMBER]",
+        help="a version such as cells@3, or a name from the list whose weights are downloaded",
+    )  # fmt: skip
+    delete.add_argument("--force", action="store_true", help="also a version that is in use")
+    delete.add_argument("--json", action="store_true", help="print as JSON")
+    delete.set_defaults(run=run_delete)
 
 
 def _add_unverified(parser: argparse.ArgumentParser) -> None:
@@ -195,6 +208,32 @@ def run_rollback(args: argparse.Namespace) -> int:
     from sam_plugins.model.weights.store import ModelStore
 
     say(f"{ModelStore().rollback(args.name)} is in use again")
+    return 0
+
+
+def run_delete(args: argparse.Namespace) -> int:
+    """Remove versions and downloaded weights; return the exit code."""
+    from sam_plugins.model.weights.download import remove_download
+    from sam_plugins.model.weights.registry import find_entry
+    from sam_plugins.model.weights.store import ModelStore
+
+    store = ModelStore()
+    deleted: list[dict[str, Any]] = []
+    args.so_far = lambda: {"deleted": deleted}
+    for one in dict.fromkeys(args.references):
+        if "@" in one or one in store.names():
+            version = store.delete(one, force=args.force)
+            deleted.append({"name": str(version), "path": str(version.path)})
+            now = next((v for v in store.versions(version.name) if v.is_in_use), None)
+            after = f"; {now or 'no version'} is in use now" if version.is_in_use else ""
+        else:
+            entry = find_entry(one)
+            deleted.append({"name": entry.name, "path": str(remove_download(entry))})
+            after = ""
+        if not args.json:
+            say(f"{deleted[-1]['name']} is deleted{after}")
+    if args.json:
+        say_json(args.so_far())
     return 0
 
 

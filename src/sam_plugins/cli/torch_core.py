@@ -29,6 +29,7 @@ from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
 from sam_plugins.model.inference.predict import Model, encode_rgb, load_model, predict_masks
+from sam_plugins.model.inference.reduction import is_reduced_strip, needs_tiles, warn_reduced
 from sam_plugins.model.inference.similar import SimilarOptions, find_similar
 from sam_plugins.model.inference.text import (
     NEGATIVES,
@@ -38,7 +39,7 @@ from sam_plugins.model.inference.text import (
     text_prompts,
 )
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
-from sam_plugins.model.large.automatic import needs_tiles, plan_for_model, segment_large
+from sam_plugins.model.large.automatic import plan_for_model, segment_large
 from sam_plugins.model.large.job import TileJob, model_finder
 from sam_plugins.model.large.prompted import segment_prompted
 from sam_plugins.model.large.results import LargeSegmentation
@@ -82,6 +83,9 @@ class TorchCore:
         """Return all objects of a picture."""
         if mode == "auto":
             require_instance_decoder(self.model)  # before the slow part
+        size_hw = rgb.shape[0], rgb.shape[1]
+        if is_reduced_strip(size_hw, self.model.preprocessing):
+            warn_reduced(size_hw, self.model.preprocessing)
         found = segment_embedding(self.model, self._encoded(rgb), mode=mode, progress=progress)
         return Found(found.labels, found.scores, found.points_xy)
 

@@ -205,7 +205,7 @@ class _Looking:
 
     def plan(self, source: ImageSource, sight: Sight) -> TilePlan:
         """Return the tiles of a part of a plane: one, unless the model sees less at once."""
-        from sam_plugins.model.large.automatic import needs_tiles
+        from sam_plugins.model.inference.reduction import needs_tiles
         from sam_plugins.model.large.plan import TilePlan
         from sam_plugins.model.large.sizing import tile_size
 

@@ -220,6 +220,10 @@ def test_pictures_without_objects_teach_nothing(
         ({"method": "half"}, "method must be one of full, decoder, lora, got 'half'"),
         ({"steps": 3, "rounds": 4}, "rounds must lie between 1 and steps, got 4 rounds of 3"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
+        ({"learning_rate": float("inf")}, "learning_rate must be positive and finite"),
+        ({"seed": -1}, "seed must lie between 0 and"),
+        ({"seed": 2**63}, "seed must lie between 0 and"),
     ],
 )
 def test_impossible_options_are_refused(values: dict[str, object], message: str) -> None:

@@ -20,6 +20,7 @@ from tests.unlabelled_pictures import write_pictures
 
 from sam_plugins.errors import (
     DatasetError,
+    FolderBusyError,
     ForeignCheckpointError,
     MemoryLimitError,
     OutputError,
@@ -74,7 +75,7 @@ def test_what_a_run_writes(paths: list[Path], tmp_path: Path) -> None:
     assert [check.step for check in result.checks] == [0, 3, 6]
     assert all(0.4 < check.constant <= 1 for check in result.checks)
     assert len({check.constant for check in result.checks}) == 1  # always the same masks
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == [
         "config.json", "held_out.csv", "log.csv", "mae.safetensors", "pictures.csv",
         "reconstructions.png", "sam.safetensors", "state.safetensors",
     ]  # fmt: skip
@@ -90,6 +91,20 @@ def test_what_a_run_writes(paths: list[Path], tmp_path: Path) -> None:
     assert file.passport is not None
     assert file.passport.metrics["held out"]["loss"] == result.checks[-1].loss
     assert file.passport.training_data[0].pictures == 5
+
+
+def test_one_process_at_a_time(paths: list[Path], tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    def again(now: object) -> None:
+        if not begun:
+            begun.append(1)
+            with pytest.raises(FolderBusyError, match="another process is at work on the run"):
+                pretrain(paths, tmp_path / "run", CONFIG, overwrite=True)
+
+    pretrain(paths, tmp_path / "run", CONFIG, hooks=Hooks(on_progress=again))
+    assert begun
+    assert [row["step"] for row in read_log(tmp_path / "run" / "log.csv")] == list("123456")
 
 
 def test_the_checkpoint_starts_a_sam(paths: list[Path], tmp_path: Path) -> None:

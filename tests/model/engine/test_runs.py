@@ -24,6 +24,7 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.errors import (
     DatasetError,
+    FolderBusyError,
     MemoryLimitError,
     MissingExtraError,
     OutputError,
@@ -87,6 +88,21 @@ def better_and_better(monkeypatch: pytest.MonkeyPatch) -> None:
         return Round(step, {"a": value}, {"box": value}, share=share)
 
     monkeypatch.setattr(fine_tuning, "measure_round", measured)
+
+
+@pytest.mark.usefixtures("better_and_better")
+def test_one_process_at_a_time(config: RunConfig, tmp_path: Path) -> None:
+    folder = begin_run(config, tmp_path / "run")
+    refused: list[bool] = []
+
+    def again(now: object) -> None:
+        if not refused:
+            with pytest.raises(FolderBusyError, match="another process is at work on the run"):
+                train_run(RunFolder.open(folder.path))
+            refused.append(True)
+
+    train_run(folder, on_progress=again)
+    assert refused
 
 
 @pytest.mark.usefixtures("better_and_better")

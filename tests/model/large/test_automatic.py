@@ -29,12 +29,11 @@ from sam_plugins.model.inference.automatic import AUTO
 from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.images import open_image, read_image
-from sam_plugins.model.large.automatic import needs_tiles, plan_job, run_job, segment_large
+from sam_plugins.model.large.automatic import plan_job, run_job, segment_large
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.results import LargeSegmentation, work_folder
 from sam_plugins.model.large.sources import ArraySource, FileSource
 from sam_plugins.model.large.tiles import read_tile, segment_tile
-from sam_plugins.model.networks.config import Preprocessing
 
 SHOWN = (0.0, 255.0)
 
@@ -290,11 +289,6 @@ def test_a_tile_is_a_task_of_plain_values(tmp_path: Path) -> None:
     assert (own != seen).any()  # what is another tile's is left to it
     assert is_same_division(own, read_tile(path).labels)
     assert len(run_job(job, output, Oracle())) == len(np.unique(truth)) - 1
-
-
-def test_tiles_pay_from_twice_the_longest_input() -> None:
-    assert not needs_tiles((2048, 900), Preprocessing())
-    assert needs_tiles((2049, 900), Preprocessing())
 
 
 KILLED = """

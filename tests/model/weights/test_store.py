@@ -206,6 +206,81 @@ def test_numbers_are_not_given_twice_after_the_last_one_was_removed_in_between(
     assert store.add("cells", weights, model_id="z").number == second.number + 1
 
 
+def test_a_deleted_version_is_gone_and_its_number_stays_free(
+    store: ModelStore, weights: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        store.add("cells", weights, model_id=name)
+    assert store.delete("cells@3").model_id == "c"
+    assert [one.number for one in store.versions("cells")] == [1, 2]
+    store.delete("cells@2")
+    assert store.add("cells", weights, model_id="d").number == 4
+    assert sorted(path.name for path in (store.directory / "cells").glob("[!.]*")) == [
+        "1", "4", "last-number.json",
+    ]  # fmt: skip
+    for reference, message in (
+        ("cells@3", "there is no version 3 of cells, only cells@1, cells@4"),
+        ("cells", "say which version of cells to delete: cells@1, cells@4"),
+        ("other@1", "has no model 'other'"),
+        ("../x@1", "a stored model is called NAME or NAME@NUMBER"),
+        ("cells@../1", "a stored model is called NAME or NAME@NUMBER"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            store.delete(reference, force=True)
+    assert len(store.versions("cells")) == 2
+
+
+def test_the_version_in_use_is_deleted_by_force_only(store: ModelStore, weights: Path) -> None:
+    for name in ("a", "b"):
+        store.add("cells", weights, model_id=name)
+        store.promote("cells", force=True)
+    with pytest.raises(StoreError, match=r"cells@2 is in use; promote or roll back"):
+        store.delete("cells@2")
+    assert store.find("cells").number == 2
+    assert store.delete("cells@2", force=True).is_in_use
+    assert store.find("cells").number == 1
+    store.delete("cells@1", force=True)
+    assert store.versions("cells") == []
+    assert store.names() == []
+    assert store.add("cells", weights, model_id="c").number == 3
+    with pytest.raises(StoreError, match="no version of cells is in use"):
+        store.find("cells")
+
+
+def test_rollback_does_not_lead_to_a_deleted_version(store: ModelStore, weights: Path) -> None:
+    for name in ("a", "b", "c"):
+        store.add("cells", weights, model_id=name)
+        store.promote("cells", force=True)
+    store.delete("cells@2")
+    assert store.find("cells").number == 3
+    assert store.rollback("cells").number == 1
+
+
+def test_a_deletion_that_is_cut_short_leaves_no_version(
+    store: ModelStore, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add("cells", weights, model_id="a")
+    second = store.add("cells", weights, model_id="b")
+
+    def stop(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            store.delete(str(second))
+    assert [one.number for one in store.versions("cells")] == [1]
+    assert store.add("cells", weights, model_id="c").number == 3
+    assert not list((store.directory / "cells").glob(".new-*"))
+
+
+def test_a_damaged_memory_of_deletions_is_named(store: ModelStore, weights: Path) -> None:
+    store.add("cells", weights, model_id="a")
+    (store.directory / "cells" / "last-number.json").write_text('{"number": "x"}')
+    with pytest.raises(StoreError, match=r"last-number\.json is damaged"):
+        store.add("cells", weights, model_id="b")
+
+
 def test_the_history_is_readable_by_people(store: ModelStore, weights: Path) -> None:
     store.add("cells", weights, model_id="x")
     store.promote("cells", force=True)

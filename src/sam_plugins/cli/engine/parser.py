@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sam_plugins.cli.engine import learning, pictures, playing, work
+from sam_plugins.cli.engine import exporting, learning, pictures, playing, work
 
 _DESCRIPTION = (
     "A project is a folder of pictures' labels, and what people and a model did with them. "
@@ -33,5 +33,5 @@ def add_parser(
     learning.add_promote(actions, shared)
     work.add_run_auto(actions, shared)
     pictures.add_status(actions, shared)
-    pictures.add_export(actions, shared)
+    exporting.add_export(actions, shared)
     playing.add_simulate(actions, common)

@@ -1,25 +1,22 @@
-"""``engine init``, ``import``, ``status``, ``export``: what goes in, is there, and goes out."""
+"""``engine init``, ``import``, ``status``: what goes in, and what is there."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.cli.console import complain, mention, say, say_json, table
+from sam_plugins.cli.console import complain, say, say_json, table
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.label_store import ImageRecord, LabelledObject, LabelStore
-    from sam_plugins.model.engine.label_store.exporting import ExportOptions
     from sam_plugins.model.engine.label_store.importing import ImportOptions, ImportReport
     from sam_plugins.model.engine.project.project import Project
 
 Actions = argparse._SubParsersAction  # what argparse returns, without a public name
 
 IMPORTS = ("pictures", "labels", "coco", "sa1b", "label-studio")
-EXPORTS = ("labels", "coco", "sa1b", "label-studio")
 
 
 def add_init(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -74,22 +71,6 @@ def add_status(actions: Actions[argparse.ArgumentParser], shared: argparse.Argum
     parser = actions.add_parser("status", parents=[shared], help="what is labelled, what is left")
     parser.add_argument("--image", metavar="IMAGE", help="the objects of one picture")
     parser.set_defaults(run=run_status)
-
-
-def add_export(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
-    """Add ``export``."""
-    parser = actions.add_parser("export", parents=[shared], help="write the labels for others")
-    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="folder or file")
-    parser.add_argument(
-        "--format", choices=EXPORTS, default="labels",
-        help="labels: pictures and label images; sa1b: a folder; coco, label-studio: a JSON file "
-        "(%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--proposals", action="store_true", help="also what nobody has looked at yet"
-    )
-    parser.add_argument("--split", choices=("train", "held-out"), help="only these (all)")
-    parser.set_defaults(run=run_export)
 
 
 def run_init(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -329,38 +310,3 @@ def described_image(record: ImageRecord, objects: list[LabelledObject]) -> dict[
             for one in objects
         ],
     }
-
-
-def run_export(args: argparse.Namespace) -> int:
-    """Write the labels; return the exit code."""
-    from sam_plugins.model.engine.label_store import ReviewState, Split
-    from sam_plugins.model.engine.label_store.exporting import ExportOptions
-    from sam_plugins.model.engine.label_store.types import TRUSTED
-    from sam_plugins.model.engine.project.project import Project
-
-    reviews = (*TRUSTED, ReviewState.PROPOSED) if args.proposals else TRUSTED
-    options = ExportOptions(reviews=reviews, split=Split(args.split) if args.split else None)
-    with Project.open(args.project) as project:
-        count = _exporter(args.format)(project.labels, args.output, options)
-    if args.json:
-        say_json({"output": args.output, "format": args.format, "objects": count})
-    else:
-        say(args.output)
-        mention(f"{count} objects")
-    return 0
-
-
-def _exporter(name: str) -> Callable[[LabelStore, str, ExportOptions], int]:
-    """Return what writes a format."""
-    from sam_plugins.model.engine.label_store.coco import export_coco
-    from sam_plugins.model.engine.label_store.label_studio_export import export_label_studio
-    from sam_plugins.model.engine.label_store.labelled_sets import export_folder_pair
-    from sam_plugins.model.engine.label_store.sa1b import export_sa1b
-
-    writers: dict[str, Callable[[LabelStore, str, ExportOptions], int]] = {
-        "labels": export_folder_pair,
-        "coco": lambda labels, path, options: export_coco(labels, path, options=options),
-        "sa1b": export_sa1b,
-        "label-studio": export_label_studio,
-    }
-    return writers[name]

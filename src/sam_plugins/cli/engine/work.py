@@ -307,15 +307,12 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _prompted(project: Project, record: ImageRecord, args: argparse.Namespace, person: Any) -> Any:  # noqa: ANN401
     """Bring in prompts, and accept what is proposed where that is wanted."""
     from sam_plugins.model.engine.project.encoding import usual_cache
-    from sam_plugins.model.engine.project.labelling import Labelled, bring_prompts
+    from sam_plugins.model.engine.project.labelling import Labelled, accepting_all, bring_prompts
     from sam_plugins.model.inference.loading import load_model
 
     document = _read_prompts(args.prompts) if args.prompts else {}
-    if args.accept_all and isinstance(document, dict):
-        judged = {*document.get("reject", []), *document.get("accept", [])}
-        judged |= {one.get("corrects") for one in document.get("objects", [])}
-        proposals = [one for one in project.proposals_of(record.image_id) if one not in judged]
-        document = {**document, "accept": [*document.get("accept", []), *proposals]}
+    if args.accept_all:
+        document = accepting_all(project, record, document)
         if not any(document.values()):
             return Labelled()  # nothing is proposed, and nothing else was said
     model = load_model(project.model_name(), device=args.device)
@@ -327,13 +324,13 @@ def _read_prompts(named: str) -> Any:  # noqa: ANN401
     import sys
 
     try:
-        text = sys.stdin.read() if named == "-" else Path(named).read_text(encoding="utf-8")
+        text = sys.stdin.read() if named == "-" else Path(named).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableImageError(f"cannot read the prompts {named}: {reason}") from error
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProjectError(
             f"the prompts {named} are no JSON ({error}); they look like "
             '{"objects": [{"points_xy": [[120, 85]]}]}'

@@ -28,6 +28,7 @@ from sam_plugins.model.engine.lesson import Example, Examples, Lesson
 from sam_plugins.model.engine.students import StudentKind, build_student, student_config
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import memory_limits
+from sam_plugins.model.io.alone import working_alone
 from sam_plugins.model.io.atomic import make_folder, require_writable, write_bytes
 from sam_plugins.model.io.leftovers import remove_leftovers
 from sam_plugins.model.networks.features import ImageFeatures
@@ -183,6 +184,8 @@ def distil(
     ------
     OutputError
         If ``path`` exists or cannot be written, or the disk cannot hold the embeddings.
+    FolderBusyError
+        If another process is at work on the same run.
     UnsuitableModelError
         If the student cannot take the place of the teacher's encoder.
     DatasetError
@@ -203,48 +206,49 @@ def distil(
     make_folder(path.parent)
     require_writable(path)
     work = make_folder(work or path.with_name(f"{path.stem}-distillation"))
-    remove_leftovers(work)
-    if overwrite:
-        for old in (STATE_NAME, LOG_NAME, CHECKS_NAME):
-            (work / old).unlink(missing_ok=True)
-    model = load_model(teacher, device=device)
-    new = student_config(model.config, student)
-    learned, held_out = UnlabelledPictures.open(
-        paths,
-        max_side=model.preprocessing.max_long_side,
-        channels=channels,
-        on_failure=hooks.on_failure,
-        on_progress=lambda done, of: hooks.tell("reading", done, of),
-    ).split(config.held_out_share)
-    lesson = Lesson(model, work / "embeddings")
-    encoded = 0
+    with working_alone(work):
+        remove_leftovers(work)
+        if overwrite:
+            for old in (STATE_NAME, LOG_NAME, CHECKS_NAME):
+                (work / old).unlink(missing_ok=True)
+        model = load_model(teacher, device=device)
+        new = student_config(model.config, student)
+        learned, held_out = UnlabelledPictures.open(
+            paths,
+            max_side=model.preprocessing.max_long_side,
+            channels=channels,
+            on_failure=hooks.on_failure,
+            on_progress=lambda done, of: hooks.tell("reading", done, of),
+        ).split(config.held_out_share)
+        lesson = Lesson(model, work / "embeddings")
+        encoded = 0
 
-    def on_encoded() -> None:
-        nonlocal encoded
-        encoded += 1
-        hooks.tell("teacher", encoded, len(learned) + len(held_out))
+        def on_encoded() -> None:
+            nonlocal encoded
+            encoded += 1
+            hooks.tell("teacher", encoded, len(learned) + len(held_out))
 
-    scales = lesson.prepare(learned, on_encoded)
-    if len(held_out):
-        lesson.prepare(held_out, on_encoded)
-    network = build_student(model.network, new, seed=config.seed).to(model.device)
-    examples = [Examples(lesson, part, config) for part in (learned, held_out)]
-    run = _Run.of(work, config, examples[0], examples[1], network, scales)
-    with memory_limits(
-        f"distilling with {config.batch_size} pictures a step",
-        lambda: "batch_size=1 needs the least; or choose a smaller student",
-    ):
-        run.complete(hooks, save_every_seconds)
-    run.save(path, name or path.stem, student)
-    return Distilled(
-        path,
-        model.model_id,
-        len(learned),
-        len(held_out),
-        _weights(model.network.image_encoder),
-        _weights(network.image_encoder),
-        run.checks(),
-    )
+        scales = lesson.prepare(learned, on_encoded)
+        if len(held_out):
+            lesson.prepare(held_out, on_encoded)
+        network = build_student(model.network, new, seed=config.seed).to(model.device)
+        examples = [Examples(lesson, part, config) for part in (learned, held_out)]
+        run = _Run.of(work, config, examples[0], examples[1], network, scales)
+        with memory_limits(
+            f"distilling with {config.batch_size} pictures a step",
+            lambda: "batch_size=1 needs the least; or choose a smaller student",
+        ):
+            run.complete(hooks, save_every_seconds)
+        run.save(path, name or path.stem, student)
+        return Distilled(
+            path,
+            model.model_id,
+            len(learned),
+            len(held_out),
+            _weights(model.network.image_encoder),
+            _weights(network.image_encoder),
+            run.checks(),
+        )
 
 
 def _weights(network: nn.Module) -> int:

@@ -27,6 +27,7 @@ from torch import nn
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.memory import memory_limits
+from sam_plugins.model.io.alone import working_alone
 from sam_plugins.model.io.atomic import (
     atomic_path,
     make_folder,
@@ -172,6 +173,8 @@ def pretrain(
     ------
     OutputError
         If the folder holds a complete run, or cannot be written.
+    FolderBusyError
+        If another process is at work on the same run.
     DatasetError
         If no picture can be read.
     TrainingError
@@ -182,30 +185,31 @@ def pretrain(
     """
     config, hooks = config or PretrainingConfig(), hooks or Hooks()
     require_writable_folder(make_folder(folder))
-    remove_leftovers(folder)
-    if overwrite:
-        for name in (MAE_NAME, SAM_NAME, STATE_NAME, LOG_NAME, CHECKS_NAME, FIGURE_NAME):
-            (folder / name).unlink(missing_ok=True)
-    if (folder / MAE_NAME).exists():
-        raise OutputError(
-            f"{folder} holds a complete run ({MAE_NAME}): choose another folder, or start again "
-            "with overwrite=True"
-        )
-    learned, held_out = UnlabelledPictures.open(
-        paths,
-        max_side=config.max_side,
-        channels=channels,
-        on_failure=hooks.on_failure,
-        on_progress=hooks.on_reading,
-    ).split(config.held_out_share)
-    run = _Run.of(folder, config, learned, held_out, device)
-    run.write_description()
-    with memory_limits(
-        f"pre-training with {config.batch_size} pictures a step",
-        lambda: f"batch_size={max(1, config.batch_size // 4)} needs about a quarter of it",
-    ):
-        run.complete(hooks.on_progress, workers, save_every_seconds)
-    return run.result()
+    with working_alone(folder):
+        remove_leftovers(folder)
+        if overwrite:
+            for name in (MAE_NAME, SAM_NAME, STATE_NAME, LOG_NAME, CHECKS_NAME, FIGURE_NAME):
+                (folder / name).unlink(missing_ok=True)
+        if (folder / MAE_NAME).exists():
+            raise OutputError(
+                f"{folder} holds a complete run ({MAE_NAME}): choose another folder, or start "
+                "again with overwrite=True"
+            )
+        learned, held_out = UnlabelledPictures.open(
+            paths,
+            max_side=config.max_side,
+            channels=channels,
+            on_failure=hooks.on_failure,
+            on_progress=hooks.on_reading,
+        ).split(config.held_out_share)
+        run = _Run.of(folder, config, learned, held_out, device)
+        run.write_description()
+        with memory_limits(
+            f"pre-training with {config.batch_size} pictures a step",
+            lambda: f"batch_size={max(1, config.batch_size // 4)} needs about a quarter of it",
+        ):
+            run.complete(hooks.on_progress, workers, save_every_seconds)
+        return run.result()
 
 
 @dataclass(frozen=True)

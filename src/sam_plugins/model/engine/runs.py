@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from sam_plugins.model.engine.run_folder import RunFolder
 from sam_plugins.model.engine.run_recorder import RunRecorder
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import checked_device
+from sam_plugins.model.io.alone import working_alone
 from sam_plugins.model.io.folder_pairs import list_folder_pair
 from sam_plugins.model.io.labelled import (
     LabelledFile,
@@ -89,6 +91,8 @@ def train_run(
     ------
     DatasetError
         If a picture is no longer what it was when the run began.
+    FolderBusyError
+        If another process is at work on the same run.
     TrainingError
         If the run is complete, or as in :func:`~.fine_tuning.fine_tune`.
     """
@@ -102,19 +106,20 @@ def train_run(
     folder.require_parent(load_checkpoint(Path(folder.parent)).model_id)
     processes = processes or launch(config)
     is_first = processes.rank == 0
-    return fine_tune(
-        Path(folder.parent),
-        train_files,
-        held_out,
-        folder.best_path,
-        config.training,
-        name=config.name,
-        device=processes.device or checked_device(config.device),
-        on_progress=on_progress if is_first else None,
-        run=RunRecorder(folder, with_tensorboard=config.tensorboard, is_first=is_first),
-        processes=processes,
-        cache=EmbeddingCache(embeddings_directory()),
-    )
+    with working_alone(folder.path) if is_first else contextlib.nullcontext():
+        return fine_tune(
+            Path(folder.parent),
+            train_files,
+            held_out,
+            folder.best_path,
+            config.training,
+            name=config.name,
+            device=processes.device or checked_device(config.device),
+            on_progress=on_progress if is_first else None,
+            run=RunRecorder(folder, with_tensorboard=config.tensorboard, is_first=is_first),
+            processes=processes,
+            cache=EmbeddingCache(embeddings_directory()),
+        )
 
 
 def launch(config: RunConfig) -> Processes:

@@ -10,6 +10,7 @@ from sam_plugins.model.training.presets import RecipeName
 
 Method = Literal["full", "decoder", "lora"]
 METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
+_LARGEST_SEED = 2**63 - 1  # of PyTorch; NumPy knows none below 0
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,10 @@ class FineTuningOptions:
             )
         if not all(0 < share < 1 for share in self.shares):
             raise ValueError(f"shares must lie between 0 and 1, got {self.shares}")
-        if self.learning_rate <= 0 or self.max_objects < 1:
+        if not 0 < self.learning_rate < float("inf") or self.max_objects < 1:
             raise ValueError(
-                "learning_rate must be positive and max_objects 1 or more, "
+                "learning_rate must be positive and finite and max_objects 1 or more, "
                 f"got {self.learning_rate} and {self.max_objects}"
             )
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ValueError(f"seed must lie between 0 and {_LARGEST_SEED}, got {self.seed}")

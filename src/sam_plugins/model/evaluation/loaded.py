@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.evaluation.single_point import LowResMasks
-from sam_plugins.model.inference.automatic import Mode, SegmentOptions, segment
+from sam_plugins.model.inference.automatic import Mode, SegmentOptions, segment_embedding
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import decode_prompts, encode_image
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
@@ -136,4 +136,7 @@ class AutomaticSegmenter:
 
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the label image of a picture as it comes from a file."""
-        return segment(image, self.model, mode=self.mode, options=self.options).labels
+        # not segment(), which warns of large pictures: here they are measured as they are seen
+        embedding = encode_image(self.model, image)
+        found = segment_embedding(self.model, embedding, mode=self.mode, options=self.options)
+        return found.labels

@@ -31,6 +31,11 @@ from sam_plugins.model.inference.label_image import OVERLAPS, LabelOptions, Over
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import memory_limits, require_memory
 from sam_plugins.model.inference.predict import check_model, encode_image
+from sam_plugins.model.inference.reduction import (
+    is_reduced_strip,
+    needs_tiles,
+    warn_reduced,
+)
 from sam_plugins.model.inference.rgb import Channels, Limits
 from sam_plugins.model.inference.seeds import (
     CELL,
@@ -191,6 +196,12 @@ def segment(
     Segmentation
         The best object has label 1.
 
+    Warns
+    -----
+    ReducedImageWarning
+        If the picture is much longer than the model's input, or long and narrow, so that small
+        objects are missed: :func:`~sam_plugins.segment_large` segments it at its own resolution.
+
     Raises
     ------
     UnusableImageError
@@ -222,6 +233,9 @@ def segment(
     embedding = encode_image(
         loaded, image, channels=channels, limits=limits, channel_axis=channel_axis
     )
+    size_hw, seen = embedding.original_size_hw, loaded.preprocessing
+    if needs_tiles(size_hw, seen) or is_reduced_strip(size_hw, seen):
+        warn_reduced(size_hw, seen)
     return segment_embedding(loaded, embedding, mode=mode, options=options, progress=progress)
 
 

@@ -39,10 +39,6 @@ from sam_plugins.model.large.sizing import earlier_size, tile_size
 from sam_plugins.model.large.sources import ArraySource, FileSource, Source
 from sam_plugins.model.large.tables import CoreFigures, ObjectTable, figures_of
 from sam_plugins.model.large.tiles import segment_tile
-from sam_plugins.model.networks.config import Preprocessing
-
-PAYS_FROM = 2.0
-"""Pictures longer than the longest input of a model by this factor are segmented by tiles."""
 
 
 def segment_large(
@@ -147,11 +143,6 @@ def segment_large(
     )
     find = model_finder(loaded, mode, chosen)
     return run_job(job, output, find, overwrite, progress)
-
-
-def needs_tiles(size_hw: tuple[int, int], preprocessing: Preprocessing) -> bool:
-    """Return whether a picture is so much larger than the model's input that tiles pay."""
-    return max(size_hw) > PAYS_FROM * preprocessing.max_long_side
 
 
 def source_of(

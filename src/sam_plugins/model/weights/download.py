@@ -120,6 +120,39 @@ def fetch(
     return target
 
 
+def remove_download(entry: ModelEntry) -> Path:
+    """Remove the file of a named model from this machine, and what a broken download left of it.
+
+    Returns
+    -------
+    Path
+        The file that is gone.
+
+    Raises
+    ------
+    WeightsError
+        If it comes with the package, is not on this machine, is just being downloaded, or may not
+        be removed.
+    """
+    target = entry.path
+    if entry.is_shipped:
+        raise WeightsError(f"model {entry.name!r} comes with the package and stays with it")
+    there = [one for one in (target, _part_of(target)) if one.is_file()]
+    if not there:
+        raise WeightsError(f"model {entry.name!r} is not on this machine; it would be at {target}")
+    try:
+        with filelock.FileLock(f"{target}.lock", timeout=0):
+            for one in there:
+                one.unlink(missing_ok=True)
+    except filelock.Timeout as error:
+        raise WeightsError(
+            f"another program is downloading model {entry.name!r}; wait until it is done, or end it"
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"cannot remove {target}: {error.strerror or error}") from error
+    return target
+
+
 def by_hand(entry: ModelEntry, target: Path) -> str:
     """Return the sentence that tells how to bring the file over from another machine."""
     size = f"{entry.size_bytes / 1e6:.0f} MB"

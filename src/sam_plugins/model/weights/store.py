@@ -37,6 +37,7 @@ _REFERENCE = re.compile(rf"({_NAME.pattern})(?:@(\d{{1,9}}))?")
 _WEIGHTS = "model.safetensors"
 _VERSION = "version.json"
 _IN_USE = "in-use.json"
+_LAST = "last-number.json"  # of a version that was deleted: its number is never given again
 _LOCK = ".lock"
 _UNFINISHED = ".new-"
 _LOCK_SECONDS = 60
@@ -256,7 +257,7 @@ class ModelStore:
         """
         require_name(name)
         with self._writing(name) as folder:
-            number = max(self._numbers(name), default=0) + 1
+            number = max(*self._numbers(name), self._last_deleted(name), 0) + 1
             document = {
                 "model_id": model_id,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -321,6 +322,60 @@ class ModelStore:
                 )
             self._write_history(name, before)
         return self.find(name)
+
+    def delete(self, reference: str, *, force: bool = False) -> StoredVersion:
+        """Remove a version for good; its number is never given to another one.
+
+        Parameters
+        ----------
+        reference : str
+            ``"name@3"``: a bare name would change its meaning with the next promotion.
+        force : bool
+            Also the version in use. The one that was in use before is then in use again, if there
+            is one.
+
+        Returns
+        -------
+        StoredVersion
+            What it was.
+
+        Raises
+        ------
+        StoreError
+            If there is no such version, it is in use, or the store cannot be written.
+        """
+        name, _, number = reference.partition("@")
+        with self._writing(name, must_exist=True) as folder:
+            if not number:
+                listed = _listed(name, self._numbers(name))
+                raise StoreError(f"say which version of {name} to delete: {listed}")
+            version = self.find(reference)
+            if version.is_in_use and not force:
+                raise StoreError(
+                    f"{version} is in use; promote or roll back to another version first, or "
+                    "delete it by force"
+                )
+            last = max(version.number, self._last_deleted(name))
+            write_bytes(folder / _LAST, json.dumps({"number": last}).encode())
+            there = set(self._numbers(name)) - {version.number}
+            history = [one for one in self._history(name) if one in there]
+            if history:
+                self._write_history(name, history)
+            else:
+                (folder / _IN_USE).unlink(missing_ok=True)
+            # under such a name it is no version any more, and is swept if we are killed
+            doomed = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+            (folder / str(version.number)).rename(doomed / _WEIGHTS)
+            shutil.rmtree(doomed)
+        return version
+
+    def _last_deleted(self, name: str) -> int:
+        """Return the highest number of a version that was deleted, 0 where none was."""
+        path = self.directory / name / _LAST
+        number = _read_json(path).get("number") if path.exists() else 0
+        if not isinstance(number, int):
+            raise _damaged(path)
+        return number
 
     def _numbers(self, name: str) -> list[int]:
         """Return the numbers of the versions that are complete, sorted."""

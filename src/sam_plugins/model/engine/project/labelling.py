@@ -256,40 +256,72 @@ def _described(value: object) -> str:
     return ", ".join(sorted(value)) or "{}" if isinstance(value, dict) else repr(value)
 
 
-def _checked(
-    project: Project, record: ImageRecord, document: object
-) -> tuple[list[Mapping[str, Any]], list[str], list[str]]:
-    """Return the objects, and the ids to accept and to reject."""
+def accepting_all(project: Project, record: ImageRecord, document: object) -> dict[str, Any]:
+    """Return prompts that also accept every proposal of a picture on which they say nothing.
+
+    Raises
+    ------
+    ProjectError
+        If the document is not as :func:`bring_prompts` takes it.
+    """
+    lists = _lists_of(document)
+    corrected = [one.get("corrects") for one in lists["objects"] if isinstance(one, dict)]
+    judged = [*lists["reject"], *lists["accept"], *corrected]
+    proposals = [one for one in project.proposals_of(record.image_id) if one not in judged]
+    return {**lists, "accept": [*lists["accept"], *proposals]}
+
+
+def _lists_of(document: object) -> dict[str, list[Any]]:
+    """Return the lists of a document, empty where it has none."""
     if not isinstance(document, dict) or set(document) - _DOCUMENT_KEYS:
         raise ProjectError(
             "the prompts must be a JSON object with 'objects', 'accept' and 'reject', got "
             f"{_described(document)}"
         )
-    wanted, accepted, rejected = (document.get(key, []) for key in ("objects", "accept", "reject"))
-    if not all(isinstance(one, list) for one in (wanted, accepted, rejected)):
+    lists = {key: document.get(key, []) for key in ("objects", "accept", "reject")}
+    if not all(isinstance(one, list) for one in lists.values()):
         raise ProjectError("'objects', 'accept' and 'reject' of the prompts must be lists")
+    return lists
+
+
+def _checked(
+    project: Project, record: ImageRecord, document: object
+) -> tuple[list[Mapping[str, Any]], list[str], list[str]]:
+    """Return the objects, and the ids to accept and to reject."""
+    wanted, accepted, rejected = _lists_of(document).values()
     if not wanted and not accepted and not rejected:
         raise ProjectError("the prompts ask for nothing: give 'objects', 'accept' or 'reject'")
     for number, one in enumerate(wanted, start=1):
         if not isinstance(one, dict) or set(one) - _KEYS:
             raise ProjectError(
                 f"object {number} of the prompts must be a JSON object of "
-                f"{', '.join(sorted(_KEYS))}, got {_described(one)}"
+                f"{', '.join(map(repr, sorted(_KEYS)))}, got {_described(one)}"
             )
         seconds = one.get("seconds")
-        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
+        if seconds is not None and not _is_time(seconds):
             raise ProjectError(
                 f"object {number} of the prompts: seconds must be 0 or more, got {seconds!r}"
             )
+        class_name = one.get("class_name", "object")
+        if not (isinstance(class_name, str) and class_name):
+            raise ProjectError(
+                f"object {number} of the prompts: class_name must be a name, got {class_name!r}"
+            )
     named = [*accepted, *rejected, *(one["corrects"] for one in wanted if "corrects" in one)]
     own = {one.object_id for one in project.labels.objects(record.image_id)}
-    unknown = [one for one in named if one not in own]
+    unknown = [one for one in named if not (isinstance(one, str) and one in own)]
     if unknown:
         raise ProjectError(
             f"{record.name} has no object {unknown[0]!r}; `sam-plugins engine next --json` and "
             "`sam-plugins engine status --image NAME --json` name its objects"
         )
     return wanted, accepted, rejected
+
+
+def _is_time(seconds: object) -> bool:
+    """Return whether something is a number of seconds."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return is_number and 0 <= seconds < float("inf")  # type: ignore[operator]
 
 
 def _store(

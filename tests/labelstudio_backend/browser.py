@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 from tests.labelstudio_backend.server import EMAIL, PASSWORD, LabelStudio
 
 CHROMIUM = Path(os.environ.get("SAM_PLUGINS_TEST_CHROMIUM", "/usr/bin/chromium"))
@@ -72,3 +76,73 @@ def start_training(page: Any, server: LabelStudio, project: int) -> None:
     with page.expect_response(lambda answer: answer.url.endswith("/train")) as heard:
         page.locator("button:has-text('Start Training')").last.click()  # asked once more
     assert heard.value.ok, heard.value.text()
+
+
+def paste_config(page: Any, server: LabelStudio, project: int, config: str) -> None:
+    """Paste a labelling config where the settings of a project have its code, and save it."""
+    page.goto(f"{server.url}/projects/{project}/settings/labeling", wait_until="domcontentloaded")
+    page.locator(".CodeMirror").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(config)
+    save = page.get_by_text("Save", exact=True)
+    with page.expect_response(
+        lambda answer: answer.request.method == "PATCH" and f"/projects/{project}" in answer.url
+    ) as heard:
+        save.click()
+    assert heard.value.ok, heard.value.text()
+
+
+def choose_tool(page: Any, name: str) -> None:
+    """Take one of the tools that ask the backend, such as ``rectangle-tool``."""
+    page.locator(".lsf-tool_smart:visible").first.hover()
+    inner = page.locator(f".lsf-toolbar__smart [aria-label={name}]")
+    if inner.count() and inner.first.is_visible():
+        inner.first.click()
+    else:
+        page.locator(".lsf-tool_smart:visible").first.click()
+    page.mouse.move(5, 5)
+
+
+def draw(page: Any, where: dict[str, float], truth: npt.NDArray[np.bool_], tool: str) -> None:
+    """Click into an object, or draw a box around it."""
+
+    def window(x: float, y: float) -> tuple[float, float]:
+        return in_window(where, truth, x, y)
+
+    if tool == "key-point-tool":
+        y, x = np.argwhere(truth)[np.count_nonzero(truth) // 2]
+        page.mouse.click(*window(x + 0.5, y + 0.5))
+        return
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    corners = [(columns[0], rows[0]), (columns[-1] + 1, rows[-1] + 1)]
+    if tool == "rectangle-3-point-tool":
+        for x, y in (corners[0], (corners[1][0], corners[0][1]), corners[1]):
+            page.mouse.move(*window(x - 2, y))
+            page.mouse.move(*window(x, y), steps=3)
+            page.mouse.click(*window(x, y))
+            page.wait_for_timeout(300)
+        return
+    page.mouse.move(*window(*corners[0]))
+    page.mouse.down()
+    page.mouse.move(*window(corners[1][0] - 5, corners[1][1] - 5), steps=5)
+    page.mouse.move(*window(*corners[1]), steps=3)
+    page.mouse.up()
+
+
+def in_window(
+    where: dict[str, float], truth: npt.NDArray[np.bool_], x: float, y: float
+) -> tuple[float, float]:
+    """Return where a place of the picture is in the window."""
+    scale = min(where["width"] / truth.shape[1], where["height"] / truth.shape[0])
+    return where["x"] + x * scale, where["y"] + y * scale
+
+
+def shown(
+    page: Any, where: dict[str, float], truth: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Return the mean colour of the window where an object is."""
+    window = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), np.float64)
+    places = [in_window(where, truth, x, y) for y, x in np.argwhere(truth)[::7]]
+    colours = [window[int(y), int(x)] for x, y in places]
+    mean: npt.NDArray[np.float64] = np.mean(colours, axis=0)
+    return mean

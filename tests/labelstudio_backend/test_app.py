@@ -251,3 +251,10 @@ def test_the_page_shows_what_lies_deeper_as_tables_not_as_code() -> None:
     assert "a rectangle is no mask: 3" in page
     assert "<td>&lt;too few&gt;</td>" in page
     assert "{" not in page.partition("</style>")[2]
+
+
+def test_people_read_times_and_not_seconds() -> None:
+    page = render_status({"trainings": [{"started_at": 1795909551.4, "ended_at": None}], "a_at": 0})
+    assert "2026-11-28 23:45:51 UTC" in page
+    assert "1795909551" not in page
+    assert "<td>never</td>" in page

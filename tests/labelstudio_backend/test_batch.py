@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from tests.labelstudio_backend.conftest import MakeService
-from tests.labelstudio_backend.payloads import click, data_url, disk, iou, own, picture_of, request
+from tests.labelstudio_backend.payloads import (
+    click,
+    data_url,
+    disk,
+    iou,
+    own,
+    picture_of,
+    request,
+    shared,
+)
 
 from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.config_check import check_config
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.model.io.label_studio import mask_of, regions_of
 
@@ -49,6 +59,24 @@ def test_one_bad_picture_never_spoils_a_batch(client: FlaskClient, service: Serv
     assert damaged["result"] == []
     assert down == []  # it may come back: nothing is stored, and it is asked for again
     assert {one["kind"] for one in service.problems.documents()} == {"image", "prompt"}
+
+
+@pytest.mark.parametrize(("config", "settings", "label"), [
+    (own(), {}, "Cell"),
+    (shared(), {}, "Cell"),
+    (shared().replace('"Debris"', '"Debris" selected="true"'), {}, "Debris"),
+    (own(), {"auto_label": "Debris"}, "Debris"),
+])  # fmt: skip
+def test_objects_that_the_model_finds_have_a_label(
+    make_service: MakeService, config: str, settings: dict[str, str], label: str
+) -> None:
+    """Without one the editor draws them black on black, and each has to be labelled by hand."""
+    service = make_service(open_seconds=60, **settings)
+    client = create_app(service.settings, service=service).test_client()
+    (found,) = predicted(client, request(None, config, url=PICTURE))
+    assert {region.class_name for region in regions_of(found["result"])} == {label}
+    told = [line for line in check_config(config).means if "finds by itself" in line]
+    assert settings or f'is labelled "{label}"' in told[0]
 
 
 def test_what_is_not_ready_is_left_out_and_told(make_service: MakeService) -> None:

@@ -121,3 +121,13 @@ def test_the_check_names_what_will_not_work(
     assert "no smart tool" in check_config(none).problems[0]
     assert main(["labelstudio", "config-check", str(tmp_path / "no.xml")]) == 1
     assert "cannot read" in capsys.readouterr().err
+
+
+def test_tools_that_ask_nothing_are_advised_against() -> None:
+    def advised(config: str) -> bool:
+        return any('smart="false" on "mask"' in line for line in check_config(config).advice)
+
+    assert advised(shared("Brush"))
+    assert advised(own("BitmaskLabels"))
+    assert not advised(shared("Polygon"))
+    assert not advised(shared("Brush").replace('"mask"', '"mask" smart="false"'))

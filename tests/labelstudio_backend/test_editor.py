@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from tests.labelstudio_backend.browser import ACCEPT, accept_and_submit, open_task
+from tests.labelstudio_backend.browser import ACCEPT, accept_and_submit, draw, open_task
 from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.payloads import iou, own, shared
 from tests.labelstudio_backend.server import TOKEN, LabelStudio
 from tests.labelstudio_backend.serving import served
-from tests.labelstudio_backend.test_wire import STEM, inside, largest, until
+from tests.labelstudio_backend.test_wire import STEM, largest, until
 
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.model.io.images import read_image
@@ -48,7 +46,7 @@ def test_a_suggestion_is_seen_accepted_submitted_and_stored(
         where = open_task(page, label_studio, project, task)
         page.locator(_SMART_TOOL).first.click()
         page.keyboard.press("1")
-        draw(page, where, truth, tool)
+        draw(page, where, truth, "key-point-tool" if tool == "point" else "rectangle-tool")
         page.get_by_test_id(ACCEPT).wait_for()
         page.screenshot(path=str(tmp_path / "suggestion.png"))
         accept_and_submit(page)
@@ -74,7 +72,7 @@ def test_pending_points_are_in_the_draft_with_their_sign(
         where = open_task(page, label_studio, project, task)
         page.locator(_SMART_TOOL).first.click()
         page.keyboard.press("1")
-        draw(page, where, truth, "point")
+        draw(page, where, truth, "key-point-tool")
         page.get_by_test_id(ACCEPT).wait_for()
         drafts: list[dict[str, Any]] = []
         for _ in range(60):
@@ -84,25 +82,6 @@ def test_pending_points_are_in_the_draft_with_their_sign(
                 break
     (point,) = [item for item in drafts[0]["result"] if item["type"] == "keypointlabels"]
     assert point["is_positive"] is True
-
-
-def draw(page: Any, where: dict[str, float], truth: npt.NDArray[np.bool_], tool: str) -> None:
-    """Click into an object, or draw a box around it."""
-    scale = min(where["width"] / truth.shape[1], where["height"] / truth.shape[0])
-
-    def window(x: float, y: float) -> tuple[float, float]:
-        return where["x"] + x * scale, where["y"] + y * scale
-
-    if tool == "point":
-        x, y = inside(truth)
-        page.mouse.click(*window(x + 0.5, y + 0.5))
-        return
-    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
-    page.mouse.move(*window(columns[0], rows[0]))
-    page.mouse.down()
-    page.mouse.move(*window(columns[-1] - 4, rows[-1] - 4), steps=5)
-    page.mouse.move(*window(columns[-1] + 1, rows[-1] + 1), steps=3)
-    page.mouse.up()
 
 
 def without(config: str, tag: str) -> str:

@@ -84,6 +84,40 @@ def test_batches_are_let_go_as_soon_as_the_process_is_told_to_end() -> None:
     assert heard == ["as ever"]
 
 
+def test_the_process_that_looks_after_the_server_stays_small() -> None:
+    """PyTorch before a fork survives none, and costs it a second each to begin and to end."""
+    code = "import sys, sam_plugins.labelstudio_backend.serving; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+_ENDING = """
+import atexit, sys
+from types import SimpleNamespace
+from sam_plugins.labelstudio_backend import serving
+
+atexit.register(lambda: print("the interpreter was taken down"))
+closed = SimpleNamespace(close=lambda: print("closed", end=" "))
+app = SimpleNamespace(extensions={"sam_plugins_learning": closed, "sam_plugins": closed})
+try:
+    sys.exit(int(sys.argv[1]))
+finally:
+    serving._close(None, SimpleNamespace(wsgi=app if sys.argv[2] == "began" else None))
+"""
+
+
+@pytest.mark.parametrize(("code", "began", "said"), [
+    (0, "began", "closed closed "),
+    (1, "began", "closed closed the interpreter was taken down\n"),
+    (3, "never", "the interpreter was taken down\n"),
+])  # fmt: skip
+def test_a_worker_that_is_done_leaves_the_interpreter_alone(
+    code: int, began: str, said: str
+) -> None:
+    command = [sys.executable, "-c", _ENDING, str(code), began]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (code, said)
+
+
 def test_a_setting_that_is_wrong_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,5 +56,6 @@ def run_doctor(args: argparse.Namespace) -> int:
         say_json([asdict(finding) for finding in findings])
     problems = sum(not finding.is_ok for finding in findings)
     if not args.json:
-        say(f"{problems} things to do" if problems else "nothing to do")
+        counted = {0: "nothing", 1: "1 thing"}.get(problems, f"{problems} things")
+        say(f"{counted} to do")
     return 1 if problems else 0

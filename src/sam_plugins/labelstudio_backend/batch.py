@@ -29,7 +29,7 @@ from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
 from sam_plugins.labelstudio_backend.results import Drawing, finite_score
-from sam_plugins.labelstudio_backend.target import Target, choose_target
+from sam_plugins.labelstudio_backend.target import Target, target_of_found
 from sam_plugins.labelstudio_backend.whole_picture import (
     PictureOrder,
     Predicted,
@@ -312,7 +312,7 @@ class Batches:
         settings = project.settings
         target = None
         if settings.automatic:
-            target = choose_target(
+            target = target_of_found(
                 config, image.name, label=settings.auto_label, output=settings.output
             )
         drawing = Drawing(

@@ -131,8 +131,8 @@ class LabelStudioClient:
             )
         elif status == _REFUSED:
             cure = (
-                "; legacy tokens are probably disabled in the organisation: make a personal access "
-                "token on the account page and set SAM_PLUGINS_LS_API_KEY to it"
+                f"; {_why_refused(answer)}: make a personal access token on the account page and "
+                "set SAM_PLUGINS_LS_API_KEY to it"
             )
         elif status == 403:
             cure = "; the token's user may not see this project: add it to the project's workspace"
@@ -230,3 +230,12 @@ def _unreachable(url: str, error: Exception) -> str:
         "SAM_PLUGINS_LS_URL to where it is as seen from this backend; within a container that is "
         "not localhost"
     )
+
+
+def _why_refused(answer: str) -> str:
+    """Return why a legacy token is refused, by what Label Studio says."""
+    if "has been disabled" in answer:
+        return "legacy tokens are disabled in the organisation"
+    if "Invalid token" in answer:
+        return "it knows no such token"
+    return "the token is wrong, or legacy tokens are disabled in the organisation"

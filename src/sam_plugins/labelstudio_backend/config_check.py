@@ -12,7 +12,7 @@ from sam_plugins.labelstudio_backend.label_config import (
     LabelConfig,
     read_config,
 )
-from sam_plugins.labelstudio_backend.target import choose_target
+from sam_plugins.labelstudio_backend.target import choose_target, target_of_found
 
 __all__ = ["ConfigReport", "check_config", "explain_learning"]
 
@@ -76,6 +76,7 @@ def check_config(text: str, *, output: str = "auto") -> ConfigReport:
                 f"no smart tool asks about {image.name!r}: add <KeyPoint> or <KeyPointLabels> with "
                 'smart="true"; the model is then asked for batches only'
             )
+        means += _found(config, image.name, output)
         if any(config.of(image.name, *LEARNED)):
             means.append(explain_learning(config, image.name))
         problems += _unmatched(config, image.name, asks, output)
@@ -136,6 +137,21 @@ def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -
     ]
 
 
+def _found(config: LabelConfig, to_name: str, output: str) -> list[str]:
+    """Say which of several labels objects get that the model finds by itself."""
+    target = target_of_found(config, to_name, output=output)
+    labels = (target.label_control or target.shape).labels
+    if len(labels) < 2:
+        return []
+    is_selected = any(one.is_selected for one in labels)
+    why = 'it is selected="true"' if is_selected else 'the first; selected="true" marks another'
+    told = (
+        f'what the model finds by itself is labelled "{target.label}" ({why}, and '
+        "SAM_PLUGINS_LS_AUTO_LABEL overrules)"
+    )
+    return [told]
+
+
 def _unmatched(
     config: LabelConfig, to_name: str, asks: Sequence[Control], output: str
 ) -> list[str]:
@@ -175,10 +191,18 @@ def _advice(config: LabelConfig, to_name: str, asks: Sequence[Control]) -> list[
             "with one shared <Labels> list beside bare <KeyPoint>, <Rectangle> and <Brush> tags "
             "the label stays selected after a click, and accepted regions are not stored twice"
         )
+    advice += [
+        f'write smart="false" on "{control.name}" ({control.tag}): Auto-Detect offers it, too, '
+        "otherwise, and it asks nothing there"
+        for control in config.of(to_name, "brush", "bitmask")
+        if "smart" not in control.attributes
+    ]
     kinds = {control.kind for control in config.of(to_name, *_MASKS)}
     if kinds == {"brush"}:
+        tag = next(config.of(to_name, "brush")).tag
         advice.append(
-            "BitmaskLabels in place of BrushLabels make annotations four to five times smaller"
+            f"{tag.replace('Brush', 'Bitmask')} in place of {tag} makes annotations four to five "
+            "times smaller"
         )
     if not any(config.of(to_name, *LEARNED)):
         advice.append(explain_learning(config, to_name))

@@ -54,10 +54,13 @@ class Label:
         As it stands in results.
     others : tuple of str
         ``alias`` and ``predicted_values``: other words for it.
+    is_selected : bool
+        Whether the editor begins with it (``selected="true"``).
     """
 
     value: str
     others: tuple[str, ...] = ()
+    is_selected: bool = False
 
 
 @dataclass(frozen=True)
@@ -350,7 +353,11 @@ class _Reader:
 def _label(attributes: Mapping[str, str]) -> Label:
     """Return a label with its other words."""
     others = [attributes.get("alias", ""), *attributes.get("predicted_values", "").split(",")]
-    return Label(attributes["value"], tuple(other.strip() for other in others if other.strip()))
+    return Label(
+        attributes["value"],
+        tuple(other.strip() for other in others if other.strip()),
+        is_selected=attributes.get("selected", "").strip().lower() in {"true", "1"},
+    )
 
 
 def _made(started: _Started) -> Control:

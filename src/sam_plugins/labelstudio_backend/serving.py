@@ -6,8 +6,10 @@ and the network uses all cores by itself. Gunicorn replaces the process when it 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import ListenError, MissingExtraError, how_to_install
 from sam_plugins.labelstudio_backend import logs
-from sam_plugins.labelstudio_backend.learning.creating import learning_app
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.settings import Settings
 
@@ -67,6 +68,17 @@ def build() -> Flask:
     """Return the application of this process, with its log; what gunicorn's worker calls."""
     settings = Settings()
     _configure_log(settings)
+    return _made(settings)
+
+
+def _made(settings: Settings) -> Flask:
+    """Return the application.
+
+    PyTorch comes with it: gunicorn's first process, which only looks after the one that answers,
+    starts and ends at once without.
+    """
+    from sam_plugins.labelstudio_backend.learning.creating import learning_app
+
     return learning_app(settings)
 
 
@@ -183,10 +195,29 @@ def _drain_when_told_to_end(worker: Any) -> None:  # noqa: ANN401
 
 
 def _close(_server: object, worker: Any) -> None:  # noqa: ANN401
-    """Drop what waits, so that the process ends at once: it is asked for again."""
+    """Drop what waits, so that the process ends at once: it is asked for again.
+
+    The interpreter is left out. To take PyTorch's modules down costs it a second of processor time,
+    on a busy machine ten, and to wait for threads that fetch pictures as long as these take.
+    """
     app = getattr(worker, "wsgi", None)
-    if app is not None:
-        app.extensions["sam_plugins"].close()
+    if app is None:  # it never began; gunicorn sees by the exit code why
+        return
+    for name in ("sam_plugins_learning", "sam_plugins"):
+        if name in app.extensions:
+            app.extensions[name].close()
+    ending = sys.exc_info()[1]
+    if isinstance(ending, SystemExit) and not ending.code:
+        _flush()
+        os._exit(0)
+
+
+def _flush() -> None:
+    """Write what is left of the log."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def _with_gunicorn(host: str, port: int, settings: Settings) -> None:
@@ -200,7 +231,7 @@ def _with_gunicorn(host: str, port: int, settings: Settings) -> None:
                     self.cfg.set(name, value)
 
         def load(self) -> Flask:
-            return learning_app(settings)
+            return _made(settings)
 
     Application().run()
 
@@ -209,7 +240,7 @@ def _with_waitress(host: str, port: int, settings: Settings) -> None:
     """Serve with waitress."""
     import waitress
 
-    app = learning_app(settings)
+    app = _made(settings)
     try:
         waitress.serve(
             app,

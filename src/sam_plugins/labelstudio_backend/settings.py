@@ -79,7 +79,8 @@ class Settings(BaseSettings):
     automatic : bool
         Whether tasks are answered with all objects of their pictures, or only prepared.
     auto_label : str
-        Label of the objects that the model finds by itself, where the config has several.
+        Label of the objects that the model finds by itself, where the config has several: by
+        default the one with ``selected="true"``, or the first.
     text_model : str
         CLIP for phrases, as :func:`~sam_plugins.load_clip` takes it; empty for none.
     threads : int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def _part(value: Any) -> str:  # noqa: ANN401
     keys = list(dict.fromkeys(key for row in rows for key in row))
     head = "".join(f"<th>{_words(key)}</th>" for key in keys)
     body = "".join(
-        "<tr>" + "".join(f"<td>{_told(row.get(key, ''))}</td>" for key in keys) + "</tr>"
+        "<tr>" + "".join(f"<td>{_told(row.get(key, ''), key)}</td>" for key in keys) + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
@@ -60,13 +61,16 @@ def _part(value: Any) -> str:  # noqa: ANN401
 def _table_of(values: Mapping[str, Any]) -> str:
     """Return a mapping as a table of two columns."""
     rows = "".join(
-        f"<tr><th>{_words(key)}</th><td>{_told(value)}</td></tr>" for key, value in values.items()
+        f"<tr><th>{_words(key)}</th><td>{_told(value, key)}</td></tr>"
+        for key, value in values.items()
     )
     return f"<table>{rows}</table>"
 
 
-def _told(value: Any) -> str:  # noqa: ANN401
-    """Return a value as text."""
+def _told(value: Any, key: str) -> str:  # noqa: ANN401
+    """Return a value as text; seconds since 1970 as a time."""
+    if key.endswith("_at") and isinstance(value, int | float):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value)) if value else "never"
     if isinstance(value, Mapping):
         if any(isinstance(one, Mapping | list | tuple) for one in value.values()):
             return _table_of(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sam_plugins.labelstudio_backend.label_config import (
     SHAPES,
@@ -87,6 +87,38 @@ def choose_target(
         carrying = [control for control in lists if label and control.label(label)]
         label_control = (carrying or lists)[0]
     return Target(to_name, chosen, label_control, _label(chosen, label_control, label))
+
+
+def target_of_found(
+    config: LabelConfig, to_name: str, *, label: str = "", output: str = "auto"
+) -> Target:
+    """Return where objects go that the model found by itself.
+
+    Nobody said what they are. Without a label the editor draws them black, hardly to be seen, and
+    each would have to be selected to be labelled: so they get the label that the config selects,
+    or its first one.
+
+    Parameters
+    ----------
+    config : LabelConfig
+    to_name : str
+        The picture.
+    label : str
+        That all of them have, where somebody said so.
+    output : str
+        The shape that is wanted; "auto" for the one that says most about a mask.
+
+    Raises
+    ------
+    ConfigError
+        If no control can hold a region.
+    """
+    target = choose_target(config, to_name, label=label, output=output)
+    labels = (target.label_control or target.shape).labels
+    if target.label or not labels:
+        return target
+    presumed = next((one for one in labels if one.is_selected), labels[0])
+    return replace(target, label=presumed.value)
 
 
 def _label(shape: Control, label_control: Control | None, label: str) -> str:

@@ -27,6 +27,7 @@ from sam_plugins.labelstudio_backend.payload import Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
 from sam_plugins.labelstudio_backend.results import new_id
+from sam_plugins.labelstudio_backend.target import target_of_found
 from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.exemplars import describe_exemplars
@@ -62,6 +63,10 @@ def find(
         If nothing here understands the text; says what would.
     """
     label = label_of(config, page.to_name, phrase)
+    settings = project.settings
+    presumed = target_of_found(
+        config, page.to_name, label=settings.auto_label, output=settings.output
+    ).label
     regions = accepted_regions(task, page)
     masks = [
         (region.class_name, mask)
@@ -77,7 +82,7 @@ def find(
             lambda: segment_embedding(model, embedding, mode=_mode(model), progress=let_pass),
             Priority.OPEN,
         )
-        return _new(segmentation, masks, _only_label(config, page.to_name))
+        return _new(segmentation, masks, presumed)
     same = [mask for name, mask in masks if label and name == label]
     if same:
         segmentation = engine.lane.run(
@@ -93,7 +98,8 @@ def find(
         return _new(segmentation, masks, label)
     image = config.image(page.to_name) or config.images[0]
     source = engine.source(project, task, task.urls(image)[page.page or 0])
-    return _new(_by_words(engine, source, model, embedding, phrase, let_pass), masks, label)
+    found = _by_words(engine, source, model, embedding, phrase, let_pass)
+    return _new(found, masks, label or presumed)
 
 
 def is_note(text: str) -> bool:
@@ -147,12 +153,6 @@ def _mask(region: Region, size_hw: tuple[int, int]) -> BoolArray | None:
 def _mode(model: Model) -> str:
     """Return how objects are found: by the instance decoder where the model has one."""
     return "auto" if model.has_instance_decoder else "grid"
-
-
-def _only_label(config: LabelConfig, to_name: str) -> str:
-    """Return the label of a config that has one."""
-    labels = config.labels_of(to_name)
-    return labels[0] if len(labels) == 1 else ""
 
 
 def _by_words(

@@ -94,6 +94,13 @@ def test_useless_tokens_are_told_without_asking_anybody() -> None:
     assert "expired on 1970-01-01" in said(jwt(token_type="refresh", exp=12))
 
 
+def test_a_token_that_the_account_page_shortened_is_known() -> None:
+    whole = jwt(token_type="refresh", exp=time.time() + 1e6)
+    (finding,) = examine_token("http://127.0.0.1:9", whole.rpartition(".")[0])
+    assert "the beginning of a personal access token" in finding.message
+    assert "copy that from the window that opens" in finding.cure
+
+
 def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     (finding,) = examine_server(url)
@@ -139,6 +146,18 @@ def test_a_healthy_backend_has_nothing_to_do(
     told = " ".join(finding.message for finding in findings)
     assert "the legacy token of annotator@example.com works" in told
     assert "1 of the first 1 tasks' pictures can be read" in told
+
+
+@pytest.mark.server
+def test_a_wrong_token_and_a_wrong_number_are_told_apart(
+    label_studio: LabelStudio, tmp_path: Path, project: int
+) -> None:
+    findings = looked(label_studio, tmp_path, project, token="1" * 40)
+    (wrong,) = [one for one in findings if not one.is_ok]
+    assert "it knows no such token" in wrong.message
+    assert "legacy" not in wrong.cure
+    (said,) = problems(looked(label_studio, tmp_path, 9999))
+    assert "sees no project 9999; its number stands in its address" in said
 
 
 @pytest.mark.server
@@ -247,6 +266,7 @@ def test_blocked_local_addresses_and_disabled_legacy_tokens_are_told(tmp_path: P
         switched = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": False}
         server.call("POST", "/api/jwt/settings", json=switched)
         (refused,) = [one for one in looked(server, tmp_path, number) if not one.is_ok]
+        assert "legacy tokens are disabled" in refused.message
         assert "allow legacy tokens again" in refused.cure
         findings = looked(server, tmp_path, number, token=personal)
         assert "the personal access token of annotator@example.com works" in findings[1].message

@@ -21,6 +21,8 @@ from sam_plugins.labelstudio_backend.doctor.findings import Finding, bad
 from sam_plugins.labelstudio_backend.doctor.tokens import examine_server, examine_token
 from sam_plugins.labelstudio_backend.settings import Settings
 
+_NOT_FOUND = 404
+
 
 def examine(
     settings: Settings,
@@ -65,7 +67,16 @@ def examine(
 def _projects(client: LabelStudioClient, number: int | None) -> list[dict[str, Any]]:
     """Return the projects to look at."""
     if number is not None:
-        return [client.get(f"/api/projects/{number}/")]
+        try:
+            return [client.get(f"/api/projects/{number}/")]
+        except LabelStudioError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            raise LabelStudioError(
+                f"the token's user sees no project {number}; its number stands in its address, "
+                ".../projects/NUMBER/data",
+                error.status,
+            ) from error
     found: list[dict[str, Any]] = client.get("/api/projects/", page_size=1000)["results"]
     if not found:
         raise LabelStudioError("the token's user sees no project; create one, or add the user")

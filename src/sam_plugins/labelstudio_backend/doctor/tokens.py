@@ -14,7 +14,10 @@ from sam_plugins.labelstudio_backend.doctor.findings import Finding, bad, good
 
 _DAY = 86_400.0
 _SOON_DAYS = 14
-_PAGE = "make a personal access token under Account & Settings and set SAM_PLUGINS_LS_API_KEY to it"
+_PAGE = (
+    "make a personal access token under Account & Settings, Personal Access Token (an earlier one "
+    "has to be revoked first) and set SAM_PLUGINS_LS_API_KEY to it"
+)
 
 
 def examine_server(url: str) -> Iterator[Finding]:
@@ -50,6 +53,13 @@ def examine_token(url: str, token: str) -> Iterator[Finding]:
     if not token:
         yield bad("token", "the backend has no token, so it cannot read uploaded pictures", _PAGE)
         return
+    if token.startswith("eyJ") and token.count(".") < 2:
+        yield bad(
+            "token",
+            "this is the beginning of a personal access token, as the account page shows it",
+            "revoke it there, make a new one, and copy that from the window that opens",
+        )
+        return
     kind, expires = kind_of(token)
     if kind == "access":
         yield bad("token", "this is an access token, which lives five minutes", _PAGE)
@@ -63,7 +73,7 @@ def examine_token(url: str, token: str) -> Iterator[Finding]:
         user = client.get("/api/current-user/whoami")
     except LabelStudioError as error:
         cure = _PAGE
-        if error.status == 401 and kind == "legacy":
+        if error.status == 401 and "disabled" in str(error):
             cure += (
                 "; or allow legacy tokens again: Organization, API Tokens Settings (they are off "
                 "in new organisations, and Label Studio then sends the backend a useless one)"

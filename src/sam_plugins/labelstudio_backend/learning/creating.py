@@ -67,7 +67,9 @@ def learning_app(settings: Settings) -> Flask:
         return create_app(settings, service=service)
     learning.start()
     atexit.register(learning.close)
-    return create_app(settings, service=service, learning=learning)
+    app = create_app(settings, service=service, learning=learning)
+    app.extensions["sam_plugins_learning"] = learning
+    return app
 
 
 def learning_settings(settings: Settings) -> LearningSettings:

@@ -71,6 +71,10 @@ def _ome_zarr(path: Path, axes: str, data: npt.NDArray[Any]) -> None:
 
 
 def _slide(path: Path) -> None:
+    _ome_zarr(path, "yx", sixteen_bits())
+
+
+def _channels(path: Path) -> None:
     _ome_zarr(path, "czyx", np.broadcast_to(sixteen_bits(), (2, 4, *coins().shape)))
 
 
@@ -139,6 +143,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "photo.jpg": _photo,
     "cells.ome.tif": _planes,
     "8_cell_stage.tif": _embryo,
+    "cells.ome.zarr": _channels,
     "slide.ome.zarr": _slide,
     "stack.ome.zarr": _stack,
     "plates": _pictures,

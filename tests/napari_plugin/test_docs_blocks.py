@@ -10,15 +10,20 @@ import pytest
 pytestmark = pytest.mark.gui
 pytest.importorskip("napari")
 
-from tests.docs.pages import blocks  # noqa: E402
-from tests.napari_plugin.segmenting import load, until  # noqa: E402
+from tests.docs.pages import Block, blocks  # noqa: E402
+from tests.napari_plugin.segmenting import answered, load, until  # noqa: E402
 
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
 
 def test_the_script_of_the_page_about_volumes(viewer: Any) -> None:
     page = "docs/how-to/napari-volumes.md"
-    begin, done = (one for one in blocks("python") if one.page == page)
+    click, follow, look = (one for one in blocks("python") if one.page == page)
+    names: dict[str, Any] = {}
+
+    def run(block: Block) -> None:
+        exec(compile(block.text, str(block), "exec"), names)
+
     z, y, x = np.ogrid[:22, :50, :60]
     ball = ((z - 18) * 3) ** 2 + (y - 40) ** 2 + (x - 25) ** 2 < 10**2
     viewer.add_image(np.where(ball, 200, 30).astype(np.uint8))
@@ -27,10 +32,12 @@ def test_the_script_of_the_page_about_volumes(viewer: Any) -> None:
     controller.set_follow_params(type(controller.follow_params)(encodes_ahead=False))
     viewer.window.add_dock_widget(widget, name="Segment")
     try:
-        names: dict[str, Any] = {"widget": widget}
-        exec(compile(begin.text, str(begin), "exec"), names)
+        names["widget"] = widget
+        run(click)
+        answered(widget)
+        run(follow)
         until(lambda: controller.segmenter.session.state.followed)
-        exec(compile(done.text, str(done), "exec"), names)
+        run(look)
         assert viewer.dims.current_step[0] == 12
     finally:
         controller.close()

@@ -110,6 +110,9 @@ def test_a_command_of_a_page_is_understood(
             parse(rest)
         except SystemExit:
             pytest.fail(capsys.readouterr().err)
+        parser, _ = parser_of(rest)  # argparse takes abbreviations too
+        typed = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        assert typed <= options_of(parser)
     elif program == "make":
         assert {word for word in rest if "=" not in word} <= targets()
     elif program in {"python", "python3"}:

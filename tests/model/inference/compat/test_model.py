@@ -78,6 +78,8 @@ def test_attributes_of_the_parts(ours: SamModel, theirs: Any) -> None:
         assert tuple(sam.prompt_encoder.mask_input_size) == (64, 64)
         assert sam.prompt_encoder.num_point_embeddings == 4
         assert sam.mask_decoder.num_mask_tokens == 4
+        assert sam.mask_decoder.num_multimask_outputs == 3
+        assert sam.mask_decoder.transformer_dim == 64
         assert sam.device == torch.device("cpu")
         assert not sam.training
     places = torch.rand(1, 5, 2, generator=torch.Generator().manual_seed(0))

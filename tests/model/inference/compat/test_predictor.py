@@ -77,6 +77,13 @@ def test_every_prompt(pair: tuple[Any, Any], name: str, multimask: bool) -> None
     assert_same(answer, theirs.predict(**prompt, multimask_output=multimask))
 
 
+def test_lists_and_tensors_are_prompts_too(pair: tuple[Any, Any]) -> None:
+    expected = pair[0].predict(**POINTS, **BOX)
+    prompt = {name: value.tolist() for name, value in (POINTS | BOX).items()}
+    assert_same(pair[0].predict(**prompt), expected, 0)
+    assert_same(pair[0].predict(**prompt | {"box": torch.as_tensor(BOX["box"])}), expected, 0)
+
+
 def test_the_masks_are_worth_comparing(pair: tuple[Any, Any]) -> None:
     answers = [pair[0].predict(**PROMPTS[name])[0] for name in ("point", "points", "box")]
     assert all(0.001 < mask.mean() < 0.9 for masks in answers for mask in masks.any(0)[None])
@@ -309,6 +316,8 @@ def test_wrong_tensors(pair: tuple[Any, Any]) -> None:
         pair[0].predict_torch(torch.zeros(1, 1, 2), torch.full((1, 1), 3))
     with pytest.raises(ValueError, match=r"boxes must be left.*got \[9\.0, 0\.0, 5\.0, 8\.0\]"):
         pair[0].predict_torch(None, None, torch.tensor([[1.0, 1, 5, 5], [9, 0, 5, 8]]))
+    with pytest.raises(ValueError, match="must ask for one object or more, got none; leave out"):
+        pair[0].predict_torch(None, None, torch.zeros(0, 4))
     pair[0].set_torch_image(torch.zeros(2, 3, 256, 100), (256, 100))
     assert pair[0].get_image_embedding().shape[0] == 2
     with pytest.raises(ValueError, match="one picture at a time, got an embedding of 2"):

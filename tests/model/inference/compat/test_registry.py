@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import sam_plugins
 from sam_plugins import sam_model_registry
 from sam_plugins.errors import CheckpointError, UnsafeCheckpointError, WeightsError
 from sam_plugins.model.inference.compat import registry
@@ -30,6 +31,15 @@ def small_vit_b(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
 def test_it_has_the_official_keys_and_ours(official: ModuleType) -> None:
     assert set(official.sam_model_registry) < set(sam_model_registry)
     assert {"vit_t", *(entry.name for entry in model_entries())} < set(sam_model_registry)
+
+
+def test_the_builders_have_the_official_names(official: ModuleType) -> None:
+    names = {name for name in dir(official) if name.startswith("build_sam")}
+    assert names == {"build_sam", *(f"build_sam_vit_{size}" for size in "bhl")}
+    for name in names:
+        theirs, ours = getattr(official, name), getattr(sam_plugins, name)
+        keys = [key for key, build in official.sam_model_registry.items() if build is theirs]
+        assert ours is sam_model_registry[keys[-1]]
 
 
 def test_the_architecture_of_a_file_is_recognised(checkpoint: Path, theirs: Any) -> None:

@@ -8,7 +8,13 @@ from sam_plugins.model.inference.compat.mask_generator import SamAutomaticMaskGe
 from sam_plugins.model.inference.compat.model import SamModel
 from sam_plugins.model.inference.compat.onnx_export import SamOnnxModel
 from sam_plugins.model.inference.compat.predictor import SamPredictor
-from sam_plugins.model.inference.compat.registry import sam_model_registry
+from sam_plugins.model.inference.compat.registry import (
+    build_sam,
+    build_sam_vit_b,
+    build_sam_vit_h,
+    build_sam_vit_l,
+    sam_model_registry,
+)
 from sam_plugins.model.inference.compat.transforms import ResizeLongestSide
 
 __all__ = [
@@ -17,5 +23,9 @@ __all__ = [
     "SamModel",
     "SamOnnxModel",
     "SamPredictor",
+    "build_sam",
+    "build_sam_vit_b",
+    "build_sam_vit_h",
+    "build_sam_vit_l",
     "sam_model_registry",
 ]

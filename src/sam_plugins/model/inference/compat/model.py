@@ -235,6 +235,11 @@ class SamModel(nn.Module):
             Three masks for each prompt, or one.
         min_predicted_iou : float
             Prompts whose masks are all expected to be worse may have logits of negative infinity.
+
+        Raises
+        ------
+        ValueError
+            If the prompts are of no object.
         """
         floating = features.embedding.dtype
         # Half precision knows no half pixels on a large picture.
@@ -249,6 +254,11 @@ class SamModel(nn.Module):
         ]
         labels = None if points is None else points[1].to(self.device)
         count = next((len(value) for value in values if value is not None), 1)
+        if not count:
+            raise ValueError(
+                "prompts must ask for one object or more, got none; leave out pictures in which "
+                "there is nothing to ask for"
+            )
         step = usual_chunk_size(self.device)
         answers = []
         for start in range(0, count, step):

@@ -173,6 +173,16 @@ class PromptEncoderFace(PromptEncoder):
 class MaskDecoderFace(MaskDecoder):
     """The mask decoder."""
 
+    @property
+    def num_multimask_outputs(self) -> int:
+        """How many masks stand for the readings of one click; the single one is not counted."""
+        return self.num_mask_tokens - 1
+
+    @property
+    def transformer_dim(self) -> int:
+        """Channels of its tokens."""
+        return self.mask_tokens.embedding_dim
+
     def forward(  # type: ignore[override]
         self,
         image_embeddings: Tensor,

@@ -171,12 +171,13 @@ class SamPredictor:
             points = torch.from_numpy(points_to_input(coords, *sizes))[None]
             labels = torch.as_tensor(label_array, dtype=torch.int32)[None]
         if box is not None:
-            if np.size(box) != 4:
+            corners = np.asarray(box)
+            if corners.size != 4:
                 raise ValueError(
-                    f"box must be one box of shape (4,), got {np.shape(box)}; "
+                    f"box must be one box of shape (4,), got {corners.shape}; "
                     "for several use predict_torch"
                 )
-            corners = np.reshape(box, (1, 4))
+            corners = corners.reshape(1, 4)
             _check_boxes("box", corners)
             boxes = torch.from_numpy(boxes_to_input(corners, *sizes))
         if mask_input is not None:

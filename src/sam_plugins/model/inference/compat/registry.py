@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from sam_plugins.model.inference.compat.model import SamModel
 from sam_plugins.model.inference.loading import Model, network_of
-from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.networks.builders import build_sam as build_network
 from sam_plugins.model.networks.config import (
     MOBILE_SAM,
     SAM_VIT_B,
@@ -68,7 +68,7 @@ def build_architecture(name: str, checkpoint: Checkpoint | None = None) -> SamMo
     """
     config = ARCHITECTURES[name]
     if checkpoint is None:
-        return SamModel(Model(build_sam(config).eval(), f"{name}-random"))
+        return SamModel(Model(build_network(config).eval(), f"{name}-random"))
     path = _path(checkpoint)
     return _load(path, name)
 
@@ -133,3 +133,8 @@ sam_model_registry = ModelRegistry(
     }
 )
 """Functions of one argument, ``checkpoint=None``, by the name of a model type."""
+
+build_sam_vit_h = sam_model_registry["vit_h"]
+build_sam_vit_l = sam_model_registry["vit_l"]
+build_sam_vit_b = sam_model_registry["vit_b"]
+build_sam = build_sam_vit_h

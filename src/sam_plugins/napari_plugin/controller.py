@@ -13,13 +13,13 @@ from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtCore import Signal as QtSignal
 
 from sam_plugins.errors import SamPluginsError
-from sam_plugins.napari_plugin.actions import ACTIONS
 from sam_plugins.napari_plugin.asking import LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.drag_view import DragView
 from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.follow_params import FollowParams
-from sam_plugins.napari_plugin.layers import choose_image, role_of
+from sam_plugins.napari_plugin.keys import KeyBindings
+from sam_plugins.napari_plugin.layers import choose_image
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.opening import when_layers_are_cheap
@@ -76,7 +76,6 @@ class SegmentController(QObject):
         self._segmenters: list[Segmenter] = []
         self._segmenter: Segmenter | None = None
         self._starts_new = False
-        self._bound: list[Any] = []
         self._is_closed = self._is_taking = False
         self._drag = DragView(viewer)
         self.recovery = Recovery(self)
@@ -98,7 +97,8 @@ class SegmentController(QObject):
         self._model_chosen.connect(self._use_other_model, Qt.ConnectionType.QueuedConnection)
         current_model().changed.connect(self._on_model)
         self._is_opening = True
-        self._bind_keys(viewer.layers.selection.active)
+        self._keys = KeyBindings(viewer, lambda name: getattr(self, name)())
+        self._keys.bind_on(viewer.layers.selection.active)
         when_layers_are_cheap(self._open, self)
 
     @property
@@ -338,7 +338,7 @@ class SegmentController(QObject):
         from napari.layers import Image
 
         active = self.viewer.layers.selection.active
-        self._bind_keys(active)
+        self._keys.bind_on(active)
         if self._is_opening or self._is_taking:  # not yet; or the layers that we add ourselves
             return
         if isinstance(active, Image):
@@ -408,24 +408,6 @@ class SegmentController(QObject):
             segmenter.asker.use_other_model()
         self._timer.start()
 
-    def _bind_keys(self, layer: Any) -> None:  # noqa: ANN401
-        """Bind our keys in the window and on a layer, whose own keys would come first."""
-        for target in (self.viewer, layer):
-            is_new = target is not None and not any(target is known for known in self._bound)
-            if is_new and (target is self.viewer or _is_for_us(target)):
-                self._bound.append(target)
-                for action in ACTIONS:
-                    if action.key is not None:
-                        target.bind_key(action.key, self._on_key(action.name), overwrite=True)
-
-    def _on_key(self, name: str) -> Callable[[Any], None]:
-        """Return what a key does."""
-
-        def act(target: Any) -> None:  # noqa: ANN401, ARG001
-            getattr(self, name)()
-
-        return act
-
     def _forget_segmenters(self) -> None:
         """Close all segmenters."""
         for segmenter in self._segmenters:
@@ -446,16 +428,5 @@ class SegmentController(QObject):
             event.disconnect(callback)
         self._mouse.close()
         self._drag.close()
-        for target in self._bound:
-            for action in ACTIONS:
-                if action.key is not None:
-                    target.bind_key(action.key, None)
-        self._bound.clear()
+        self._keys.close()
         self._forget_segmenters()
-
-
-def _is_for_us(layer: Any) -> bool:  # noqa: ANN401
-    """Return whether keys on a layer are meant for us: on images, and on layers of ours."""
-    from napari.layers import Image
-
-    return isinstance(layer, Image) or role_of(layer) is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from sam_plugins.napari_plugin.quick_imports import without_collections
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class CurrentModel:
         WeightsError, DeviceError, MemoryLimitError
             As from :func:`~sam_plugins.load_model`.
         """
-        from sam_plugins.model.inference.loading import load_model
-        from sam_plugins.model.weights.loading import resolve
+        with without_collections():
+            from sam_plugins.model.inference.loading import load_model
+            from sam_plugins.model.weights.loading import resolve
         from sam_plugins.napari_plugin.jobs import cancel_inside_networks
 
         cancel_inside_networks()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.napari_plugin.layers import set_role
+from sam_plugins.napari_plugin.layers import add_unselected, set_role
 from sam_plugins.napari_plugin.params import Tool
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ class DragView:
                 edge_width=_WIDTH / max(camera_of(self._viewer).zoom, 1e-6),
             )
             set_role(layer, "boxes")
-            chosen = self._viewer.layers.selection.active
-            self._viewer.layers.append(layer)
-            self._viewer.layers.selection.active = chosen
+            add_unselected(self._viewer, layer)
             self._layer = layer
         return self._layer
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from sam_plugins.napari_plugin.layers import LayerCanvas, add_labels, placement, set_role
+from sam_plugins.napari_plugin.layers import (
+    LayerCanvas,
+    add_labels,
+    add_unselected,
+    placement,
+    set_role,
+)
 from sam_plugins.napari_plugin.session.followed import masks_of, object_keys
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
@@ -126,10 +132,8 @@ class DraftView:
                 name="current object",
                 colormap=_vivid(),
                 opacity=0.6,
+                below=self._points,  # where an answer took long, the points were there first
             )
-            layers = self._viewer.layers
-            if self._points in layers:  # an answer that took long: the points were there first
-                layers.move(layers.index(self._points), len(layers))
             self._painted = {}
             self._canvas = LayerCanvas(self._viewer, self._current)
         return self._canvas
@@ -173,9 +177,7 @@ class DraftView:
             **placed,
         )
         set_role(layer, "points")
-        chosen = self._viewer.layers.selection.active
-        self._viewer.layers.append(layer)
-        self._viewer.layers.selection.active = chosen
+        add_unselected(self._viewer, layer)
         return layer
 
     def follow_image(self) -> None:

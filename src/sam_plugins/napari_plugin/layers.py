@@ -138,11 +138,12 @@ def add_labels(
     channel_axis: int | None = None,
     dtype: npt.DTypeLike = np.uint32,
     data: Any = None,  # noqa: ANN401
+    below: Layer | None = None,
     **keywords: Any,  # noqa: ANN401
 ) -> Labels:
     """Add a labels layer of a role over an image, and leave the selection as it is.
 
-    Without ``data`` it is empty.
+    Without ``data`` it is empty. It comes on top, or below a layer where that is there.
     """
     from napari.layers import Labels
 
@@ -154,10 +155,29 @@ def add_labels(
         **keywords,
     )
     set_role(layer, role)
-    chosen = viewer.layers.selection.active
-    viewer.layers.append(layer)
-    viewer.layers.selection.active = chosen
+    add_unselected(viewer, layer, below)
     return layer
+
+
+def add_unselected(viewer: ViewerModel, layer: Layer, below: Layer | None = None) -> None:
+    """Add a layer and leave the selection as it is.
+
+    Nobody hears that the layer was selected for a moment: to show its controls, and then those of
+    the layer before again, takes the window longer than the layer itself.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Layer
+    below : Layer, optional
+        Which is above it, where that is there; by default it comes on top.
+    """
+    layers, selection = viewer.layers, viewer.layers.selection
+    active, chosen = selection.active, set(selection)
+    with selection.events.blocker_all():
+        layers.insert(layers.index(below) if below in layers else len(layers), layer)
+        selection.active = active
+        selection.update(chosen)
 
 
 class LayerCanvas:

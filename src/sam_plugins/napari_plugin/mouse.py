@@ -45,6 +45,10 @@ class CanvasMouse:
     A left click is a point, with Ctrl (or Cmd) beside the object. Dragging draws with the tool that
     is chosen, a box with Shift in any case, and moves the view as ever where there is none.
 
+    The view is moved here, too, so that a press may be said to be handled: for one that is not
+    vispy draws the whole scene to see what lies under the mouse, and the window draws it once more,
+    both before the model is asked.
+
     Parameters
     ----------
     viewer : ViewerModel
@@ -101,26 +105,21 @@ class CanvasMouse:
         """Follow the mouse from press to release."""
         if event.button != 1 or not self._taker.takes_mouse or "Alt" in event.modifiers:
             return
+        event.handled = True
         is_negative = _is_negative(event)
         tool: Tool = "box" if "Shift" in event.modifiers else self._taker.tool
         start, path = np.array(event.pos), [tuple(event.position)]
         draws = tool != "points"
-        camera = camera_of(viewer)
-        could_pan = camera.mouse_pan
-        if draws:
-            camera.mouse_pan = False
-        try:
-            has_moved = False
+        has_moved = False
+        yield
+        while event.type == "mouse_move":
+            has_moved = has_moved or np.abs(np.array(event.pos) - start).max() > _CLICK_PIXELS
+            if draws and has_moved:
+                path.append(tuple(event.position))
+                self._taker.show_drag(tool, path)
+            elif has_moved:
+                _move_view(viewer, path[0], event)
             yield
-            while event.type == "mouse_move":
-                has_moved = has_moved or np.abs(np.array(event.pos) - start).max() > _CLICK_PIXELS
-                if draws and has_moved:
-                    path.append(tuple(event.position))
-                    self._taker.show_drag(tool, path)
-                yield
-        finally:
-            if draws:
-                camera.mouse_pan = could_pan
         if not has_moved:
             self._click(path[0], is_negative=is_negative)
         elif draws:
@@ -132,6 +131,17 @@ class CanvasMouse:
 def camera_of(viewer: ViewerModel) -> Any:  # noqa: ANN401
     """Return the camera, which moved within the viewer in napari 0.9."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+def _move_view(viewer: ViewerModel, grabbed: Position, event: Any) -> None:  # noqa: ANN401
+    """Bring a position of the world to where the mouse is now."""
+    camera = camera_of(viewer)
+    if not camera.mouse_pan:
+        return
+    shown = list(event.dims_displayed)
+    down, across = np.array(grabbed)[shown] - np.array(event.position)[shown]
+    depth, y, x = camera.center
+    camera.center = (depth, y + down, x + across)
 
 
 def _is_negative(event: Any) -> bool:  # noqa: ANN401

@@ -6,6 +6,7 @@ first one with labels: a third of a second on the GUI thread, where nobody sees 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.jobs import start_job
+from sam_plugins.napari_plugin.quick_imports import without_collections
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
@@ -44,9 +46,8 @@ def when_layers_are_cheap(then: Callable[[], None], owner: QObject) -> None:
 
 def _fetch(*, progress: JobProgress) -> None:
     """Import the libraries, in the thread of a job; one that is missing is napari's affair."""
-    for name in LIBRARIES:
-        progress.check()
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
+    with without_collections():
+        for name in LIBRARIES:
+            progress.check()
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)

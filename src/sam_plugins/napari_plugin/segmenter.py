@@ -18,6 +18,7 @@ from sam_plugins.napari_plugin.layers import (
     KEY,
     LayerCanvas,
     add_labels,
+    add_unselected,
     find_layer,
     placement,
     set_role,
@@ -443,9 +444,7 @@ class Segmenter:
 
     def _add_again(self) -> None:
         """Put the objects layer back."""
-        chosen = self.viewer.layers.selection.active
-        self.viewer.layers.append(self.objects)
-        self.viewer.layers.selection.active = chosen
+        add_unselected(self.viewer, self.objects)
 
     def _follow_image(self) -> None:
         """Keep our layers where the image is."""

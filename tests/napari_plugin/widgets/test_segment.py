@@ -36,6 +36,52 @@ def test_an_object_prompted_in_two_slices_is_one_object_to_commit(viewer: Any) -
     widget.controller.close()
 
 
+def test_a_session_is_discarded_only_when_a_person_says_so(viewer: Any, qtbot: Any) -> None:
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QApplication, QMessageBox, QPushButton
+
+    from sam_plugins.napari_plugin.recovery import sessions_directory
+
+    image = np.random.default_rng(0).integers(0, 255, (32, 32)).astype(np.uint8)
+    viewer.add_image(image)
+    first = SegmentWidget(viewer, load=load)
+    assert first.segmenter is not None
+    qtbot.waitUntil(lambda: bool(first.controller.recovery._saves), timeout=60_000)
+    first.segmenter.session.replace_labels(Plane((0, 1), ()), np.ones((32, 32), np.uint32))
+    first.controller.close()  # what is saved then is offered to the next one
+    (path,) = sessions_directory().glob("*.samsession")
+    viewer.layers.clear()
+    viewer.add_image(image)
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    qtbot.waitUntil(lambda: widget._offered is not None, timeout=60_000)
+    button = widget.findChild(QPushButton, "discard")
+    answers: list[str] = []
+
+    def say(role: Any) -> None:
+        """Press a button of the question that is asked."""
+
+        def press() -> None:
+            box = QApplication.activeModalWidget()
+            assert isinstance(box, QMessageBox)
+            answers.append(box.text())
+            box.button(role).click()
+
+        QTimer.singleShot(200, press)
+
+    say(QMessageBox.StandardButton.Cancel)
+    button.click()
+    assert path.exists()
+    assert widget._offered is not None
+    say(QMessageBox.StandardButton.Discard)
+    button.click()
+    assert not path.exists()
+    assert widget._offered is None
+    assert len(answers) == 2
+    assert "cannot be undone" in answers[0]
+    widget.controller.close()
+
+
 def test_wrapped_text_keeps_its_height_in_a_column_that_scrolls(qtbot: Any) -> None:
     from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 

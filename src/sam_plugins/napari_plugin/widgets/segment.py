@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
     QHBoxLayout,
+    QMessageBox,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -26,7 +27,7 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
-from sam_plugins.napari_plugin.layers import choose_image, plain_viewer
+from sam_plugins.napari_plugin.layers import add_unselected, choose_image, plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
@@ -243,9 +244,9 @@ class SegmentWidget(QWidget):
             show_problem(error)
             return
         viewer = self.controller.viewer
-        chosen = viewer.layers.selection.active
-        viewer.add_image(rgb, rgb=True, name="what the model sees")
-        viewer.layers.selection.active = chosen
+        from napari.layers import Image
+
+        add_unselected(viewer, Image(rgb, rgb=True, name="what the model sees"))
 
     # ---------------------------------------------------------------------------------- recovery
 
@@ -259,7 +260,7 @@ class SegmentWidget(QWidget):
         row = QHBoxLayout()
         for name, title, work in (
             ("restore", "Restore", self.restore),
-            ("discard", "Discard", self.discard),
+            ("discard", "Discard", self.ask_discard),
         ):
             button = QPushButton(title)
             button.setObjectName(name)
@@ -294,8 +295,22 @@ class SegmentWidget(QWidget):
             return
         self.controller.set_params(offered[0].params)
 
+    def ask_discard(self) -> None:
+        """Remove the session that was offered, once a person has said yes: nothing brings it back."""
+        if self._offered is None:
+            return
+        answer = QMessageBox.question(
+            self,
+            "Discard the session?",
+            f"{self._offer_label.text()}\n\nDiscard it for good? It cannot be undone.",
+            QMessageBox.StandardButton.Discard | QMessageBox.StandardButton.Cancel,
+            QMessageBox.StandardButton.Cancel,
+        )
+        if answer == QMessageBox.StandardButton.Discard:
+            self.discard()
+
     def discard(self) -> None:
-        """Remove the session that was offered."""
+        """Remove the session that was offered, without a question."""
         from sam_plugins.napari_plugin.session.autosave import forget_session
 
         offered, self._offered = self._offered, None

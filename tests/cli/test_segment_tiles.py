@@ -97,6 +97,23 @@ def test_contradictions_are_wrong_usage(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [(), ("--coarse",)])
+def test_the_whole_picture_is_looked_at_once_more_where_that_is_wanted(
+    run_segment: RunSegment, core: FakeCore, large: Path, options: tuple[str, ...]
+) -> None:
+    assert run_segment(large, *options) == 0
+    assert core.asked[-1][2]["coarse"] is bool(options)
+
+
+@pytest.mark.parametrize("others", [("--no-tiles",), ("--stack",), ("--point", "3,3")])
+def test_what_has_no_tiles_is_not_looked_at_once_more(
+    run_segment: RunSegment, large: Path, said: Said, others: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_segment(large, "--coarse", *others)
+    said("--coarse is for every object of pictures that are segmented by tiles")
+
+
 def test_labels_of_other_settings_are_named_in_options(
     run_segment: RunSegment,
     core: FakeCore,

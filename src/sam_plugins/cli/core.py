@@ -147,13 +147,21 @@ class Core(Protocol):
         mode: str,
         *,
         tile: int | None,
+        coarse: bool,
         overwrite: bool,
         progress: Progress | None,
     ) -> LargeSegmentation:
         """Write all objects of a picture of any size."""
 
     def planned(
-        self, source: FileSource, output: Path, mode: str, *, tile: int | None, overwrite: bool
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        *,
+        tile: int | None,
+        coarse: bool,
+        overwrite: bool,
     ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
 

@@ -81,7 +81,10 @@ def _planned(core: Loads, job: Job, order: Order, kept: Kept) -> TileJob:
     source, output = tiles.source_of(job, order.view), tiles.large_output(job)
     tile = None if order.choice is None else order.choice.tile
     if order.stack is None:
-        return core(kept).planned(source, output, order.mode, tile=tile, overwrite=job.overwrite)
+        coarse = order.choice is not None and order.choice.coarse
+        return core(kept).planned(
+            source, output, order.mode, tile=tile, coarse=coarse, overwrite=job.overwrite
+        )
     axis, _ = stacks.slices_of(job.image, order.view)
     return core(kept).planned_stack(
         source,

@@ -37,10 +37,14 @@ class TileChoice:
         Side of the tiles, which are then used whatever the size of the picture.
     is_refused : bool
         Whether they are never used.
+    coarse : bool
+        Whether the whole picture is looked at once more, reduced, for objects larger than tiles
+        show well.
     """
 
     tile: int | None = None
     is_refused: bool = False
+    coarse: bool = False
 
     def wants_tiles(self, path: Path, view: View, core: Core) -> bool:
         """Return whether a picture, of which no pixel is read, is segmented by tiles.
@@ -73,13 +77,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     either.add_argument(
         "--no-tiles", action="store_true", help="reduce large pictures to the model's input"
     )
+    group.add_argument(
+        "--coarse", action="store_true",
+        help="look at the whole picture once more, reduced: where one object there holds two to "
+        "four of the tiles, they become one (objects that touch may be taken for one, too)",
+    )  # fmt: skip
 
 
 def choice_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> TileChoice:
     """Return what was chosen; leave with a usage error where it contradicts other options."""
     if args.tile is not None and (args.like or args.like_box or args.like_mask or args.text):
         parser.error("--tile goes without --like, --like-box, --like-mask and --text")
-    return TileChoice(args.tile, args.no_tiles)
+    asks = (args.point, args.negative, args.box, args.like, args.like_box, args.like_mask)
+    if args.coarse and (any(asks) or args.text or args.stack or args.no_tiles):
+        parser.error(
+            "--coarse is for every object of pictures that are segmented by tiles: it goes without "
+            "prompts, --stack and --no-tiles"
+        )
+    return TileChoice(args.tile, args.no_tiles, args.coarse)
 
 
 def count_tasks(images: Sequence[Path], order: Order) -> int:
@@ -116,6 +131,7 @@ def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileCh
             large_output(job),
             mode,
             tile=choice.tile,
+            coarse=choice.coarse,
             overwrite=job.overwrite,
             progress=progress,
         )

@@ -100,6 +100,7 @@ class TorchCore:
         mode: str,
         *,
         tile: int | None,
+        coarse: bool,
         overwrite: bool,
         progress: Progress | None,
     ) -> LargeSegmentation:
@@ -110,17 +111,27 @@ class TorchCore:
             self.model,
             mode=mode,
             tile=tile,
+            coarse=coarse,
             overwrite=overwrite,
             progress=progress,
         )
 
     def planned(
-        self, source: FileSource, output: Path, mode: str, *, tile: int | None, overwrite: bool
+        self,
+        source: FileSource,
+        output: Path,
+        mode: str,
+        *,
+        tile: int | None,
+        coarse: bool,
+        overwrite: bool,
     ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
         if mode == "auto":
             require_instance_decoder(self.model)
-        return plan_for_model(source, output, self.model, mode=mode, tile=tile, overwrite=overwrite)
+        return plan_for_model(
+            source, output, self.model, mode=mode, tile=tile, coarse=coarse, overwrite=overwrite
+        )
 
     def one_tile(self, job: TileJob, index: int) -> None:
         """Segment one of the tiles, unless that has been done."""

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("napari")
 
-from napari.components import ViewerModel  # noqa: E402
-from napari.layers import Image, Labels  # noqa: E402
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
 
-from sam_plugins.napari_plugin.layers import add_labels, add_unselected  # noqa: E402
+from sam_plugins.napari_plugin.layers import add_labels, add_unselected
 
 
 def labels(name: str) -> Labels:

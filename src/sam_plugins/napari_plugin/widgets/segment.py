@@ -296,7 +296,7 @@ class SegmentWidget(QWidget):
         self.controller.set_params(offered[0].params)
 
     def ask_discard(self) -> None:
-        """Remove the session that was offered once a person says yes: nothing brings it back."""
+        """Remove the session that was offered, once a person has said yes."""
         if self._offered is None:
             return
         answer = QMessageBox.question(

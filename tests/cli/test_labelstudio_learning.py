@@ -35,6 +35,8 @@ def test_versions_are_listed_and_rolled_back(
 ) -> None:
     assert main(["labelstudio", "versions"]) == 0
     assert "no version yet" in capsys.readouterr().out
+    assert main(["labelstudio", "rollback"]) == 1
+    assert "nothing to roll back: project 7 is answered by the first" in capsys.readouterr().err
     store, name = ModelStore(), model_name_of(KEY)
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"weights")
@@ -66,7 +68,7 @@ def test_a_training_that_waits_is_cancelled(
 def test_an_unknown_project_is_told(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["labelstudio", "rollback", "8"]) == 1
     said = capsys.readouterr().err
-    assert "'8' names 0 projects" in said
+    assert "'8' names no project of this" in said
     assert KEY in said
     assert "SAM_PLUGINS_LS_FOLDER" in said
 

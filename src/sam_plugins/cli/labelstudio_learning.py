@@ -90,7 +90,13 @@ def run_versions(args: argparse.Namespace) -> int:
 def run_rollback(args: argparse.Namespace) -> int:
     """Roll back."""
     learning = _learning()
-    version = learning.roll_back(_key(learning, args.project))
+    key = _key(learning, args.project)
+    if not learning.versions(key):
+        raise LearningError(
+            f"there is nothing to roll back: project {key.partition('.')[0]} is answered by the "
+            "first model, and none that was trained came into use"
+        )
+    version = learning.roll_back(key)
     if args.json:
         say_json({"in_use": str(version)})
     else:
@@ -165,7 +171,8 @@ def _key(learning: BackendLearning, named: str | None, *, may_be_new: bool = Fal
         raise LearningError(f"name a project; {listed}")
     if not found and may_be_new and (key := learning.find_project(named)) is not None:
         return key
+    meant = "several projects" if found else "no project"
     raise LearningError(
-        f"{named!r} names {len(found)} projects of this backend's folder; {listed}. The folder is "
+        f"{named!r} names {meant} of this backend's folder; {listed}. It is "
         "that of the settings: SAM_PLUGINS_LS_FOLDER must be what the backend has"
     )

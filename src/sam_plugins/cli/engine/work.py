@@ -161,6 +161,7 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--weights must be three numbers such as 1,1,0.5: {error}")
     if args.output:
         require_writable_folder(make_folder(args.output))
+    failures = Failures(args.debug)
     with Project.open(args.project) as project, project.job("next"):
         model = load_model(project.model_name(), device=args.device)
         with step_progress("looking at pictures") as progress:
@@ -172,16 +173,24 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 weights=weights,
                 max_pool=args.max_pool,
                 on_progress=progress,
+                on_failure=lambda record, error: failures.add(record.path, error),
             )
         min_score = args.min_score
         if min_score is None:
             min_score = calibrated_min_score(judged_proposals(project))
         values = [_handed_out(project, model, one, min_score, args) for one in choices]
     if args.json:
-        say_json({"model": model.model_id, "min_score": min_score, "next": values})
-        return 0
-    say(table([_choice_row(one, value) for one, value in zip(choices, values, strict=True)]))
-    return 0
+        say_json(
+            {
+                "model": model.model_id,
+                "min_score": min_score,
+                "next": values,
+                "failed": failures.entries,
+            }
+        )
+    else:
+        say(table([_choice_row(one, value) for one, value in zip(choices, values, strict=True)]))
+    return 1 if failures else 0
 
 
 def _handed_out(

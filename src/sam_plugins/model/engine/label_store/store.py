@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from sam_plugins.errors import LabelStoreError, OutputError
+from sam_plugins.errors import LabelStoreError, OutputError, UnreadableImageError
 from sam_plugins.model.engine.label_store import rows
 from sam_plugins.model.engine.label_store.content import (
     Content,
@@ -646,7 +646,12 @@ def read_unchanged(record: ImageRecord) -> NDArray[Any]:
 
 
 def require_unchanged(record: ImageRecord) -> None:
-    """Refuse a file that is no longer what was labelled."""
+    """Refuse a file that is gone, or no longer what was labelled."""
+    if not record.path.exists():
+        raise UnreadableImageError(
+            f"cannot read {record.path}: no such file; if it was moved, import it from where it is "
+            "now: it is known by its content"
+        )
     found = file_sha256(record.path)
     if found != record.sha256:
         raise LabelStoreError(

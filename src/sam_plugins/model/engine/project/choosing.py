@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from sam_plugins.errors import ProjectError
+from sam_plugins.errors import ImageError, LabelStoreError, ProjectError
 from sam_plugins.model.engine.label_store import ImageRecord, Split
 from sam_plugins.model.engine.project.encoding import encode_cached
 from sam_plugins.model.engine.project.project import Project
@@ -21,6 +22,8 @@ from sam_plugins.model.engine.selection import (
 )
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
+
+OnFailure = Callable[[ImageRecord, ImageError | LabelStoreError], object]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def choose_pictures(
     weights: GainWeights | None = None,
     max_pool: int = 200,
     on_progress: Callable[[int, int], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> list[Choice]:
     """Return the pictures that people should label next, in this order.
 
@@ -67,11 +71,16 @@ def choose_pictures(
         looking takes seconds for each.
     on_progress : callable, optional
         Told how many pictures the model has looked at, and of how many.
+    on_failure : callable, optional
+        Told of each picture that is gone, has changed or cannot be read, and of the error; the
+        others are chosen from. Without it the first one ends the work.
 
     Raises
     ------
     ProjectError
         If no picture is left.
+    ImageError, LabelStoreError
+        If a picture cannot be read, or has changed, and nobody wants to be told.
     ValueError
         If ``count`` or ``max_pool`` is below 1.
     """
@@ -85,9 +94,20 @@ def choose_pictures(
         )
     plan = _plan(project, len(pool), len(measured_on), count)
     wanted = plan.count(Split.TRAIN)
-    gains = iter(
-        _by_gain(project, model, cache, pool, wanted, weights, on_progress) if wanted else ()
-    )
+    ranked: list[Gain] = []
+    if wanted:
+        look = partial(
+            signals_of, project, model, cache, on_progress=on_progress, on_failure=on_failure
+        )
+        ranked = _by_gain(project, look, pool, wanted, weights)
+        if len(ranked) < wanted:  # of the others some take their places
+            plan = _plan(project, len(ranked), len(measured_on), count)
+        if not plan:
+            raise ProjectError(
+                "no picture that is left can be read; import them from where they are now with "
+                "`sam-plugins engine import`"
+            )
+    gains = iter(ranked)
     random_ones = iter(measured_on)
     by_id = {one.image_id: one for one in pool}
     choices = []
@@ -106,35 +126,44 @@ def signals_of(
     cache: EmbeddingCache,
     records: Sequence[ImageRecord],
     on_progress: Callable[[int, int], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> dict[str, Signals]:
-    """Return what a model says about pictures, from the project's memory where it is there."""
+    """Return what a model says about pictures, from the project's memory where it is there.
+
+    Those that cannot be read are left out where ``on_failure`` is told of them.
+    """
     known = project.state.signals(model.model_id)
     for done, record in enumerate(records):
         if on_progress is not None:
             on_progress(done, len(records))
         if record.image_id not in known:
-            pixels = project.labels.read_image(record.image_id)
+            try:
+                pixels = project.labels.read_image(record.image_id)
+            except (ImageError, LabelStoreError) as error:
+                if on_failure is None:
+                    raise
+                on_failure(record, error)
+                continue
             embedding = encode_cached(model, pixels, cache)
             found = measure_signals(model, record.image_id, embedding)
             project.state.put_signals(found, model.model_id)
             known[record.image_id] = found
-    return {record.image_id: known[record.image_id] for record in records}
+    return {one.image_id: known[one.image_id] for one in records if one.image_id in known}
 
 
 def _by_gain(
     project: Project,
-    model: Model,
-    cache: EmbeddingCache,
+    look: Callable[[Sequence[ImageRecord]], dict[str, Signals]],
     pool: Sequence[ImageRecord],
     count: int,
     weights: GainWeights | None,
-    on_progress: Callable[[int, int], None] | None,
 ) -> list[Gain]:
     """Rank pictures against those that are labelled."""
     touched = [one for one in project.labels.images(split=Split.TRAIN) if project.is_touched(one)]
-    every = signals_of(project, model, cache, [*pool, *touched], on_progress)
-    known = [every[one.image_id].vector for one in touched]
-    return choose_next([every[one.image_id] for one in pool], known, count, weights)
+    every = look([*pool, *touched])
+    known = [every[one.image_id].vector for one in touched if one.image_id in every]
+    usable = [every[one.image_id] for one in pool if one.image_id in every]
+    return choose_next(usable, known, min(count, len(usable)), weights) if usable else []
 
 
 def _plan(project: Project, pool: int, measured_on: int, count: int) -> list[Split]:

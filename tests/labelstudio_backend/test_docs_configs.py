@@ -45,7 +45,7 @@ CONFIGS = {
     "words": WORDS,
     "pages": PAGES,
 }
-TYPES = {"own": "brushlabels", "words": "brush", "pages": "brush"}
+TYPES = {"own": "brushlabels", "pages": "brush"}
 LEAST = {"ellipse": 0.7, "rectangle": 0.6}
 
 
@@ -116,6 +116,35 @@ def test_a_prompt_is_answered_seen_accepted_and_stored(
     (region,) = [one for one in regions if one.item["type"] == TYPES.get(name, name)]
     assert region.class_name == ("Dirt" if name == "own" else "Cell")
     assert iou(mask_of(region, truth.shape), truth) > LEAST.get(name, 0.75)
+    assert service.problems.documents() == []
+
+
+@pytest.mark.browser
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_word_finds_all_objects(
+    page: Any,
+    label_studio: LabelStudio,
+    make_service: MakeService,
+    nucleus: tuple[Path, npt.NDArray[np.bool_]],
+) -> None:
+    path, truth = nucleus
+    service = make_service(url=label_studio.url, api_key=TOKEN, automatic=False)
+    project = label_studio.make_project(WORDS, "words")["id"]
+    task = imported(label_studio, project, path, "words")
+    with served(create_app(service.settings, service=service)) as url:
+        label_studio.connect(project, url)
+        open_task(page, label_studio, project, task)
+        page.get_by_placeholder("all, or a label").fill("all")
+        page.keyboard.press("Enter")
+        page.get_by_test_id(ACCEPT).wait_for()
+        accept_and_submit(page)
+        (annotation,) = until(lambda: label_studio.tasks(project)[0]["annotations"])
+    found = [one for one in regions_of(annotation["result"]) if one.shape == "brush"]
+    assert len(found) > 10
+    assert {one.class_name for one in found} == {"Cell"}
+    assert max(iou(mask_of(one, truth.shape), truth) for one in found) > 0.75
     assert service.problems.documents() == []
 
 

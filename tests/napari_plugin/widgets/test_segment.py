@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.napari_plugin.segmenting import load
 
+from sam_plugins.napari_plugin.session.files import SavedSession, save_session
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Answer, PointPrompt, Sight
@@ -79,6 +81,23 @@ def test_a_session_is_discarded_only_when_a_person_says_so(viewer: Any, qtbot: A
     assert widget._offered is None
     assert len(answers) == 2
     assert "cannot be undone" in answers[0]
+    widget.controller.close()
+
+
+def test_a_session_that_vanished_meanwhile_is_not_offered(
+    viewer: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    viewer.add_image(np.zeros((32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    qtbot.waitUntil(lambda: bool(widget.controller.recovery._saves), timeout=60_000)
+    gone, there = tmp_path / "gone.samsession", tmp_path / "there.samsession"
+    save_session(there, SavedSession(segmenter.session.state, (32, 32), "uint32"))
+    widget.controller.recovery.found.emit(segmenter, [gone])
+    assert widget._offered is None
+    widget.controller.recovery.found.emit(segmenter, [gone, there])
+    assert widget._offered == (segmenter, there)
     widget.controller.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,7 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.session.files import SessionFileError, load_session
 from sam_plugins.napari_plugin.session.followed import object_keys
 from sam_plugins.napari_plugin.widgets.groups import WrappedText, button_grid, fold
 from sam_plugins.napari_plugin.widgets.stored_labels import StoredLabelsBox
@@ -271,11 +273,14 @@ class SegmentWidget(QWidget):
         return self._offer_box
 
     def _offer(self, segmenter: Segmenter, files: list[Path]) -> None:
-        """Offer the latest session about an image."""
-        from sam_plugins.napari_plugin.session.files import load_session
-
-        self._offered = (segmenter, files[0])
-        state = load_session(files[0]).state
+        """Offer the latest session about an image that is still there: another window may end."""
+        for path in files:
+            with contextlib.suppress(SessionFileError):
+                state = load_session(path).state
+                break
+        else:
+            return
+        self._offered = (segmenter, path)
         self._offer_label.setText(
             f"Saved for {segmenter.image.name!r}: {len(state.objects)} committed, "
             f"{len(object_keys(state))} still open."

@@ -40,6 +40,16 @@ def test_what_is_given_stays_and_needs_no_look() -> None:
     assert find.asked == 1  # one window holds the picture
 
 
+def test_where_objects_are_dense_one_window_tells() -> None:
+    dense, sparse = Oracle(), Oracle()
+    coins = repeated(coins_labels(), (8, 6))
+    assert tile_size(shown(coins), 1024, dense) == TileSize(512, 64)
+    assert dense.asked == 1
+    alone = np.where(coins == coins[coins > 0].min(), coins, 0)
+    tile_size(shown(alone), 1024, sparse)
+    assert sparse.asked == 3
+
+
 def test_an_empty_picture_gets_small_tiles() -> None:
     assert tile_size(shown(np.zeros((90, 90), np.int32)), 1024, Oracle()) == TileSize(512, 64)
 

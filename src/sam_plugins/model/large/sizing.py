@@ -23,6 +23,9 @@ HALO_SHARE = 8
 _PLACES = (0.5, 0.2, 0.8)
 """Where along the diagonal objects are looked at."""
 
+_ENOUGH = 100
+"""So many objects tell; each has to be asked for, and where they are dense there are many more."""
+
 _OFTEN = 90  # percentile of the lengths of objects
 _STEP = 32
 
@@ -54,18 +57,19 @@ def tile_size(
     longest : int
         The model's longest input: the larger tiles.
     find : callable
-        Finds objects in a window; asked for three windows at most, and not where ``tile`` is given.
+        Finds objects in a window; asked for three windows at most, for one where that holds many,
+        and not where ``tile`` is given.
     tile, halo : int, optional
         What is given stays.
     """
     if tile is not None:
         return TileSize(tile, tile // HALO_SHARE if halo is None else halo)
     small = max(_STEP, longest // 2)
-    lengths = [
-        length
-        for window in _windows(picture.size_hw, longest)
-        for length in _lengths(find(picture.rgb(window), None), window, picture.size_hw)
-    ]
+    lengths: list[int] = []
+    for window in _windows(picture.size_hw, longest):
+        lengths += _lengths(find(picture.rgb(window), None), window, picture.size_hw)
+        if len(lengths) >= _ENOUGH:
+            break
     usual = float(np.percentile(lengths, _OFTEN)) if lengths else 0.0
     if usual <= small // HALO_SHARE:
         return TileSize(small, small // HALO_SHARE if halo is None else halo)

@@ -16,6 +16,7 @@ from tests.cli.helpers import RunSegment, Said
 
 from sam_plugins.cli import main, segment_jobs
 from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
+from sam_plugins.cli.tiles import TileChoice
 from sam_plugins.model.large.results import LargeSegmentation
 
 
@@ -40,7 +41,11 @@ class FakeCore:
     def needs_tiles(self, size_hw: tuple[int, int]) -> bool:
         return max(size_hw) > 1000
 
-    def by_tiles(self, source: Any, output: Path, mode: str, **options: Any) -> LargeSegmentation:
+    def by_tiles(
+        self, source: Any, output: Path, mode: str, choice: TileChoice | None = None, **options: Any
+    ) -> LargeSegmentation:
+        if choice is not None:
+            options |= {"tile": choice.tile, "coarse": choice.coarse}
         self.asked.append((source, mode, options))
         output.mkdir(parents=True)
         return LargeSegmentation(output, output.with_suffix(".csv"), 5)

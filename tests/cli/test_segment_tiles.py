@@ -121,7 +121,7 @@ def test_labels_of_other_settings_are_named_in_options(
     said: Said,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def by_tiles(source: FileSource, output: Path, mode: str, **options: object) -> None:
+    def by_tiles(source: FileSource, output: Path, *arguments: object, **options: object) -> None:
         output.mkdir(parents=True)
         segment_large(source, output, mode="grid", tile=512)
 

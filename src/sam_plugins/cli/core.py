@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sam_plugins.cli.tiles import TileChoice
     from sam_plugins.model.inference.loading import Backend
     from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.results import LargeSegmentation
@@ -145,9 +146,8 @@ class Core(Protocol):
         source: FileSource,
         output: Path,
         mode: str,
+        choice: TileChoice,
         *,
-        tile: int | None,
-        coarse: bool,
         overwrite: bool,
         progress: Progress | None,
     ) -> LargeSegmentation:
@@ -158,9 +158,8 @@ class Core(Protocol):
         source: FileSource,
         output: Path,
         mode: str,
+        choice: TileChoice,
         *,
-        tile: int | None,
-        coarse: bool,
         overwrite: bool,
     ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""

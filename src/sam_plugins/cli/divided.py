@@ -79,12 +79,8 @@ def segment_on(runner: Runner, core: Loads, order: Order, there: Job, job: Job) 
 def _planned(core: Loads, job: Job, order: Order, kept: Kept) -> TileJob:
     """Plan the tiles in a worker, which has the model."""
     source, output = tiles.source_of(job, order.view), tiles.large_output(job)
-    tile = None if order.choice is None else order.choice.tile
     if order.stack is None:
-        coarse = order.choice is not None and order.choice.coarse
-        return core(kept).planned(
-            source, output, order.mode, tile=tile, coarse=coarse, overwrite=job.overwrite
-        )
+        return core(kept).planned(source, output, order.mode, order.choice, overwrite=job.overwrite)
     axis, _ = stacks.slices_of(job.image, order.view)
     return core(kept).planned_stack(
         source,
@@ -92,7 +88,7 @@ def _planned(core: Loads, job: Job, order: Order, kept: Kept) -> TileJob:
         order.mode,
         axis,
         voxel_size_zyx=order.stack.voxel_size_zyx,
-        tile=tile,
+        tile=order.choice.tile,
         overwrite=job.overwrite,
     )
 

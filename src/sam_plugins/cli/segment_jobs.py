@@ -53,8 +53,8 @@ class Order:
     prompts : PromptChoice
     view : View
     wanted : Search, optional
-    choice : TileChoice, optional
-        Whether large pictures are segmented by tiles; without it none is.
+    choice : TileChoice
+        Whether large pictures are segmented by tiles; by default none is.
     stack : StackChoice, optional
         That the pictures are stacks, whose objects go through their slices.
     """
@@ -65,7 +65,7 @@ class Order:
     prompts: PromptChoice
     view: View
     wanted: Search | None = None
-    choice: tiles.TileChoice | None = None
+    choice: tiles.TileChoice = tiles.NO_TILES
     stack: StackChoice | None = None
 
     def wants_tiles(self, image: Path, core: Core) -> bool:
@@ -76,9 +76,7 @@ class Order:
         ImageError
             If it cannot be read.
         """
-        if self.choice is None or self.wanted:
-            return False
-        return self.choice.wants_tiles(image, self.view, core)
+        return not self.wanted and self.choice.wants_tiles(image, self.view, core)
 
     def elsewhere(self) -> Order:
         """Return the order with names that mean the same in another folder."""
@@ -192,7 +190,7 @@ def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = Fal
         if leaves_large:
             return Done(core.model_id, is_left=True)
         return stacks.segment_stack(job, core, order)
-    if order.choice and order.wants_tiles(job.image, core):
+    if order.wants_tiles(job.image, core):
         if order.prompts:
             return tiles.answer_prompts(job, core, order.prompts, order.view, order.choice)
         if leaves_large:

@@ -100,7 +100,7 @@ def segment_stack(job: Job, core: Core, order: Order) -> Done:
             order.mode,
             axis,
             voxel_size_zyx=order.stack.voxel_size_zyx,
-            tile=None if order.choice is None else order.choice.tile,
+            tile=order.choice.tile,
             overwrite=job.overwrite,
             progress=progress,
         )

@@ -59,6 +59,9 @@ class TileChoice:
         return self.tile is not None or core.needs_tiles(_size_of(path, view))
 
 
+NO_TILES = TileChoice(is_refused=True)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     group = parser.add_argument_group(
@@ -103,7 +106,7 @@ def count_tasks(images: Sequence[Path], order: Order) -> int:
     Asked before there is a model, to know how many processes pay.
     """
     choice = order.choice
-    if choice is None or choice.is_refused or order.prompts or order.wanted:
+    if choice.is_refused or order.prompts or order.wanted:
         return len(images)
     count = 0
     for image in images:
@@ -130,8 +133,7 @@ def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileCh
             source_of(job, view),
             large_output(job),
             mode,
-            tile=choice.tile,
-            coarse=choice.coarse,
+            choice,
             overwrite=job.overwrite,
             progress=progress,
         )

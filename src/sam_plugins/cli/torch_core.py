@@ -21,6 +21,7 @@ from sam_plugins.cli.core import (
     Running,
     TextChoice,
 )
+from sam_plugins.cli.tiles import TileChoice
 from sam_plugins.model.inference.automatic import (
     require_instance_decoder,
     segment_embedding,
@@ -98,9 +99,8 @@ class TorchCore:
         source: FileSource,
         output: Path,
         mode: str,
+        choice: TileChoice,
         *,
-        tile: int | None,
-        coarse: bool,
         overwrite: bool,
         progress: Progress | None,
     ) -> LargeSegmentation:
@@ -110,8 +110,8 @@ class TorchCore:
             output,
             self.model,
             mode=mode,
-            tile=tile,
-            coarse=coarse,
+            tile=choice.tile,
+            coarse=choice.coarse,
             overwrite=overwrite,
             progress=progress,
         )
@@ -121,16 +121,21 @@ class TorchCore:
         source: FileSource,
         output: Path,
         mode: str,
+        choice: TileChoice,
         *,
-        tile: int | None,
-        coarse: bool,
         overwrite: bool,
     ) -> TileJob:
         """Return how a picture of any size is cut into tiles."""
         if mode == "auto":
             require_instance_decoder(self.model)
         return plan_for_model(
-            source, output, self.model, mode=mode, tile=tile, coarse=coarse, overwrite=overwrite
+            source,
+            output,
+            self.model,
+            mode=mode,
+            tile=choice.tile,
+            coarse=choice.coarse,
+            overwrite=overwrite,
         )
 
     def one_tile(self, job: TileJob, index: int) -> None:

@@ -98,20 +98,8 @@ def target_of_found(
     each would have to be selected to be labelled: so they get the label that the config selects,
     or its first one.
 
-    Parameters
-    ----------
-    config : LabelConfig
-    to_name : str
-        The picture.
-    label : str
-        That all of them have, where somebody said so.
-    output : str
-        The shape that is wanted; "auto" for the one that says most about a mask.
-
-    Raises
-    ------
-    ConfigError
-        If no control can hold a region.
+    Parameters and errors are those of :func:`choose_target`; ``label`` is what somebody said that
+    all of them are.
     """
     target = choose_target(config, to_name, label=label, output=output)
     labels = (target.label_control or target.shape).labels

@@ -13,7 +13,8 @@ import tifffile
 from tests.cli.conftest import FakeCore
 from tests.cli.helpers import RunSegment, Said, names
 
-from sam_plugins.cli.core import PromptChoice
+from sam_plugins.cli import torch_core
+from sam_plugins.cli.core import PromptChoice, Running
 from sam_plugins.cli.results import is_own_result
 from sam_plugins.cli.segment_jobs import Order
 from sam_plugins.cli.tiles import TileChoice, count_tasks
@@ -103,6 +104,27 @@ def test_the_whole_picture_is_looked_at_once_more_where_that_is_wanted(
 ) -> None:
     assert run_segment(large, *options) == 0
     assert core.asked[-1][2]["coarse"] is bool(options)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_tiles_are_planned_alike_here_and_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, coarse: bool
+) -> None:
+    path = tmp_path / "picture.tif"
+    tifffile.imwrite(path, np.zeros((40, 2100), np.uint8), photometric="minisblack")
+    core, choice = (
+        torch_core.TorchCore.load("default", Running("cpu")),
+        TileChoice(512, coarse=coarse),
+    )
+    planned = core.planned(FileSource(str(path)), tmp_path / "a", "auto", choice, overwrite=False)
+    assert planned.plan.tile == 512
+    assert (planned.coarse is not None) is coarse
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(torch_core, "segment_large", lambda *_, **options: asked.append(options))
+    core.by_tiles(
+        FileSource(str(path)), tmp_path / "a", "auto", choice, overwrite=False, progress=None
+    )
+    assert (asked[0]["tile"], asked[0]["coarse"]) == (512, coarse)
 
 
 @pytest.mark.parametrize("others", [("--no-tiles",), ("--stack",), ("--point", "3,3")])

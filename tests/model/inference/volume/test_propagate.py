@@ -23,6 +23,9 @@ from sam_plugins.model.inference.volume import (
     correct,
     propagate,
 )
+from sam_plugins.model.inference.volume.propagate import _between
+from sam_plugins.model.inference.volume.shapes import window_of
+from sam_plugins.model.inference.volume.values import Chain, SliceMask, Stop
 
 # The network of these tests sees every cap of a ball, whose last slices overlap little.
 TRUSTING = PropagationOptions(
@@ -355,3 +358,22 @@ def test_wrong_arguments_are_refused() -> None:
         propagate(slices_of(picture(TWO)), [click(1, 12, 14, 14)], index_range=(3, 3))
     with pytest.raises(TypeError, match="slices must be of type SliceEmbeddings"):
         propagate(Volume(picture(TWO)), [])  # type: ignore[arg-type]
+
+
+def test_a_way_that_begins_with_few_pixels_counts_less() -> None:
+    def square(side: int) -> SliceMask:
+        mask = np.zeros((40, 40), bool)
+        mask[20 - side // 2 : 20 + side // 2, 20 - side // 2 : 20 + side // 2] = True
+        return SliceMask(2, window_of(mask))
+
+    def way(index: int, start: int, side: int, *, direction: int) -> Chain:
+        anchor = replace(square(start), index=index)
+        seed = Seed(1, index, anchor.drawn((40, 40)))
+        return Chain(seed, anchor, direction, (square(side),), Stop(2, StopReason.EDGE))
+
+    def area(first: int, last: int) -> int:
+        up, down = way(0, first, 20, direction=1), way(4, last, 16, direction=-1)
+        return _between(up, down, (40, 40))[2].area
+
+    assert area(20, 4) > 19**2  # near what comes from the middle
+    assert area(18, 18) < 19**2  # as much of one as of the other

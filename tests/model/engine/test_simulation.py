@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,12 +14,13 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli.app import main
 from sam_plugins.errors import DatasetError, MissingExtraError
-from sam_plugins.model.engine import fine_tuning, simulation_report
-from sam_plugins.model.engine.fine_tuning import FineTuningOptions
+from sam_plugins.model.engine import fine_tuning, simulation, simulation_report
+from sam_plugins.model.engine.fine_tuning import FineTuned, FineTuningOptions
 from sam_plugins.model.engine.label_store import LabelStore
 from sam_plugins.model.engine.simulated_annotator import AnnotatorOptions
 from sam_plugins.model.engine.simulated_pictures import SimulatedPictures
 from sam_plugins.model.engine.simulation import (
+    Gate,
     SimulationOptions,
     Strategy,
     Work,
@@ -61,6 +64,7 @@ OPTIONS = SimulationOptions(
     pictures_per_round=2,
     training=FineTuningOptions(steps=30, rounds=1, learning_rate=5e-3),
     annotator=AnnotatorOptions(max_clicks=1, drawing_clicks=4),
+    gate=Gate.BETTER,
     strategies=(Strategy.CHOSEN, Strategy.NO_LEARNING),
 )
 
@@ -98,9 +102,34 @@ def test_the_loop_labels_learns_and_measures(
     for one in without:
         if one.min_score == without[0].min_score:
             assert one.test == without[0].test
-    assert len(told) == 5
+    assert len(told) == 7
     assert told[0].startswith("start, round 0: test pictures")
-    assert "no retraining, round 2: labelled 6 objects" in told[4]
+    assert sum("held-out pictures" in one for one in told) == 2
+    assert "no retraining, round 2: labelled 6 objects" in told[-1]
+
+
+@pytest.mark.parametrize(("low", "goes_on"), [(0.01, True), (-0.01, False)])
+def test_the_loop_goes_on_with_what_promote_would_take(
+    parent: Path,
+    files: list[LabelledFile],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    low: float,
+    goes_on: bool,
+) -> None:
+    real = simulation.fine_tune
+
+    def better_on_average(*args: Any, **kwargs: Any) -> FineTuned:
+        result = real(*args, **kwargs)
+        assert result.is_better
+        return replace(result, comparison=replace(result.comparison, low=low, high=0.2, worse=()))
+
+    monkeypatch.setattr(simulation, "fine_tune", better_on_average)
+    options = replace(OPTIONS, rounds=1, gate=Gate.PROMOTED, strategies=(Strategy.CHOSEN,))
+    pictures = SimulatedPictures(tuple(files[:2]), tuple(files[2:7]), tuple(files[7:]))
+    played = simulate(parent, pictures, tmp_path / "work", options)
+    first, last = played.courses[Strategy.CHOSEN]
+    assert (last.model_id != first.model_id) is goes_on
 
 
 def test_numbers_table_and_plot(parent: Path, files: list[LabelledFile], tmp_path: Path) -> None:
@@ -110,7 +139,7 @@ def test_numbers_table_and_plot(parent: Path, files: list[LabelledFile], tmp_pat
         pictures,
         tmp_path / "work",
         SimulationOptions(
-            rounds=1, pictures_per_round=1, strategies=(Strategy.NO_LEARNING,),
+            rounds=1, pictures_per_round=1, strategies=(Strategy.NO_LEARNING,), gate=Gate.BETTER,
             annotator=OPTIONS.annotator,
         ),
     )  # fmt: skip
@@ -136,6 +165,7 @@ def test_the_command_writes_what_it_played(
         "engine", "simulate", str(data_dir), "--sets", "cells", "photos", "-o", str(out),
         "--start-from", str(parent), "--rounds", "1", "--pictures", "1", "--held-out", "1",
         "--test", "1", "--steps", "2", "--measures", "1", "--max-clicks", "1",
+        "--go-on-with", "better",
     ]  # fmt: skip
     assert main(arguments) == 0
     printed = capsys.readouterr().out
@@ -166,6 +196,10 @@ def test_a_pool_that_is_too_small_is_told(
     pictures = SimulatedPictures(tuple(files[:3]), tuple(files[5:7]), tuple(files[7:]))
     with pytest.raises(DatasetError, match="2 rounds of 2 pictures need 4 in the pool, got 3"):
         simulate(parent, pictures, tmp_path / "work", OPTIONS)
+    with pytest.raises(DatasetError, match="takes 5 held-out pictures, got 2"):
+        simulate(
+            parent, pictures, tmp_path / "work", replace(OPTIONS, rounds=1, gate=Gate.PROMOTED)
+        )
     with pytest.raises(ValueError, match="strategies must be different ones"):
         SimulationOptions(strategies=())
 
@@ -183,7 +217,7 @@ def test_learning_pays_on_real_nuclei(test_data: Path, tmp_path: Path) -> None:
 
     pictures = prepare_pictures(
         list_manifest_files(test_data, ["dsb2018"]),
-        tmp_path / "crops", held_out=3, test=2, pool=4, max_objects=20,
+        tmp_path / "crops", held_out=5, test=2, pool=4, max_objects=20,
     )  # fmt: skip
     played = simulate(
         "default",

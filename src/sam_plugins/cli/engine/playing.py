@@ -59,6 +59,11 @@ def add_simulate(
         help="ways to go on: pictures chosen by expected gain or by lot, or by lot and the model "
         "never learns (all three)",
     )  # fmt: skip
+    parser.add_argument(
+        "--go-on-with", choices=("promoted", "better"), default="promoted",
+        help="weights that promote would take, or all that are better on average on the held-out "
+        "pictures (%(default)s)",
+    )  # fmt: skip
     person = parser.add_argument_group("the simulated person")
     person.add_argument(
         "--accept-iou", type=float, default=0.85, help="from which a mask stays (%(default)s)"
@@ -82,7 +87,13 @@ def run_simulate(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
     from sam_plugins.model.engine.fine_tuning import FineTuningOptions
     from sam_plugins.model.engine.simulated_annotator import AnnotatorOptions
     from sam_plugins.model.engine.simulated_pictures import prepare_pictures
-    from sam_plugins.model.engine.simulation import SimulationOptions, Strategy, simulate, to_dict
+    from sam_plugins.model.engine.simulation import (
+        Gate,
+        SimulationOptions,
+        Strategy,
+        simulate,
+        to_dict,
+    )
     from sam_plugins.model.engine.simulation_report import (
         draw_plot,
         require_matplotlib,
@@ -111,6 +122,7 @@ def run_simulate(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
                 first=args.first,
             ),
             min_score=args.min_score,
+            gate=Gate(args.go_on_with),
             strategies=tuple(Strategy[one.upper().replace("-", "_")] for one in args.orders),
             seed=args.seed,
         )

@@ -7,8 +7,7 @@ pictures, always the same. Three ways of going on are compared: pictures chosen 
 pictures in random order, and a model that never learns.
 
 Everything is what a project does: labels go through a label store, training through
-:func:`~.fine_tuning.fine_tune`, which goes on only from weights that did better on held-out
-pictures.
+:func:`~.fine_tuning.fine_tune`, and the loop goes on only with weights that ``promote`` would take.
 """
 
 from __future__ import annotations
@@ -52,6 +51,7 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.io.atomic import make_folder
 from sam_plugins.model.io.labelled import LabelledFile
+from sam_plugins.model.weights.store import LEAST_PICTURES
 
 Report = Callable[[str], None]
 
@@ -65,6 +65,16 @@ class Strategy(StrEnum):
     """Pictures by chance; the model learns."""
     NO_LEARNING = "no retraining"
     """Pictures by chance; the model stays as it is."""
+
+
+class Gate(StrEnum):
+    """Which weights the loop goes on with."""
+
+    PROMOTED = "promoted"
+    """Those that are better on the held-out pictures beyond what others of their kind might give,
+    as ``promote`` asks."""
+    BETTER = "better"
+    """Those that are better on average."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ class SimulationOptions:
         (:func:`~.proposals.calibrated_min_score`), also where the model does not learn.
     weights : GainWeights
         Of the chosen order.
+    gate : Gate
+        Which weights a round goes on with; the others are thrown away.
     strategies : tuple of Strategy
     seed : int
         Of the random order.
@@ -97,6 +109,7 @@ class SimulationOptions:
     annotator: AnnotatorOptions = field(default_factory=AnnotatorOptions)
     min_score: float = MIN_SCORE
     weights: GainWeights = field(default_factory=GainWeights)
+    gate: Gate = Gate.PROMOTED
     strategies: tuple[Strategy, ...] = tuple(Strategy)
     seed: int = 0
 
@@ -227,7 +240,7 @@ def simulate(
     Raises
     ------
     DatasetError
-        If the pool is too small, or pictures hold no objects.
+        If the pool is too small, too few pictures are held out, or pictures hold no objects.
     """
     chosen = options or SimulationOptions()
     wanted = chosen.rounds * chosen.pictures_per_round
@@ -235,6 +248,11 @@ def simulate(
         raise DatasetError(
             f"{chosen.rounds} rounds of {chosen.pictures_per_round} pictures need {wanted} in the "
             f"pool, got {len(pictures.pool)}; play fewer, or take more pictures"
+        )
+    if chosen.gate == Gate.PROMOTED and len(pictures.held_out) < LEAST_PICTURES:
+        raise DatasetError(
+            f"whether weights are better beyond doubt takes {LEAST_PICTURES} held-out pictures, "
+            f"got {len(pictures.held_out)}; hold out more, or go on with what is better on average"
         )
     make_folder(folder)
     loop = _Loop(pictures, chosen, folder, report or (lambda _: None))
@@ -375,7 +393,7 @@ class _Loop:
         store.set_complete(record.image_id, file.complete)
 
     def _learn(self, store: LabelStore, model: Model, path: Path) -> tuple[Model, dict[str, float]]:
-        """Train on all labels so far; return the better model, and its held-out figures."""
+        """Train on all labels so far; return the model to go on with, and training's figures."""
         assert model.path is not None
         result = fine_tune(
             model.path,
@@ -386,7 +404,9 @@ class _Loop:
             name="simulated",
         )
         figures = dict(result.best.figures)
-        return (load_model(path, device="cpu") if result.is_better else model), figures
+        gate = result.comparison if self.options.gate == Gate.PROMOTED else result
+        self.report(f"{result.comparison}: {'goes on with it' if gate.is_better else 'not taken'}")
+        return (load_model(path, device="cpu") if gate.is_better else model), figures
 
 
 def changes(simulation: Simulation) -> dict[Strategy, dict[str, Interval]]:

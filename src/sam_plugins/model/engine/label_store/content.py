@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_plugins.model.io.images import open_image
+from sam_plugins.errors import LabelStoreError, UnreadableImageError
+from sam_plugins.model.engine.label_store.types import ImageRecord
+from sam_plugins.model.io.images import open_image, read_image
 from sam_plugins.model.io.opened import Picture, decoding
 
 _CHUNK_BYTES = 1 << 20
@@ -76,6 +78,41 @@ def file_sha256(path: Path) -> str:
             digest.update(one.relative_to(path).as_posix().encode() + b"\0")
             _feed(digest, one)
     return digest.hexdigest()
+
+
+def read_unchanged(record: ImageRecord) -> NDArray[Any]:
+    """Read the pixels of a picture, if its file is what was added; needs no store.
+
+    Returns
+    -------
+    ndarray of shape (H, W), (H, W, S) or (C, H, W)
+        As in the file.
+
+    Raises
+    ------
+    UnreadableImageError
+        If the file is gone or damaged.
+    LabelStoreError
+        If the file has changed since it was added.
+    """
+    require_unchanged(record)
+    return read_image(record.path, plane=record.plane)
+
+
+def require_unchanged(record: ImageRecord) -> None:
+    """Refuse a file that is gone, or no longer what was labelled."""
+    if not record.path.exists():
+        raise UnreadableImageError(
+            f"cannot read {record.path}: no such file; if it was moved, import it from where it is "
+            "now: it is known by its content"
+        )
+    found = file_sha256(record.path)
+    if found != record.sha256:
+        raise LabelStoreError(
+            f"{record.path} has changed since it was added (SHA-256 {found[:12]}, was "
+            f"{record.sha256[:12]}); put the old file back, or add the new one as another "
+            "picture"
+        )
 
 
 def pixels_sha256(pixels: NDArray[Any]) -> str:

@@ -6,12 +6,14 @@ import json
 import os
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sam_plugins.model.engine.label_store.types import (
     ImageRecord,
+    ImageSource,
     LabelledObject,
     PromptEvent,
     PromptKind,
@@ -58,6 +60,48 @@ def image_of(row: tuple[Any, ...], folder: Path) -> ImageRecord:
         is_complete=bool(is_complete),
         added_at=datetime.fromisoformat(added),
     )
+
+
+def insert_image(connection: sqlite3.Connection, record: ImageRecord, folder: Path) -> None:
+    """Write the row of a new picture."""
+    connection.execute(
+        "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            record.image_id,
+            stored_path(record.path, folder),
+            record.plane,
+            record.sha256,
+            record.pixels_sha256,
+            *record.size_hw,
+            record.group,
+            record.split,
+            record.is_complete,
+            record.added_at.isoformat(),
+        ),
+    )
+
+
+def group_of_stack(connection: sqlite3.Connection, sha256: str, source: ImageSource) -> str | None:
+    """Return the group of another plane of the same file."""
+    if source.plane is None:
+        return None
+    row = connection.execute(
+        "SELECT group_name FROM images WHERE sha256 = ? LIMIT 1", (sha256,)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def splits_of(connection: sqlite3.Connection, group: str) -> Sequence[Split]:
+    """Return the splits that pictures of a group have."""
+    found = connection.execute(
+        "SELECT DISTINCT split FROM images WHERE group_name = ? AND split IS NOT NULL", (group,)
+    )
+    return [Split(row[0]) for row in found.fetchall()]
+
+
+def write_split(connection: sqlite3.Connection, group: str, split: Split | None) -> None:
+    """Give all pictures of a group one split."""
+    connection.execute("UPDATE images SET split = ? WHERE group_name = ?", (split, group))
 
 
 def objects_of(connection: sqlite3.Connection, image_id: str | None) -> list[LabelledObject]:

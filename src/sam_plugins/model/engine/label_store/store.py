@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +22,15 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from sam_plugins.errors import LabelStoreError, OutputError, UnreadableImageError
+from sam_plugins.errors import LabelStoreError, OutputError
 from sam_plugins.model.engine.label_store import rows
 from sam_plugins.model.engine.label_store.content import (
     Content,
     file_sha256,
     image_id_of,
     read_content,
+    read_unchanged,
+    require_unchanged,
 )
 from sam_plugins.model.engine.label_store.database import Database
 from sam_plugins.model.engine.label_store.grouping import GroupOf, by_name
@@ -45,7 +47,6 @@ from sam_plugins.model.engine.label_store.types import (
     Split,
 )
 from sam_plugins.model.io.atomic import make_folder
-from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.io.rle import compress
 
@@ -276,9 +277,11 @@ class LabelStore:
                 connection.execute(
                     "UPDATE images SET group_name = ? WHERE image_id = ?", (group, image_id)
                 )
-            splits = _splits_of(connection, group)
+            splits = rows.splits_of(connection, group)
             if splits:
-                _write_split(connection, group, Split.TRAIN if Split.TRAIN in splits else splits[0])
+                rows.write_split(
+                    connection, group, Split.TRAIN if Split.TRAIN in splits else splits[0]
+                )
 
     def assign_splits(self, held_out_share: float = 0.25, seed: int = 0) -> dict[Split, int]:
         """Divide the pictures, group by group, into those to learn from and those to measure on.
@@ -317,7 +320,7 @@ class LabelStore:
                     drawn[group] = Split(split)
             drawn |= draw_splits(sizes, drawn, held_out_share, seed)
             for group, chosen in drawn.items():
-                _write_split(connection, group, chosen)
+                rows.write_split(connection, group, chosen)
         return {
             split: sum(sizes[group] for group, chosen in drawn.items() if chosen == split)
             for split in Split
@@ -342,7 +345,7 @@ class LabelStore:
                 raise LabelStoreError(
                     f"the label store {self.folder} has no group {group!r}; images() names them"
                 )
-            _write_split(connection, group, chosen)
+            rows.write_split(connection, group, chosen)
 
     # ------------------------------------------------------------------------------- objects
 
@@ -593,7 +596,6 @@ class LabelStore:
         group_of: GroupOf,
     ) -> str:
         """Add one picture, or find it; return its id."""
-        stored_path = rows.stored_path(source.path, self.folder)
         row = connection.execute(
             f"{rows.SELECT_IMAGES} WHERE pixels_sha256 = ?", (content.pixels_sha256,)
         ).fetchone()
@@ -601,90 +603,34 @@ class LabelStore:
             record = rows.image_of(row, self.folder)
             if record.sha256 == content.sha256 and not record.path.exists():
                 connection.execute(
-                    "UPDATE images SET path = ? WHERE image_id = ?", (stored_path, record.image_id)
+                    "UPDATE images SET path = ? WHERE image_id = ?",
+                    (rows.stored_path(source.path, self.folder), record.image_id),
                 )
             return record.image_id
-        group = _group_of_stack(connection, content.sha256, source) or source.group
+        group = rows.group_of_stack(connection, content.sha256, source) or source.group
         group = group or str(group_of(source.path))
-        splits = _splits_of(connection, group)
+        splits = rows.splits_of(connection, group)
         image_id = image_id_of(content.sha256, source.plane)
-        connection.execute(
-            "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                image_id,
-                stored_path,
-                source.plane,
-                content.sha256,
-                content.pixels_sha256,
-                *content.size_hw,
-                group,
-                splits[0] if splits else None,
-                0,
-                datetime.now(UTC).isoformat(),
+        rows.insert_image(
+            connection,
+            ImageRecord(
+                image_id=image_id,
+                path=source.path,
+                plane=source.plane,
+                sha256=content.sha256,
+                pixels_sha256=content.pixels_sha256,
+                size_hw=content.size_hw,
+                group=group,
+                split=splits[0] if splits else None,
+                is_complete=False,
+                added_at=datetime.now(UTC),
             ),
+            self.folder,
         )
         return image_id
-
-
-def read_unchanged(record: ImageRecord) -> NDArray[Any]:
-    """Read the pixels of a picture, if its file is what was added; needs no store.
-
-    Returns
-    -------
-    ndarray of shape (H, W), (H, W, S) or (C, H, W)
-        As in the file.
-
-    Raises
-    ------
-    UnreadableImageError
-        If the file is gone or damaged.
-    LabelStoreError
-        If the file has changed since it was added.
-    """
-    require_unchanged(record)
-    return read_image(record.path, plane=record.plane)
-
-
-def require_unchanged(record: ImageRecord) -> None:
-    """Refuse a file that is gone, or no longer what was labelled."""
-    if not record.path.exists():
-        raise UnreadableImageError(
-            f"cannot read {record.path}: no such file; if it was moved, import it from where it is "
-            "now: it is known by its content"
-        )
-    found = file_sha256(record.path)
-    if found != record.sha256:
-        raise LabelStoreError(
-            f"{record.path} has changed since it was added (SHA-256 {found[:12]}, was "
-            f"{record.sha256[:12]}); put the old file back, or add the new one as another "
-            "picture"
-        )
 
 
 def _as_source(source: str | os.PathLike[str] | ImageSource) -> ImageSource:
     """Return a source with an absolute path."""
     one = source if isinstance(source, ImageSource) else ImageSource(Path(source))
     return one._replace(path=Path(one.path).absolute())
-
-
-def _group_of_stack(connection: sqlite3.Connection, sha256: str, source: ImageSource) -> str | None:
-    """Return the group of another plane of the same file."""
-    if source.plane is None:
-        return None
-    row = connection.execute(
-        "SELECT group_name FROM images WHERE sha256 = ? LIMIT 1", (sha256,)
-    ).fetchone()
-    return None if row is None else str(row[0])
-
-
-def _splits_of(connection: sqlite3.Connection, group: str) -> Sequence[Split]:
-    """Return the splits that pictures of a group have."""
-    found = connection.execute(
-        "SELECT DISTINCT split FROM images WHERE group_name = ? AND split IS NOT NULL", (group,)
-    )
-    return [Split(row[0]) for row in found.fetchall()]
-
-
-def _write_split(connection: sqlite3.Connection, group: str, split: Split | None) -> None:
-    """Give all pictures of a group one split."""
-    connection.execute("UPDATE images SET split = ? WHERE group_name = ?", (split, group))

@@ -24,7 +24,7 @@ from sam_plugins.model.engine.label_store import (
     ReviewState,
     Stage,
 )
-from sam_plugins.model.engine.label_store.store import read_unchanged
+from sam_plugins.model.engine.label_store.content import read_unchanged
 from sam_plugins.model.engine.label_store.types import TRUSTED
 from sam_plugins.model.engine.project.encoding import encode_cached
 from sam_plugins.model.engine.project.project import Project

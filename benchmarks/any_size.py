@@ -64,7 +64,7 @@ def measure(picture: Path, output: Path, *, tile: int | None, finder: str, limit
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     import torch
 
-    from sam_plugins.model.inference.automatic import AUTO
+    from sam_plugins.model.inference.segment_options import AUTO
     from sam_plugins.model.large.automatic import plan_job, run_job, segment_large
     from sam_plugins.model.large.sources import FileSource
 

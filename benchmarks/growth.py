@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sam_plugins.model.inference.automatic import AUTO, Proposals, put_together
+from sam_plugins.model.inference.automatic import Proposals, put_together
 from sam_plugins.model.inference.candidates import (
     Candidates,
     MaskFilter,
@@ -29,6 +29,7 @@ from sam_plugins.model.inference.candidates import (
 )
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image, encode_rgb
+from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding
 from sides import as_bfloat16, parser, picture, shipped

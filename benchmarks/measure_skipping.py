@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from sam_plugins.model.evaluation.metrics import average_precisions, overlap_table
-from sam_plugins.model.inference.automatic import GRID, segment_embedding
+from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.candidates import MaskFilter
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.inference.segment_options import GRID
 from sam_plugins.model.io.images import read_image
 
 

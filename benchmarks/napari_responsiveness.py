@@ -55,7 +55,8 @@ def grid(data: str) -> None:
 
     from skimage.data import coins
 
-    from sam_plugins.model.inference.automatic import GRID, segment
+    from sam_plugins.model.inference.automatic import segment
+    from sam_plugins.model.inference.segment_options import GRID
 
     del data
     segment(coins(), _model(), mode="grid", options=replace(GRID, points_per_side=16))  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 if TYPE_CHECKING:
     from sam_plugins.errors import SamPluginsError
-    from sam_plugins.model.inference.automatic import AUTO, GRID, SegmentOptions, segment
+    from sam_plugins.model.inference.automatic import segment
     from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
     from sam_plugins.model.inference.clip import load_clip
     from sam_plugins.model.inference.compat import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         predict_masks,
     )
     from sam_plugins.model.inference.rgb import to_rgb
+    from sam_plugins.model.inference.segment_options import AUTO, GRID, SegmentOptions
     from sam_plugins.model.inference.similar import SimilarOptions, find_similar
     from sam_plugins.model.inference.text import TextMatches, find_by_text
     from sam_plugins.model.inference.types import (
@@ -111,10 +112,10 @@ __all__ = [
 ]
 
 _HOME_OF_NAME = {
-    "AUTO": "sam_plugins.model.inference.automatic",
+    "AUTO": "sam_plugins.model.inference.segment_options",
     "EmbeddingCache": "sam_plugins.model.inference.cache",
     "Exemplars": "sam_plugins.model.inference.exemplars",
-    "GRID": "sam_plugins.model.inference.automatic",
+    "GRID": "sam_plugins.model.inference.segment_options",
     "ImageEmbedding": "sam_plugins.model.inference.types",
     "LargePrediction": "sam_plugins.model.large.masks",
     "LargeSegmentation": "sam_plugins.model.large.results",
@@ -125,7 +126,7 @@ _HOME_OF_NAME = {
     "SamOnnxModel": "sam_plugins.model.inference.compat",
     "SamPluginsError": "sam_plugins.errors",
     "SamPredictor": "sam_plugins.model.inference.compat",
-    "SegmentOptions": "sam_plugins.model.inference.automatic",
+    "SegmentOptions": "sam_plugins.model.inference.segment_options",
     "Segmentation": "sam_plugins.model.inference.types",
     "SimilarOptions": "sam_plugins.model.inference.similar",
     "TextMatches": "sam_plugins.model.inference.text",

@@ -22,10 +22,7 @@ from sam_plugins.cli.core import (
     TextChoice,
 )
 from sam_plugins.cli.tiles import TileChoice
-from sam_plugins.model.inference.automatic import (
-    require_instance_decoder,
-    segment_embedding,
-)
+from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars

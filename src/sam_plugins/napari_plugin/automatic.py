@@ -31,9 +31,9 @@ from sam_plugins.napari_plugin.shown import (
 )
 
 if TYPE_CHECKING:
-    from sam_plugins.model.inference.automatic import SegmentOptions
     from sam_plugins.model.inference.cache import EmbeddingCache
     from sam_plugins.model.inference.loading import Model
+    from sam_plugins.model.inference.segment_options import SegmentOptions
     from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
     from sam_plugins.model.large.job import Finder, TileJob
     from sam_plugins.model.large.plan import TilePlan
@@ -161,7 +161,8 @@ def find_all(
         Where they are kept; tiles that are there already are not asked about again.
     progress : JobProgress
     """
-    from sam_plugins.model.inference.automatic import require_instance_decoder, usual_options
+    from sam_plugins.model.inference.automatic import require_instance_decoder
+    from sam_plugins.model.inference.segment_options import usual_options
 
     progress(0, 0)
     masks.sweep()

@@ -76,7 +76,7 @@ def link_all(
 
     When it is cancelled, the slices that are done stay, their objects linked, not yet filtered.
     """
-    from sam_plugins.model.inference.automatic import usual_options
+    from sam_plugins.model.inference.segment_options import usual_options
     from sam_plugins.model.inference.volume import (
         LinkOptions,
         SliceEmbeddings,

@@ -25,19 +25,12 @@ from sam_plugins.errors import (
 )
 from sam_plugins.model.evaluation.metrics import match_objects, overlap_table
 from sam_plugins.model.inference import memory
-from sam_plugins.model.inference.automatic import (
-    AUTO,
-    GRID,
-    MODES,
-    SegmentOptions,
-    instance_maps,
-    segment,
-    segment_embedding,
-)
+from sam_plugins.model.inference.automatic import instance_maps, segment, segment_embedding
 from sam_plugins.model.inference.candidates import MaskFilter
 from sam_plugins.model.inference.label_image import LabelOptions
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.inference.segment_options import AUTO, GRID, MODES, SegmentOptions
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sam_plugins.errors import OutputError
-from sam_plugins.model.inference.automatic import AUTO, Proposals
+from sam_plugins.model.inference.automatic import Proposals
 from sam_plugins.model.inference.candidates import Candidates
 from sam_plugins.model.inference.full_size import SizeChain
+from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.large.proposals import (
     DrawnSizes,

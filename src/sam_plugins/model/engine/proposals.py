@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sam_plugins.model.inference.automatic import SegmentOptions, segment_embedding
+from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.segment_options import SegmentOptions
 from sam_plugins.model.inference.types import ImageEmbedding
 
 MIN_SCORE = 0.5

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.evaluation.single_point import LowResMasks
-from sam_plugins.model.inference.automatic import Mode, SegmentOptions, segment_embedding
+from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import decode_prompts, encode_image
+from sam_plugins.model.inference.segment_options import Mode, SegmentOptions
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
 
 

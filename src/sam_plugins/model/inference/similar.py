@@ -13,15 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.model.inference.automatic import (
-    AUTO,
-    Mode,
-    SegmentOptions,
-    propose,
-    put_together,
-    segmenting_memory,
-    usual_options,
-)
+from sam_plugins.model.inference.automatic import propose, put_together, segmenting_memory
 from sam_plugins.model.inference.candidates import (
     Candidates,
     Progress,
@@ -33,6 +25,7 @@ from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.pooling import MaskDescriber, covers_of_packed
 from sam_plugins.model.inference.predict import check_model, encode_image
 from sam_plugins.model.inference.seeds import SeedOptions
+from sam_plugins.model.inference.segment_options import AUTO, Mode, SegmentOptions, usual_options
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts, Segmentation
 
 _MORE_SEEDS = SeedOptions(min_foreground=0.3, min_strength=0.1, min_prominence=0.05)

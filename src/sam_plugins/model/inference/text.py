@@ -15,15 +15,11 @@ import numpy.typing as npt
 
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.inference.automatic import (
-    AUTO,
-    Mode,
     Proposals,
-    SegmentOptions,
     propose,
     put_together,
     require_instance_decoder,
     segmenting_memory,
-    usual_options,
 )
 from sam_plugins.model.inference.candidates import Progress, chain_of
 from sam_plugins.model.inference.checks import require_type
@@ -34,6 +30,7 @@ from sam_plugins.model.inference.mask_crops import crop_object
 from sam_plugins.model.inference.postprocess import clean_mask
 from sam_plugins.model.inference.predict import check_model, encode_rgb
 from sam_plugins.model.inference.rgb import to_rgb
+from sam_plugins.model.inference.segment_options import AUTO, Mode, SegmentOptions, usual_options
 from sam_plugins.model.inference.suppression import suppress
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts, Segmentation
 

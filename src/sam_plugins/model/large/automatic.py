@@ -12,15 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.model.inference.automatic import (
-    Mode,
-    SegmentOptions,
-    require_instance_decoder,
-    usual_options,
-)
+from sam_plugins.model.inference.automatic import require_instance_decoder
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.rgb import Channels, Limits
+from sam_plugins.model.inference.segment_options import Mode, SegmentOptions, usual_options
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 from sam_plugins.model.large.assemble import Numbering, number_objects, paint_core

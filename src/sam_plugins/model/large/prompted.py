@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.model.inference.automatic import AUTO
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.full_size import CutLogits, Window
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.types import Prompts
 from sam_plugins.model.large.embedding import TiledEmbedding
 from sam_plugins.model.large.job import TileJob

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.errors import OutputError
-from sam_plugins.model.inference.automatic import Proposals, SegmentOptions, put_together
+from sam_plugins.model.inference.automatic import Proposals, put_together
 from sam_plugins.model.inference.candidates import Candidates
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import CutLogits
+from sam_plugins.model.inference.segment_options import SegmentOptions
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
 from sam_plugins.model.io.atomic import write_bytes

@@ -13,16 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.model.inference.automatic import (
-    Mode,
-    SegmentOptions,
-    require_instance_decoder,
-    usual_options,
-)
+from sam_plugins.model.inference.automatic import require_instance_decoder
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import require_memory
 from sam_plugins.model.inference.rgb import Channels, Limits, contrast_limits
+from sam_plugins.model.inference.segment_options import Mode, SegmentOptions, usual_options
 from sam_plugins.model.inference.volume.automatic import (
     FoundInSlice,
     VolumeSegmentation,

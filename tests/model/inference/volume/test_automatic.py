@@ -10,8 +10,8 @@ from tests.model.inference.volume.seeing import network_of, seeing_model
 from tests.model.inference.volume.shapes3d import balls, iou, picture
 
 from sam_plugins.errors import UnsuitableModelError
-from sam_plugins.model.inference.automatic import GRID
 from sam_plugins.model.inference.cache import EmbeddingCache
+from sam_plugins.model.inference.segment_options import GRID
 from sam_plugins.model.inference.volume import (
     LinkOptions,
     SliceEmbeddings,

@@ -9,14 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.model.inference.automatic import (
-    Mode,
-    SegmentOptions,
-    require_instance_decoder,
-    segment_embedding,
-)
+from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.checks import require_type
+from sam_plugins.model.inference.segment_options import Mode, SegmentOptions
 from sam_plugins.model.inference.volume.linking import (
     Bridge,
     LinkOptions,

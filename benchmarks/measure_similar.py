@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import skimage.data
 
-from sam_plugins.model.evaluation.metrics import average_precisions, match_objects, overlap_table
+from sam_plugins.model.evaluation.metrics import average_precisions, match_objects
+from sam_plugins.model.evaluation.overlaps import overlap_table
 from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
 from sam_plugins.model.inference.loading import Model, load_model

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam_plugins.model.evaluation.metrics import average_precisions, overlap_table
+from sam_plugins.model.evaluation.metrics import average_precisions
+from sam_plugins.model.evaluation.overlaps import overlap_table
 from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.candidates import MaskFilter
 from sam_plugins.model.inference.loading import load_model

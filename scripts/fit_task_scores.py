@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.labelstudio_backend.scores import evidence_of
-from sam_plugins.model.evaluation.metrics import match_objects, overlap_table
+from sam_plugins.model.evaluation.metrics import match_objects
+from sam_plugins.model.evaluation.overlaps import overlap_table
 from sam_plugins.model.inference.automatic import instance_maps, segment_embedding
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_image

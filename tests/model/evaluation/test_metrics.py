@@ -19,10 +19,10 @@ from sam_plugins.model.evaluation.metrics import (
     mask_iou,
     match_objects,
     mean_segmentation_accuracy,
-    overlap_table,
     panoptic_quality,
     split_merge_errors,
 )
+from sam_plugins.model.evaluation.overlaps import overlap_table
 
 LABELS = hnp.arrays(np.int64, st.just((6, 7)), elements=st.integers(0, 5))
 IGNORE = hnp.arrays(np.bool_, st.just((6, 7)))

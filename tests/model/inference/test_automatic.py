@@ -23,7 +23,8 @@ from sam_plugins.errors import (
     UnsuitableModelError,
     UnusableImageError,
 )
-from sam_plugins.model.evaluation.metrics import match_objects, overlap_table
+from sam_plugins.model.evaluation.metrics import match_objects
+from sam_plugins.model.evaluation.overlaps import overlap_table
 from sam_plugins.model.inference import memory
 from sam_plugins.model.inference.automatic import instance_maps, segment, segment_embedding
 from sam_plugins.model.inference.candidates import MaskFilter

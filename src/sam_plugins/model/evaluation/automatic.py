@@ -20,10 +20,10 @@ from sam_plugins.model.evaluation.metrics import (
     MSA_THRESHOLDS,
     average_precisions,
     mask_dice,
-    overlap_table,
     panoptic_quality,
     split_merge_errors,
 )
+from sam_plugins.model.evaluation.overlaps import overlap_table
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.labelled import LabelledImage
 

@@ -21,8 +21,9 @@ from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.weights.checkpoints import save_model_file
+from sam_plugins.model.weights.comparison import Comparison
 from sam_plugins.model.weights.loading import load_checkpoint
-from sam_plugins.model.weights.store import Comparison, ModelStore
+from sam_plugins.model.weights.store import ModelStore
 
 
 @pytest.fixture

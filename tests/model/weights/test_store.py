@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from sam_plugins.errors import PromotionError, StoreError
+from sam_plugins.model.weights.comparison import Comparison
 from sam_plugins.model.weights.paths import store_directory
-from sam_plugins.model.weights.store import Comparison, ModelStore, is_reference
+from sam_plugins.model.weights.store import ModelStore, is_reference
 
 BETTER = Comparison("default-0123", "mSA", 0.62, 0.55, 0.03, 0.11, 12)
 

@@ -8,8 +8,9 @@ import pytest
 from qtpy.QtWidgets import QMessageBox, QTextBrowser
 from tests.napari_plugin.helpers import keep_screenshot, open_widget
 
+from sam_plugins.model.weights.comparison import Comparison
 from sam_plugins.model.weights.registry import find_entry
-from sam_plugins.model.weights.store import Comparison, ModelStore
+from sam_plugins.model.weights.store import ModelStore
 from sam_plugins.napari_plugin.current_model import ModelChoice, current_model
 
 pytestmark = pytest.mark.gui

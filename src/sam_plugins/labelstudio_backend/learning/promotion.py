@@ -11,9 +11,10 @@ from sam_plugins.labelstudio_backend.learning.jobs import JobState
 from sam_plugins.model.engine.held_out import Round, compare_rounds
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.engine.run_folder import RunFolder
+from sam_plugins.model.weights.comparison import Comparison
 from sam_plugins.model.weights.convert import convert_checkpoint
 from sam_plugins.model.weights.loading import load_checkpoint
-from sam_plugins.model.weights.store import Comparison, ModelStore, StoredVersion
+from sam_plugins.model.weights.store import ModelStore, StoredVersion
 
 _BASE_NOTE = "the model to begin with, to roll back to"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine.label_store import ImageRecord, LabelStore, Split
 from sam_plugins.model.engine.label_store.types import TRUSTED
-from sam_plugins.model.weights.store import LEAST_PICTURES
+from sam_plugins.model.weights.comparison import LEAST_PICTURES
 
 HELD_OUT_SHARE = 0.25
 

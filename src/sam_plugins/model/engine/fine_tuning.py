@@ -28,9 +28,9 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.io.atomic import require_writable
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.training.processes import OneProcess, Processes
+from sam_plugins.model.weights.comparison import Comparison
 from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.passport import DataSource, Passport
-from sam_plugins.model.weights.store import Comparison
 
 __all__ = ["METHODS", "FineTuned", "FineTuningOptions", "Method", "TrainingProgress", "fine_tune"]
 

@@ -18,7 +18,7 @@ from sam_plugins.model.evaluation.measure import measure
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.io.labelled import LabelledFile
-from sam_plugins.model.weights.store import Comparison
+from sam_plugins.model.weights.comparison import Comparison
 
 MAX_CLICKS = 5
 """Corrections that are measured: with more, a person draws by hand, and measuring takes long."""

@@ -51,7 +51,7 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.io.atomic import make_folder
 from sam_plugins.model.io.labelled import LabelledFile
-from sam_plugins.model.weights.store import LEAST_PICTURES
+from sam_plugins.model.weights.comparison import LEAST_PICTURES
 
 Report = Callable[[str], None]
 

@@ -199,12 +199,15 @@ class TrainingNews:
     value : float or None
         Mean of what was measured on the held-out pictures, after a round.
     seconds_left : float or None
+    measuring : (int, int) or None
+        Held-out pictures that are measured, and all of them, while a round is measured.
     """
 
     step: int
     loss: float | None
     value: float | None
     seconds_left: float | None
+    measuring: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -253,7 +256,7 @@ def train_project(
 
     def tell(now: TrainingProgress) -> None:
         value = None if now.figures is None else float(np.mean(list(now.figures.values())))
-        progress.hand_over(TrainingNews(now.step, now.loss, value, now.seconds_left))
+        progress.hand_over(TrainingNews(now.step, now.loss, value, now.seconds_left, now.measuring))
         progress(now.step, now.steps)
 
     where = checked_device(None if device == "auto" else device)

@@ -96,7 +96,7 @@ def try_training(
 
     def tell(now: TrainingProgress) -> None:
         progress(now.step, _TRIED_STEPS)
-        if now.figures is None:
+        if now.loss is not None:
             steps.append(time.monotonic())
 
     with tempfile.TemporaryDirectory(prefix="sam-plugins-") as place:

@@ -75,8 +75,11 @@ def test_the_best_round_is_written_with_its_proof(
     assert [one.share for one in result.rounds] == [1, 1, 1, 1, 0.6, 0.3]
     assert result.best is best_round(result.rounds)
     assert result.is_better
-    assert [one.step for one in seen if one.figures is None] == list(range(1, 61))
+    assert [one.step for one in seen if one.loss is not None] == list(range(1, 61))
     assert [one.step for one in seen if one.figures is not None] == [20, 40, 60, 60, 60]
+    # The parent is measured before the first step, which takes a while: people see how far.
+    before = [one.measuring for one in seen[: [one.step for one in seen].index(1)]]
+    assert sorted(set(before)) == [(0, 2), (1, 2), (2, 2)]
     assert set(result.best.figures) == {"one click", "3 clicks", "5 clicks", "box", "mSA"}
     assert set(result.best.pictures) == {f"{f.set_name}/{f.id}" for f in files[2:]}
 
@@ -157,7 +160,7 @@ def test_an_interrupted_run_keeps_what_was_better(
     path = tmp_path / "new.safetensors"
 
     def stop(now: TrainingProgress, at: int, error: BaseException) -> None:
-        if now.step >= at and now.figures is None:
+        if now.step >= at and now.loss is not None:
             raise error
 
     options = FineTuningOptions(steps=60, rounds=3, learning_rate=3e-3)

@@ -121,7 +121,7 @@ def test_a_run_leaves_all_that_people_and_machines_need(
     rounds = [(one.step, one.share) for one in folder.rounds()]
     assert rounds == [(0, 1), (2, 1), (4, 1), (6, 1), (6, 0.6), (6, 0.3)]
     assert folder.rounds()[0].figures == result.rounds[0].figures
-    left = [one.seconds_left for one in seen if one.figures is None]
+    left = [one.seconds_left for one in seen if one.loss is not None]
     assert left[-1] == 0
     assert all(one is not None and one >= 0 for one in left)
     samples = sorted(path.name for path in (folder.path / "samples").iterdir())

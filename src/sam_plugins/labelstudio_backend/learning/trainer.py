@@ -162,8 +162,14 @@ class _Reporter:
             "steps": progress.steps,
             "loss": progress.loss,
             "seconds_left": progress.seconds_left,
+            "measuring": _told(progress.measuring),
         }
         write_bytes(self._path, json.dumps(values).encode())
+
+
+def _told(measuring: tuple[int, int] | None) -> str | None:
+    """Say how far the measuring of a round is."""
+    return None if measuring is None else f"{measuring[0]} of {measuring[1]} held-out pictures"
 
 
 def _lower_priority(niceness: int, threads: int) -> None:

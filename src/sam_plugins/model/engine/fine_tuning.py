@@ -266,6 +266,11 @@ class _Tuning:
                 max_objects=self._options.max_objects,
                 seed=self._options.seed,
                 share=share,
+                on_picture=lambda done, total: self._tell(
+                    TrainingProgress(
+                        self._learner.step, self._options.steps, measuring=(done, total)
+                    )
+                ),
             )
         after = self._processes.tell(after)
         assert after is not None

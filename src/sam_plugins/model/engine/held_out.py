@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,7 @@ def measure_round(
     max_objects: int,
     seed: int,
     share: float = 1.0,
+    on_picture: Callable[[int, int], None] | None = None,
 ) -> Round:
     """Ask for the objects of the held-out pictures, correct them, and segment them as a whole.
 
@@ -108,6 +109,8 @@ def measure_round(
         At most so many prompted objects of a picture, drawn by the seed.
     share : float
         Noted in the round.
+    on_picture : callable, optional
+        Told how many pictures are measured, and how many there are; may raise to stop.
 
     Raises
     ------
@@ -117,6 +120,8 @@ def measure_round(
         If a picture cannot be read.
     """
     asked = _Remembering(model)
+    told = on_picture or (lambda _done, _total: None)
+    told(0, len(files))
     report = measure(
         model.model_id,
         files,
@@ -127,6 +132,7 @@ def measure_round(
         with_floor=False,
         max_objects=max_objects,
         seed=seed,
+        on_progress=lambda _task, done, total: told(done, total),
     )
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for score in report.object_scores:

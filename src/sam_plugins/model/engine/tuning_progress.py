@@ -14,7 +14,8 @@ from sam_plugins.model.io.labelled import LabelledFile
 class TrainingProgress(NamedTuple):
     """How far fine-tuning is: a loss after each step, ``figures`` after each round.
 
-    ``seconds_left`` guesses from the time of the steps so far; None at first.
+    While a round is measured, ``measuring`` tells how many held-out pictures are done, and how many
+    there are. ``seconds_left`` guesses from the time of the steps so far; None at first.
     """
 
     step: int
@@ -22,6 +23,7 @@ class TrainingProgress(NamedTuple):
     loss: float | None = None
     figures: Mapping[str, float] | None = None
     seconds_left: float | None = None
+    measuring: tuple[int, int] | None = None
 
 
 class Run(Protocol):

@@ -354,7 +354,12 @@ class TrainWidget(QWidget):
     def _on_news(self, news: TrainingNews) -> None:
         self.curve.add(news.step, news.loss, news.value)
         left = "" if news.seconds_left is None else f", {news.seconds_left / 60:.0f} min left"
-        if self.job is not None and self.job.is_running:
+        if self.job is None or not self.job.is_running:
+            return
+        if news.measuring is not None:
+            done, total = news.measuring
+            self.outcome.setText(f"Measuring on held-out pictures: {done} of {total}")
+        else:
             self.outcome.setText(f"Step {news.step} of {self.curve.steps}{left}")
 
     def _on_error(self, error: Exception) -> None:

@@ -642,3 +642,12 @@ def test_a_grid_asks_less_of_models_that_promise_less() -> None:
     model = model_of(LabelReader(unsure))
     assert segment(CROWD, model, mode="grid", limits=AS_IT_IS).labels.max() == 6
     assert not segment(CROWD, model, mode="grid", limits=AS_IT_IS, options=GRID).labels.any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("value", [0, 90, 255])
+def test_nothing_is_found_where_nothing_is(mode: str, value: int) -> None:
+    """The shipped model saw up to ten objects in a white picture."""
+    found = segment(np.full((256, 200), value, np.uint8), mode=mode)  # type: ignore[arg-type]
+    assert len(found.scores) == 0
+    assert not found.labels.any()

@@ -100,3 +100,11 @@ def smooth_embedding() -> ImageEmbedding:
         given.skips[0][..., ::8, ::8], scale_factor=8.0, mode="bilinear"
     )
     return replace(given, features=wide, skips=(fine,))
+
+
+def test_a_blank_picture_is_known_again() -> None:
+    packed = PackedEmbedding.of(replace(embedding(), is_blank=True))
+    assert packed is not None
+    read = PackedEmbedding.from_bytes(packed.to_bytes())
+    assert read is not None
+    assert read.unpack("cpu").is_blank

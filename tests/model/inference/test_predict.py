@@ -225,6 +225,24 @@ def test_arguments_of_other_types_are_refused_where_they_enter(
 
 
 @pytest.mark.parametrize(
+    ("prompts", "masks"),
+    [
+        (Prompts(points_xy=np.zeros((0, 1, 2), np.float32)), 3),
+        (Prompts(boxes_xyxy=np.zeros((0, 4), np.float32)), 1),
+        (Prompts.single_points([[20, 30], [4, 5]])[np.array([False, False])], 3),
+    ],
+)
+def test_no_objects_have_no_masks(
+    any_model: Model, embedding: ImageEmbedding, prompts: Prompts, masks: int
+) -> None:
+    answer = predict_masks(any_model, embedding, prompts)
+    one = predict_masks(any_model, embedding, Prompts.single_points([[20, 30]]))
+    assert answer.low_res_logits.shape == (0, masks, *one.low_res_logits.shape[2:])
+    assert answer.iou_predictions.shape == (0, masks)
+    assert answer.masks.shape == (0, masks, 60, 90)
+
+
+@pytest.mark.parametrize(
     ("image", "message"),
     [
         (np.zeros((0, 5)), "expected a picture with pixels"),

@@ -158,6 +158,21 @@ def test_rollback_passes_over_what_was_removed(store: ModelStore, weights: Path)
     assert store.rollback("cells").number == 1
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_rollback_does_not_lead_to_the_version_in_use(
+    store: ModelStore, weights: Path, by_hand: bool
+) -> None:
+    for number in range(1, 4):
+        store.add("cells", weights, model_id=f"cells-{number}")
+    for reference in ("cells@3", "cells@1", "cells@2", "cells@1"):
+        store.promote(reference, force=True)
+    if by_hand:
+        shutil.rmtree(store.find("cells@2").path.parent)
+    else:
+        store.delete("cells@2")
+    assert store.rollback("cells").number == 3
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_document_is_named(store: ModelStore, weights: Path, content: str) -> None:
     version = store.add("cells", weights, model_id="cells-a")

@@ -228,6 +228,11 @@ def propose(
     """
     check_mode(mode)
     boxes_xyxy = regions = None
+    if embedding.is_blank:  # networks see things in the dark
+        if mode == "auto":
+            require_instance_decoder(model)
+        none = np.zeros((0, 2), np.float32)
+        return Proposals(none, Candidates.none(valid_cells_hw(embedding)))
     if mode == "auto":
         points_xy, regions = _points_of_maps(model, embedding, options.seeds)
         if within is not None:

@@ -99,7 +99,7 @@ class PackedEmbedding:
         """Return the content of a file."""
         embedding = self.embedding
         tensors = _as_tensors(self.parts) or embedding.image_features.named_tensors()
-        values = {
+        values: dict[str, Any] = {
             "format": FORMAT,
             "dtype": self.dtype,
             "model_id": embedding.model_id,
@@ -107,6 +107,8 @@ class PackedEmbedding:
             "input_size_hw": list(embedding.input_size_hw),
             "padded_size_hw": list(embedding.padded_size_hw),
         }
+        if embedding.is_blank:
+            values["is_blank"] = True
         if self.parts:
             values["packing"] = _COMPACT
         body = safetensors.torch.save(tensors, {"embedding": json.dumps(values)})
@@ -140,6 +142,7 @@ class PackedEmbedding:
                 input_size_hw=_pair(values["input_size_hw"]),
                 padded_size_hw=_pair(values["padded_size_hw"]),
                 model_id=str(values["model_id"]),
+                is_blank=bool(values.get("is_blank")),
             )
         except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RuntimeError):
             return None

@@ -124,6 +124,7 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         input_size_hw=input_size_hw,
         padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
         model_id=model.model_id,
+        is_blank=bool((rgb == rgb[0, 0]).all()),
     )
 
 
@@ -237,12 +238,17 @@ def decode_prompts(
     if multimask is None:
         multimask = prompts.is_ambiguous
     size = free_chunk_size(model.device) if chunk_size is None else count("chunk_size", chunk_size)
+    if not len(prompts):
+        masks = 3 if multimask else 1
+        none = torch.zeros((0, masks), device=model.device)
+        yield MaskOutput(none.new_zeros((0, masks, *embedding.low_res_hw)), none)
+        return
     # Masks are weighed against each other: then all of them are needed.
     weighs = model.config.mask_decoder.weighs_masks and prompts.mask_logits is None
     wanted = slice(1, None) if multimask else slice(0, 1)
     drawn, least = (ALL_MASKS, -math.inf) if weighs else (wanted, min_predicted_iou)
     start = 0
-    while start < max(1, len(prompts)):
+    while start < len(prompts):
         chunk = prompts[start : start + size]
         with memory_limits(
             f"decoding {len(chunk)} prompts at once",

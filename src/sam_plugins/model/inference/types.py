@@ -34,6 +34,8 @@ class ImageEmbedding:
         Height and width of the picture, of the network's input, and of the input with its padding.
     model_id : str
         Of the model that made it; no other can read it.
+    is_blank : bool
+        Whether all pixels of the picture were the same, so that nothing can be found in it.
     """
 
     features: Tensor
@@ -42,6 +44,7 @@ class ImageEmbedding:
     input_size_hw: SizeHW
     padded_size_hw: SizeHW
     model_id: str
+    is_blank: bool = False
 
     @property
     def image_features(self) -> ImageFeatures:

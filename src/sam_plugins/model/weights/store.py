@@ -12,6 +12,7 @@ because every file appears complete or not at all.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -257,6 +258,8 @@ class ModelStore:
         with self._writing(name, must_exist=True):
             numbers, history = self._numbers(name), self._history(name)
             before = [number for number in history[:-1] if number in numbers]
+            while before and before[-1] == history[-1]:  # one in between was deleted
+                before.pop()
             if not before:
                 raise StoreError(
                     f"no version of {name} was in use before; its versions: "
@@ -300,7 +303,8 @@ class ModelStore:
             last = max(version.number, self._last_deleted(name))
             write_bytes(folder / _LAST, json.dumps({"number": last}).encode())
             there = set(self._numbers(name)) - {version.number}
-            history = [one for one in self._history(name) if one in there]
+            left = [one for one in self._history(name) if one in there]
+            history = [one for one, _ in itertools.groupby(left)]
             if history:
                 self._write_history(name, history)
             else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.cli.helpers import RunSegment
 
@@ -22,6 +24,25 @@ def test_prompts(run_segment: RunSegment, out: Path, pictures: Path, core: Any) 
     assert table["mode"] == "prompts"
     assert table["prompts"]["boxes_xyxy"] == [[1, 1, 9, 9]]
     assert table["objects"][0]["score"] == 0.75
+
+
+def test_masks_that_the_model_doubts_are_told(
+    run_segment: RunSegment,
+    pictures: Path,
+    core: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_segment(pictures / "a.png", "--point", "4,3") == 0
+    assert "prompts lie on objects" not in capsys.readouterr().err
+    real = type(core).prompted
+
+    def doubted(self: Any, rgb: Any, prompts: PromptChoice) -> Any:
+        return replace(real(self, rgb, prompts), scores=np.array([0.24]))
+
+    monkeypatch.setattr(type(core), "prompted", doubted)
+    assert run_segment(pictures / "a.png", "--point", "4,3", "--overwrite") == 0
+    assert "a.png: a mask with a score below 0.4" in capsys.readouterr().err
 
 
 def test_the_mode_is_passed_on(run_segment: RunSegment, pictures: Path, core: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam_plugins.cli import labelstudio_doctor, labelstudio_learning
 from sam_plugins.cli.console import complain, say, say_json
-from sam_plugins.cli.labelstudio_extra import require_extra
+from sam_plugins.cli.labelstudio_extra import read_settings
 from sam_plugins.errors import SamPluginsError
 
 _DESCRIPTION = (
@@ -64,18 +64,9 @@ def _port(text: str) -> int:
 
 def run_serve(args: argparse.Namespace) -> int:
     """Start the backend; return when it is told to end."""
-    require_extra()
-    from pydantic import ValidationError
-
+    settings = read_settings()
     from sam_plugins.labelstudio_backend.serving import serve
-    from sam_plugins.labelstudio_backend.settings import Settings
 
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "SAM_PLUGINS_LS_" + "_".join(map(str, first["loc"])).upper()
-        raise ValueError(f"{name} {first['msg'].removeprefix('Value error, ')}") from error
     serve(args.host, args.port, settings, tell=complain)
     return 0
 
@@ -97,13 +88,11 @@ def prepare(url: str | None, project: int, *, is_json: bool) -> int:
     is_json : bool
         Whether the summary is printed as JSON.
     """
-    require_extra()
+    settings = read_settings(url)
     from sam_plugins.labelstudio_backend.service import Service
-    from sam_plugins.labelstudio_backend.settings import Settings
     from sam_plugins.labelstudio_backend.whole_project import Prepared, prepare_project
 
-    settings = Settings()
-    service = Service(Settings(**{**settings.model_dump(), "url": url or settings.url}))
+    service = Service(settings)
     last = Prepared(0, 0, 0)
     try:
         for last in prepare_project(service, project):

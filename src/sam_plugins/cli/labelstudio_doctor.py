@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from sam_plugins.cli.console import say, say_json
-from sam_plugins.cli.labelstudio_extra import require_extra
+from sam_plugins.cli.labelstudio_extra import read_settings
 
 
 def add_action(
@@ -35,12 +35,9 @@ def add_action(
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Examine; return the exit code."""
-    require_extra()
+    settings = read_settings(args.url)
     from sam_plugins.labelstudio_backend.doctor.examination import examine
-    from sam_plugins.labelstudio_backend.settings import Settings
 
-    settings = Settings()
-    settings = Settings(**{**settings.model_dump(), "url": args.url})
     findings = []
     for finding in examine(
         settings, project=args.project, backend_url=args.backend, is_repairing=args.repair

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
 from sam_plugins.cli import divided, scheduler, stacks, tiles
-from sam_plugins.cli.console import mention, step_progress
+from sam_plugins.cli.console import complain, mention, step_progress
 from sam_plugins.cli.done import Done
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.view import View, read_rgb, smaller
 from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
-    from sam_plugins.cli.core import Core, PromptChoice, Running
+    from sam_plugins.cli.core import Core, Found, PromptChoice, Running
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.search import Search
     from sam_plugins.cli.stacks import StackChoice
     from sam_plugins.model.cluster.outcome import Kept, Runner
+
+_DOUBTFUL_SCORE = 0.4
 
 
 @dataclass
@@ -181,6 +183,17 @@ def _result(job: Job, done: Done) -> dict[str, Any]:
     }
 
 
+def _tell_doubt(job: Job, found: Found) -> None:
+    """Warn of masks that the model itself takes for poor: a click beside the object, mostly."""
+    poor = sum(score < _DOUBTFUL_SCORE for score in found.scores)
+    if poor:
+        which = "a mask" if poor == 1 else f"{poor} masks"
+        complain(
+            f"{job.image}: {which} with a score below {_DOUBTFUL_SCORE}, so the model expects "
+            "little: do the prompts lie on objects?"
+        )
+
+
 def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = False) -> Done:
     """Segment one image and write its results; a large one may be left to all workers."""
     from sam_plugins.cli.results import write_results
@@ -203,6 +216,7 @@ def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = Fal
             found = wanted.find(core, rgb, order.mode, progress)
     elif order.prompts:
         found = core.prompted(rgb, order.prompts)
+        _tell_doubt(job, found)
     else:
         with step_progress(job.name) as progress:
             found = core.automatic(rgb, order.mode, progress)

@@ -270,3 +270,12 @@ def test_blocked_local_addresses_and_disabled_legacy_tokens_are_told(tmp_path: P
         assert "allow legacy tokens again" in refused.cure
         findings = looked(server, tmp_path, number, token=personal)
         assert "the personal access token of annotator@example.com works" in findings[1].message
+
+
+def test_an_address_without_a_scheme_is_told_in_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["labelstudio", "doctor", "localhost:8080"]) != 0
+    told = capsys.readouterr().err
+    assert "the address of Label Studio must start with http:// or https://" in told
+    assert "pydantic" not in told

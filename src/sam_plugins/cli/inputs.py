@@ -24,10 +24,13 @@ def find_images(named: str) -> list[Path]:
     Raises
     ------
     UnreadableImageError
-        If a pattern matches nothing, a folder holds no image, or we may not look.
+        If there is no such file, a pattern matches nothing, a folder holds no image, or we may not
+        look.
     """
     path = Path(named)
-    if not _exists(path) and glob.has_magic(named):
+    if not _exists(path):  # before the model is loaded for nothing
+        if not glob.has_magic(named):
+            raise UnreadableImageError(f"cannot read {path}: no such file; check the name")
         # Path.glob takes no absolute pattern
         found = sorted(Path(p) for p in glob.glob(named, recursive=True))  # noqa: PTH207
         if not found:

@@ -1,4 +1,4 @@
-"""A loaded model behind the commands: the only module of the command line that imports torch."""
+"""A loaded model behind the commands: imported when there is work, for it imports torch."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ averaged over the IoU thresholds .50, .55, ..., .95; classes play no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,27 +113,6 @@ class ProposalScore:
     def recall(self, count: int, size: str = "all") -> float:
         """Return the share of thresholds at which it is found; NaN where it is of another size."""
         return self.recalls.get((size, count), float("nan"))
-
-
-def evaluate_proposals(
-    proposer: Proposer, images: Iterable[LabelledImage]
-) -> Iterator[ProposalScore]:
-    """Propose objects for every picture and look for the true ones among them.
-
-    Parameters
-    ----------
-    proposer : callable
-        From a picture to masks, best first.
-    images : iterable of LabelledImage
-        Read one at a time. Where the annotation is not complete recall is as true as elsewhere.
-
-    Yields
-    ------
-    ProposalScore
-        Picture by picture, objects by ascending label.
-    """
-    for image in images:
-        yield from score_proposals(image, proposer(image.image))
 
 
 def score_proposals(image: LabelledImage, masks: Sequence[WindowMask]) -> list[ProposalScore]:

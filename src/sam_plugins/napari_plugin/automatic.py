@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.automatic import SegmentOptions
     from sam_plugins.model.inference.cache import EmbeddingCache
     from sam_plugins.model.inference.loading import Model
-    from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
-    from sam_plugins.model.large.job import Finder, TileJob
+    from sam_plugins.model.inference.types import ImageEmbedding
+    from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.plan import TilePlan
     from sam_plugins.napari_plugin.jobs import JobProgress
 
@@ -207,26 +207,16 @@ class _Looking:
         """Return the tiles of a part of a plane: one, unless the model sees less at once."""
         from sam_plugins.model.inference.reduction import needs_tiles
         from sam_plugins.model.large.plan import TilePlan
-        from sam_plugins.model.large.sizing import tile_size
+        from sam_plugins.model.large.sizing import model_glance, tile_size
 
         size_hw = sight.region.shape
         if not needs_tiles(size_hw, self.model.preprocessing):
             return TilePlan(size_hw, max(size_hw), 0)
         longest = self.model.preprocessing.max_long_side
+        look = model_glance(self.model, self.mode, self.options, self._encoded)
         with shown_source(source, sight).open() as picture:
-            size = tile_size(picture, longest, self._finder())
+            size = tile_size(picture, longest, look)
         return TilePlan(size_hw, size.tile, size.halo)
-
-    def _finder(self) -> Finder:
-        """Return what finds objects in a window, to see how large they are."""
-        from sam_plugins.model.inference.automatic import segment_embedding
-
-        def find(rgb: npt.NDArray[np.uint8], within: tuple[slice, slice] | None) -> Segmentation:
-            return segment_embedding(
-                self.model, self._encoded(rgb), mode=self.mode, options=self.options, within=within
-            )
-
-        return find
 
     def ground(self, sight: Sight, plan: TilePlan, folder: Path) -> Ground:
         """Return a part of a plane of which nothing is known yet."""

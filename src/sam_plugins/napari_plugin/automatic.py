@@ -9,6 +9,7 @@ where it was. Nothing here knows a window: it runs in the thread of a job.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,10 +35,15 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.cache import EmbeddingCache
     from sam_plugins.model.inference.loading import Model
     from sam_plugins.model.inference.segment_options import SegmentOptions
-    from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
-    from sam_plugins.model.large.job import Finder, TileJob
+    from sam_plugins.model.inference.types import ImageEmbedding
+    from sam_plugins.model.large.job import TileJob
     from sam_plugins.model.large.plan import TilePlan
     from sam_plugins.napari_plugin.jobs import JobProgress
+
+
+_STEPS_OF_A_TILE = 100
+_SHARE_THAT_TELLS = 0.25
+"""Of the first tile: encoding it takes a part of its time, and counts for too much before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +139,41 @@ def tiles_expected(size_hw: Sequence[int]) -> int:
     return math.prod(-(-length // core) for length in size_hw)
 
 
+class Pace:
+    """How fast objects are found, from the first tile on: what comes before is done once.
+
+    Parameters
+    ----------
+    pictures : int
+        In all, as :func:`tiles_expected` has it. There may be more, where objects are small.
+    clock : callable, optional
+        Returns seconds.
+
+    Attributes
+    ----------
+    seconds_left : float or None
+        None until a part of the first tile is done.
+    seconds_per_picture : float or None
+        Of those expected.
+    """
+
+    def __init__(self, pictures: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds_left: float | None = None
+        self.seconds_per_picture: float | None = None
+        self._pictures = pictures
+        self._clock = clock
+        self._started = clock()
+
+    def note(self, done: int, total: int) -> None:
+        """Note steps of :func:`find_all` that are done, of all; it begins where all are unknown."""
+        if total <= 0:
+            self._started = self._clock()
+        elif done >= _SHARE_THAT_TELLS * _STEPS_OF_A_TILE:
+            per_step = (self._clock() - self._started) / done
+            self.seconds_left = per_step * (total - done)
+            self.seconds_per_picture = per_step * total / self._pictures
+
+
 def find_all(
     load: Callable[[], Model],
     source: ImageSource,
@@ -176,20 +217,23 @@ def find_all(
     for number, sight in enumerate(sights):
         if plan is None or plan.size_hw != sight.region.shape:
             plan = look.plan(source, sight)
+            progress(0, 0)
         ground = look.ground(sight, plan, masks.drawn / str(number))
         for index in range(len(plan)):
             tell = _share_of(progress, number * len(plan) + index, len(sights) * len(plan))
             tell(0, 1)
             look.find(source, ground, index, tell)
             progress.hand_over(_first_sight(masks, ground, index, keep()))
-    progress(1, 1)
+    steps = _STEPS_OF_A_TILE * len(sights) * (0 if plan is None else len(plan))
+    progress(steps, steps)
 
 
 def _share_of(progress: JobProgress, done: int, total: int) -> Callable[[int, int], None]:
-    """Return a progress within one of some equal steps; those of a step are 100."""
+    """Return a progress within one of some equal steps, of each of which some can be told."""
 
     def tell(within: int, of: int) -> None:
-        progress(round(100 * (done + (within / of if of else 1.0))), 100 * total)
+        share = within / of if of else 1.0
+        progress(round(_STEPS_OF_A_TILE * (done + share)), _STEPS_OF_A_TILE * total)
 
     return tell
 
@@ -208,26 +252,16 @@ class _Looking:
         """Return the tiles of a part of a plane: one, unless the model sees less at once."""
         from sam_plugins.model.inference.reduction import needs_tiles
         from sam_plugins.model.large.plan import TilePlan
-        from sam_plugins.model.large.sizing import tile_size
+        from sam_plugins.model.large.sizing import model_glance, tile_size
 
         size_hw = sight.region.shape
         if not needs_tiles(size_hw, self.model.preprocessing):
             return TilePlan(size_hw, max(size_hw), 0)
         longest = self.model.preprocessing.max_long_side
+        look = model_glance(self.model, self.mode, self.options, self._encoded)
         with shown_source(source, sight).open() as picture:
-            size = tile_size(picture, longest, self._finder())
+            size = tile_size(picture, longest, look)
         return TilePlan(size_hw, size.tile, size.halo)
-
-    def _finder(self) -> Finder:
-        """Return what finds objects in a window, to see how large they are."""
-        from sam_plugins.model.inference.automatic import segment_embedding
-
-        def find(rgb: npt.NDArray[np.uint8], within: tuple[slice, slice] | None) -> Segmentation:
-            return segment_embedding(
-                self.model, self._encoded(rgb), mode=self.mode, options=self.options, within=within
-            )
-
-        return find
 
     def ground(self, sight: Sight, plan: TilePlan, folder: Path) -> Ground:
         """Return a part of a plane of which nothing is known yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import dask.array as da
@@ -24,6 +25,7 @@ from sam_plugins.napari_plugin.images import ImageSource, look_at, robust_limits
 from sam_plugins.napari_plugin.layers import set_role
 from sam_plugins.napari_plugin.linked import whole_stack
 from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.widgets import automatic as widgets
 
 Picture = npt.NDArray[Any]
 
@@ -202,6 +204,30 @@ def test_a_large_picture_gets_the_objects_of_the_library_and_goes_on_after_a_can
     assert (mine.data[:8, :8] == 7).all()
     assert not preview.data.any()
     assert not any(proposals_directory().iterdir())  # nobody needs them any more
+
+
+def test_a_part_of_the_first_tile_tells_how_long_all_take(
+    viewer: Any, qtbot: Any, nuclei: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = Event()
+
+    def find(*_: object, progress: Any, **__: object) -> None:
+        progress(0, 0)
+        time.sleep(1)
+        progress(50, 6000)  # a half of one of sixty tiles
+        assert may_end.wait(60)
+        progress(6000, 6000)
+
+    monkeypatch.setattr(widgets, "find_all", find)
+    viewer.add_image(nuclei, rgb=nuclei.ndim == 3)
+    widget = open_widget(viewer, "Automatic")
+    assert "how long, the first one will tell" in widget._status.text()
+    widget.run()
+    qtbot.waitUntil(lambda: " min left; " in widget._status.text(), timeout=60_000)
+    may_end.set()
+    qtbot.waitUntil(lambda: not widget.job.is_running, timeout=5000)
+    qtbot.waitUntil(lambda: "left" not in widget._status.text(), timeout=5000)
+    assert "; about " in widget._status.text()
 
 
 def test_a_selected_region_alone_is_segmented_on_a_scaled_image(

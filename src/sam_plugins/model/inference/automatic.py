@@ -310,6 +310,32 @@ def instance_maps(model: Model, embedding: ImageEmbedding) -> InstanceProbabilit
     )
 
 
+def object_regions(
+    model: Model, embedding: ImageEmbedding, options: SeedOptions | None = None
+) -> npt.NDArray[np.int32]:
+    """Return where the instance maps alone see objects: coarse, and without asking for any mask.
+
+    Parameters
+    ----------
+    model : Model
+    embedding : ImageEmbedding
+    options : SeedOptions, optional
+
+    Returns
+    -------
+    ndarray of shape (h, w), int32
+        A label image in cells of the maps; 0 is background.
+
+    Raises
+    ------
+    UnsuitableModelError, ValueError, TypeError
+        As for :func:`instance_maps`.
+    """
+    if embedding.is_blank:
+        return np.zeros(valid_cells_hw(embedding), np.int32)
+    return _points_of_maps(model, embedding, options or SeedOptions())[1]
+
+
 def _check_options(options: SegmentOptions | None) -> None:
     """Refuse options that are none."""
     if options is not None:

@@ -31,7 +31,7 @@ from sam_plugins.model.large.results import (
     publish,
     work_folder,
 )
-from sam_plugins.model.large.sizing import earlier_size, tile_size
+from sam_plugins.model.large.sizing import earlier_size, model_glance, tile_size
 from sam_plugins.model.large.sources import ArraySource, FileSource, Source
 from sam_plugins.model.large.tables import CoreFigures, ObjectTable, figures_of
 from sam_plugins.model.large.tiles import segment_tile
@@ -182,7 +182,7 @@ def plan_for_model(
             size = tile_size(
                 picture.with_contrast(),
                 longest,
-                model_finder(model, mode, chosen),
+                model_glance(model, mode, chosen),
                 tile=tile,
                 halo=halo,
             )

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
+from sam_plugins.model.inference.automatic import (
+    object_regions,
+    segment_embedding,
+    segmenting_memory,
+)
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import Window
-from sam_plugins.model.inference.types import Segmentation
-from sam_plugins.model.large.job import MANIFEST, Finder
+from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.predict import encode_rgb
+from sam_plugins.model.inference.segment_options import SegmentOptions
+from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.large.job import MANIFEST
 from sam_plugins.model.large.mark import mark_of
 from sam_plugins.model.large.picture import LazyPicture
+from sam_plugins.model.large.plan import size_of
 
 HALO_SHARE = 8
 """The halo is this part of the tile at least, unless it is given."""
@@ -24,10 +35,14 @@ _PLACES = (0.5, 0.2, 0.8)
 """Where along the diagonal objects are looked at."""
 
 _ENOUGH = 100
-"""So many objects tell; each has to be asked for, and where they are dense there are many more."""
+"""So many objects tell; no further window is encoded."""
 
 _OFTEN = 90  # percentile of the lengths of objects
 _STEP = 32
+
+Glance = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer]]
+"""From what the model sees of a window, (h, w, 3) uint8, to a label image of it, in cells of any
+size: how long its objects are, whatever they look like."""
 
 
 class TileSize(NamedTuple):
@@ -40,7 +55,7 @@ class TileSize(NamedTuple):
 def tile_size(
     picture: LazyPicture,
     longest: int,
-    find: Finder,
+    look: Glance,
     *,
     tile: int | None = None,
     halo: int | None = None,
@@ -56,18 +71,18 @@ def tile_size(
     picture : LazyPicture
     longest : int
         The model's longest input: the larger tiles.
-    find : callable
-        Finds objects in a window; asked for three windows at most, for one where that holds many,
-        and not where ``tile`` is given.
+    look : callable
+        Such as :func:`model_glance`; asked about three windows at most, about one where that holds
+        many objects, and not where ``tile`` is given.
     tile, halo : int, optional
         What is given stays.
     """
     if tile is not None:
         return TileSize(tile, tile // HALO_SHARE if halo is None else halo)
     small = max(_STEP, longest // 2)
-    lengths: list[int] = []
+    lengths: list[float] = []
     for window in _windows(picture.size_hw, longest):
-        lengths += _lengths(find(picture.rgb(window), None), window, picture.size_hw)
+        lengths += _lengths(look(picture.rgb(window)), window, picture.size_hw)
         if len(lengths) >= _ENOUGH:
             break
     usual = float(np.percentile(lengths, _OFTEN)) if lengths else 0.0
@@ -75,6 +90,38 @@ def tile_size(
         return TileSize(small, small // HALO_SHARE if halo is None else halo)
     wide = min(max(-(-int(usual) // _STEP) * _STEP, longest // HALO_SHARE), longest // 4)
     return TileSize(longest, wide if halo is None else halo)
+
+
+def model_glance(
+    model: Model,
+    mode: str,
+    options: SegmentOptions,
+    encode: Callable[[npt.NDArray[np.uint8]], ImageEmbedding] | None = None,
+) -> Glance:
+    """Return what tells how long objects are with a model.
+
+    What its instance maps see is enough, and costs an encoding whatever the number of objects: to
+    ask for each of hundreds takes minutes. In mode "grid" there may be no maps, and every object is
+    asked for.
+
+    Parameters
+    ----------
+    model : Model
+    mode : {"auto", "grid"}
+    options : SegmentOptions
+    encode : callable, optional
+        Returns the embedding of a window, from a cache say.
+    """
+    encoded = encode or partial(encode_rgb, model)
+
+    def look(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.integer]:
+        embedding = encoded(rgb)
+        if mode != "auto":
+            return segment_embedding(model, embedding, mode=mode, options=options).labels
+        with segmenting_memory(embedding, mode):
+            return object_regions(model, embedding, options.seeds)
+
+    return look
 
 
 def earlier_size(output: Path, folder: Path) -> TileSize | None:
@@ -110,18 +157,20 @@ def _windows(size_hw: SizeHW, side: int) -> Iterator[Window]:
             yield rows, columns
 
 
-def _lengths(found: Segmentation, window: Window, size_hw: SizeHW) -> Iterator[int]:
-    """Yield the longer sides of the objects that the window does not cut."""
-    for where in ndimage.find_objects(found.labels):
+def _lengths(labels: npt.NDArray[np.integer], window: Window, size_hw: SizeHW) -> Iterator[float]:
+    """Yield the longer sides, in pixels, of the objects that the window does not cut."""
+    shape = labels.shape
+    down, across = (n / cells for n, cells in zip(size_of(window), shape, strict=True))
+    for where in ndimage.find_objects(labels):
         if where is None:
             continue
         is_cut = any(
-            (part.start == 0 and outer.start > 0)
-            or (part.stop == outer.stop - outer.start and outer.stop < n)
-            for part, outer, n in zip(where, window, size_hw, strict=True)
+            (part.start == 0 and outer.start > 0) or (part.stop == cells and outer.stop < n)
+            for part, cells, outer, n in zip(where, shape, window, size_hw, strict=True)
         )
         if not is_cut:
-            yield max(part.stop - part.start for part in where)
+            rows, columns = where
+            yield max((rows.stop - rows.start) * down, (columns.stop - columns.start) * across)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from sam_plugins.model.large.results import (
     publish,
     work_folder,
 )
-from sam_plugins.model.large.sizing import earlier_size, tile_size
+from sam_plugins.model.large.sizing import earlier_size, model_glance, tile_size
 from sam_plugins.model.large.sources import Source
 from sam_plugins.model.large.tiles import read_tile, segment_tile
 
@@ -167,8 +167,8 @@ def plan_stack(
         if size is None or tile is not None or halo is not None:
             longest = model.preprocessing.max_long_side
             shown = replace(picture, limits=contrast, sample=None)
-            find = model_finder(model, mode, chosen)
-            size = tile_size(shown, longest, find, tile=tile, halo=halo)
+            look = model_glance(model, mode, chosen)
+            size = tile_size(shown, longest, look, tile=tile, halo=halo)
         plan = TilePlan(picture.size_hw, size.tile, size.halo)
     return TileJob(
         source=source,

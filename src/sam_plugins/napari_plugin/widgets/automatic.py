@@ -13,7 +13,13 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.adding import Addition, Writing, find_addition
-from sam_plugins.napari_plugin.automatic import Painted, choose_again, find_all, tiles_expected
+from sam_plugins.napari_plugin.automatic import (
+    Pace,
+    Painted,
+    choose_again,
+    find_all,
+    tiles_expected,
+)
 from sam_plugins.napari_plugin.automatic_params import (
     WHERE,
     FindParams,
@@ -75,7 +81,8 @@ class AutomaticWidget(QWidget):
         self._writings: list[Writing] = []  # one or none, for when the widget is gone
         self._waiting: list[tuple[FoundObjects, Painted]] = []
         self.added = 0
-        self._seconds_per_tile: float | None = None
+        self._seconds_per_picture: float | None = None
+        self._seconds_left: float | None = None
         self._status = QLabel()
         self._status.setWordWrap(True)
         self.run_button = self._button(
@@ -145,12 +152,7 @@ class AutomaticWidget(QWidget):
         from sam_plugins.model.weights.paths import embeddings_directory, proposals_directory
 
         run = self._begin(FoundObjects(viewpoint, proposals_directory()))
-        started = time.monotonic()
-
-        def on_partial(painted: Painted) -> None:
-            self._show(run, painted)
-            self._seconds_per_tile = (time.monotonic() - started) / max(1, run.tiles_done)
-
+        pace = Pace(sum(tiles_expected(sight.region.shape) for sight in sights))
         self.job = start_job(
             find_all,
             self.model.load,
@@ -162,11 +164,22 @@ class AutomaticWidget(QWidget):
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
             masks=run.masks,
-            on_partial=on_partial,
+            on_progress=lambda done, total: self._note_pace(pace, done, total),
+            on_partial=lambda painted: self._show(run, painted),
             on_result=lambda _: self._note_complete(run),
             on_finished=self._on_finished,
         )
         self._show_state()
+
+    def _note_pace(self, pace: Pace, done: int, total: int) -> None:
+        """Note how far a run is, and say how long it still takes where that reads otherwise."""
+        pace.note(done, total)
+        before, left = self._seconds_left, pace.seconds_left
+        if left is None:
+            return
+        self._seconds_per_picture, self._seconds_left = pace.seconds_per_picture, left
+        if before is None or _duration(before) != _duration(left):
+            self._show_estimate()
 
     def _begin(self, run: FoundObjects) -> FoundObjects:
         """Forget what was found before, and begin anew."""
@@ -349,6 +362,7 @@ class AutomaticWidget(QWidget):
     # ----------------------------------------------------------------------------- listening
 
     def _on_finished(self) -> None:
+        self._seconds_left = None
         self._show_state()
         self._show_estimate()
         self._repaint()  # thresholds may have moved since the first tile
@@ -398,15 +412,20 @@ class AutomaticWidget(QWidget):
         count = planes * tiles_expected(source.shape[-2:])
         free = available_bytes()
         text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
-        if self._seconds_per_tile is None:
-            text += "how long, the first one will tell"
-        else:
-            text += f"about {_duration(count * self._seconds_per_tile)}"
+        text += self._how_long(count)
         labels = int(np.prod(source.shape)) * 4
         text += f"; {in_units(labels)} for the labels"
         if free is not None:
             text += f" ({in_units(free)} of memory are free)"
         self._status.setText(text + ".")
+
+    def _how_long(self, count: int) -> str:
+        """Say how long some pictures take, or what is left of them."""
+        if self._seconds_left is not None:
+            return f"about {_duration(self._seconds_left)} left"
+        if self._seconds_per_picture is None:
+            return "how long, the first one will tell"
+        return f"about {_duration(count * self._seconds_per_picture)}"
 
     def _device(self) -> str:
         from sam_plugins.model.inference.loading import checked_device

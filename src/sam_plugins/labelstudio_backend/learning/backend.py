@@ -324,12 +324,28 @@ class BackendLearning:
             if not changed:
                 return
             for project, task in changed:
-                try:
-                    self._store_task(project, task)
-                except SamPluginsError as error:
-                    self._note(f"storing task {task} of project {project}", str(error))
-                    with self._noting("noting a failure"):
-                        mirror.note_failure(self._database, project, task, str(error))
+                if not self._is_settled(project, task):
+                    return
+
+    def _is_settled(self, key: str, number: int) -> bool:
+        """Bring a task into its label store, or note why not; return whether either is written.
+
+        Where neither is, the task stands first again, so that nobody may ask for the next at once.
+        """
+        try:
+            self._store_task(key, number)
+        except Exception as error:  # noqa: BLE001  # one odd task must not stop the others
+            reason = str(error)
+            if not isinstance(error, SamPluginsError):
+                _LOG.exception("task %d of project %s makes no sense", number, key)
+                reason = f"{type(error).__name__}: {error}"
+            self._note(f"storing task {number} of project {key}", reason)
+            try:
+                mirror.note_failure(self._database, key, number, reason)
+            except SamPluginsError as failure:
+                self._note("noting a failure", str(failure))
+                return False
+        return True
 
     def _store_task(self, key: str, number: int) -> None:
         """Bring one task into its label store."""

@@ -24,8 +24,9 @@ from tests.labelstudio_backend.learning.helpers import (
     url_of,
 )
 
-from sam_plugins.errors import DatasetError, LearningError, UnreadableImageError
+from sam_plugins.errors import DatasetError, LearningError, StoreError, UnreadableImageError
 from sam_plugins.labelstudio_backend.learning import mirror
+from sam_plugins.labelstudio_backend.learning.api import explained
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.cleaning import (
     chosen_annotation,
@@ -474,6 +475,52 @@ def test_a_failure_that_cannot_be_noted_ends_the_round(
     assert learning.status()["errors"][-1]["message"] == "the disk is full"
     learning.work()
     assert asked == [5, 5]
+
+
+@pytest.mark.parametrize("problem", [StoreError("no such file"), RuntimeError("a torn file")])
+def test_a_model_that_cannot_be_loaded_blocks_no_other_project(
+    learning: BackendLearning, problem: Exception
+) -> None:
+    swapped: list[str] = []
+
+    def swap(key: str, _model: str) -> None:
+        if key == KEY:
+            raise problem
+        swapped.append(key)
+
+    def model_of(key: str) -> str:
+        if key == "8.1":
+            raise StoreError("its store is damaged")
+        return "cells@1"
+
+    for key in (KEY, "8.1", "9.1"):
+        learning.on_project(key)
+    learning._swap_model = swap
+    learning.model_of = model_of
+    learning.work()
+    assert swapped == ["9.1"]
+    told_errors = {one["while"]: one["message"] for one in learning.status()["errors"]}
+    assert str(problem) in told_errors[f"swapping the model of project {KEY}"]
+    assert told_errors["swapping the model of project 8.1"] == "its store is damaged"
+
+
+def test_a_project_that_cannot_be_described_hides_no_other(
+    learning: BackendLearning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_use(_models: Any, name: str) -> None:
+        if name == model_name_of("8.1"):
+            raise StoreError("its store is damaged")
+
+    for key in (KEY, "8.1"):
+        learning.on_project(key)
+    monkeypatch.setattr("sam_plugins.labelstudio_backend.learning.backend.in_use", in_use)
+    found = learning.status()["projects"]
+    assert found["8.1"] == {"error": "this project cannot be described: its store is damaged"}
+    assert found[KEY]["objects"] == 0
+
+
+def test_a_refused_token_names_the_setting() -> None:
+    assert "as SAM_PLUGINS_LS_API_KEY" in explained("http://host", 401, {})
 
 
 def test_objects_made_in_napari_are_rejected_not_lost(learning: BackendLearning) -> None:

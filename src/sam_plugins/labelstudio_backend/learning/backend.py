@@ -199,6 +199,11 @@ class BackendLearning:
         self._trainings.jobs.request(project, reason)
         self._wake.set()
 
+    def is_training(self, project: str) -> bool:
+        """Return whether a training of a project runs; another waits until it has ended."""
+        running = self._trainings.jobs.in_state(JobState.RUNNING)
+        return any(job.project == project for job in running)
+
     def cancel_training(self, project: str) -> bool:
         """Cancel what runs or waits; return whether there was anything."""
         return self._trainings.cancel(project)
@@ -230,8 +235,7 @@ class BackendLearning:
 
     def work(self) -> None:
         """Do everything that there is to do now; what fails is noted, and tried again later."""
-        with self._noting("swapping models"):
-            self._swap()
+        self._swap()
         if not self._leads():
             return
         with self._noting("reading events"):
@@ -285,10 +289,11 @@ class BackendLearning:
     def _swap(self) -> None:
         """Tell which models came into use since the last time, by whatever command."""
         for key in self.projects():
-            model = self.model_of(key)
-            if model is not None and self._swapped.get(key) != model:
-                self._swap_model(key, model)
-                self._swapped[key] = model
+            with self._noting(f"swapping the model of project {key}"):
+                model = self.model_of(key)
+                if model is not None and self._swapped.get(key) != model:
+                    self._swap_model(key, model)
+                    self._swapped[key] = model
 
     def _reconcile_if_due(self, key: str) -> None:
         """Compare a project with Label Studio, at the start and now and then."""
@@ -363,6 +368,15 @@ class BackendLearning:
         mirror.note_stored(self._database, task, stored.objects, stored.note, stored.left_out)
 
     def _status_of(self, key: str) -> dict[str, Any]:
+        """Return what people want to know about a project, or why nothing can be told."""
+        try:
+            return self._described(key)
+        except Exception as error:  # noqa: BLE001  # the others are told nevertheless
+            if not isinstance(error, SamPluginsError):
+                _LOG.exception("project %s cannot be described", key)
+            return {"error": f"this project cannot be described: {error}"}
+
+    def _described(self, key: str) -> dict[str, Any]:
         """Return what people want to know about a project."""
         model = in_use(self._models, model_name_of(key))
         return {
@@ -381,6 +395,9 @@ class BackendLearning:
             yield
         except SamPluginsError as error:
             self._note(doing, str(error))
+        except Exception as error:  # noqa: BLE001  # what comes next does not depend on it
+            _LOG.exception("%s", doing)
+            self._note(doing, f"{type(error).__name__}: {error}")
 
     def _note(self, doing: str, message: str) -> None:
         """Remember an error, once where it comes again and again."""

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from tests.labelstudio_backend.learning.small_project import annotated, drawn
 
 from sam_plugins.cli import main
@@ -63,6 +64,18 @@ def test_a_training_that_waits_is_cancelled(
     assert "ends within moments" in capsys.readouterr().out
     assert main(["labelstudio", "cancel", "7", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"cancelled": False}
+
+
+def test_a_training_waits_for_the_one_that_runs(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(database.path.parent / "learning.lock"):
+        assert main(["labelstudio", "train", "7"]) == 0
+        assert "the backend begins within seconds" in capsys.readouterr().out
+        (job,) = Jobs(database).wanted()
+        Jobs(database).begin(job.number, "")
+        assert main(["labelstudio", "train", "7"]) == 0
+        assert "begins when the training that runs has ended" in capsys.readouterr().out
 
 
 def test_an_unknown_project_is_told(database: Database, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,9 @@ def test_a_config_is_read_with_labels_and_pages() -> None:
     config = read_config(own().replace('value="$image"', 'valueList="$pages"'))
     assert (config.images[0].key, config.images[0].is_list) == ("pages", True)
     assert [control.kind for control in config.controls] == ["keypoint", "rectangle", "brush"]
-    assert config.labels_of("image") == ["Cell", "Debris"]
+    for kind in ("keypoint", "rectangle", "brush"):
+        (control,) = config.of("image", kind)
+        assert [label.value for label in control.labels] == ["Cell", "Debris"]
     assert read_config(shared()).control("lab") is not None
 
 

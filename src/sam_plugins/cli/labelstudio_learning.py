@@ -108,12 +108,14 @@ def run_train(args: argparse.Namespace) -> int:
     """Ask for a training, or do it."""
     learning = _learning()
     key = _key(learning, args.project, may_be_new=True)
+    is_busy = learning.is_training(key)
     learning.request_training(key, "asked for on the command line")
     if learning.is_at_work():
         if args.json:
             say_json({"project": key, "state": "wanted"})
         else:
-            say("the backend begins within seconds; progress is on its /status page")
+            begins = "when the training that runs has ended" if is_busy else "within seconds"
+            say(f"the backend begins {begins}; progress is on its /status page")
         return 0
     return _trained_here(learning, key, is_json=args.json)
 
@@ -136,7 +138,10 @@ def _trained_here(learning: BackendLearning, key: str, *, is_json: bool) -> int:
     try:
         while True:
             learning.work()
-            job = learning.status()["projects"][key]["trainings"][0]
+            described = learning.status()["projects"][key]
+            if "trainings" not in described:
+                raise LearningError(described["error"])
+            job = described["trainings"][0]
             if job["state"] not in {"wanted", "running"}:
                 break
             time.sleep(_PAUSE_SECONDS)

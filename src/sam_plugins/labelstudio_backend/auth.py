@@ -31,12 +31,6 @@ def is_allowed(header: str | None, settings: Settings) -> bool:
     return hmac.compare_digest(given, wanted) and is_basic
 
 
-def authorization(settings: Settings) -> str:
-    """Return the header that passes, for Label Studio to send with its webhooks."""
-    pair = f"{settings.user}:{settings.password.get_secret_value()}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"
-
-
 def is_secret(given: str, settings: Settings) -> bool:
     """Return whether the end of a webhook's address is the secret one."""
     wanted = settings.webhook_secret.get_secret_value()

@@ -63,12 +63,6 @@ class Ask:
     shape: Item | None = None
     text: str = ""
 
-    @property
-    def has_positive(self) -> bool:
-        """Whether anything says where the region is."""
-        clicked = any(click.is_positive for click in self.clicks)
-        return clicked or self.box is not None or self.shape is not None
-
 
 @dataclass(frozen=True)
 class PageAsk:
@@ -83,15 +77,12 @@ class PageAsk:
     asks : tuple of Ask
     rotation : int
         Degrees by which the picture is turned in the editor.
-    said_hw : (int, int), optional
-        Size of the picture as the editor knows it.
     """
 
     to_name: str
     page: int | None
     asks: tuple[Ask, ...]
     rotation: int = 0
-    said_hw: Size | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,14 +242,11 @@ def _page(to_name: str, page: int | None, drawn: Sequence[_Drawn]) -> PageAsk:
             others += [replace(ask, text=phrase) for phrase in _phrases(one)]
         else:
             others.append(replace(ask, shape=one.item))
-    items = [one.item for one in drawn]
-    rotations = [item.get("image_rotation") for item in items]
+    rotations = [one.item.get("image_rotation") for one in drawn]
     turned = next((int(r) for r in rotations if isinstance(r, int | float) and math.isfinite(r)), 0)
     if turned % 90:
         raise PayloadError(f"image_rotation must be 0, 90, 180 or 270, got {turned}")
-    sizes = [(item.get("original_height"), item.get("original_width")) for item in items]
-    said = [(h, w) for h, w in sizes if isinstance(h, int) and isinstance(w, int)]
-    return PageAsk(to_name, page, (*clicks.values(), *others), turned % 360, *said[:1])
+    return PageAsk(to_name, page, (*clicks.values(), *others), turned % 360)
 
 
 def _picture_of(drawn: _Drawn, config: LabelConfig) -> str:

@@ -239,15 +239,6 @@ class LabelConfig:
         area = next((control for control in areas if control.name == name), None)
         return area is None or area.attributes.get("smart", "").strip().lower() not in _OFF
 
-    def labels_of(self, to_name: str) -> list[str]:
-        """Return every label that regions of a picture can have."""
-        found = dict.fromkeys(
-            label.value
-            for control in self.of(to_name, "labels", *SHAPES, "keypoint")
-            for label in control.labels
-        )
-        return list(found)
-
 
 @lru_cache(maxsize=128)
 def read_config(text: str) -> LabelConfig:

@@ -211,7 +211,7 @@ def explained(url: str, status: int | None, body: object) -> str:
         return (
             f"Label Studio at {url} refuses the token{said}: make a personal access token under "
             "Account & Settings, or allow legacy tokens under Organization, API Tokens Settings, "
-            "and give it to the backend as LABEL_STUDIO_API_KEY"
+            "and give it to the backend as SAM_PLUGINS_LS_API_KEY"
         )
     if status == 403:
         return (

@@ -199,6 +199,11 @@ class BackendLearning:
         self._trainings.jobs.request(project, reason)
         self._wake.set()
 
+    def is_training(self, project: str) -> bool:
+        """Return whether a training of a project runs; another waits until it has ended."""
+        running = self._trainings.jobs.in_state(JobState.RUNNING)
+        return any(job.project == project for job in running)
+
     def cancel_training(self, project: str) -> bool:
         """Cancel what runs or waits; return whether there was anything."""
         return self._trainings.cancel(project)
@@ -230,8 +235,7 @@ class BackendLearning:
 
     def work(self) -> None:
         """Do everything that there is to do now; what fails is noted, and tried again later."""
-        with self._noting("swapping models"):
-            self._swap()
+        self._swap()
         if not self._leads():
             return
         with self._noting("reading events"):
@@ -285,10 +289,11 @@ class BackendLearning:
     def _swap(self) -> None:
         """Tell which models came into use since the last time, by whatever command."""
         for key in self.projects():
-            model = self.model_of(key)
-            if model is not None and self._swapped.get(key) != model:
-                self._swap_model(key, model)
-                self._swapped[key] = model
+            with self._noting(f"swapping the model of project {key}"):
+                model = self.model_of(key)
+                if model is not None and self._swapped.get(key) != model:
+                    self._swap_model(key, model)
+                    self._swapped[key] = model
 
     def _reconcile_if_due(self, key: str) -> None:
         """Compare a project with Label Studio, at the start and now and then."""
@@ -324,12 +329,28 @@ class BackendLearning:
             if not changed:
                 return
             for project, task in changed:
-                try:
-                    self._store_task(project, task)
-                except SamPluginsError as error:
-                    self._note(f"storing task {task} of project {project}", str(error))
-                    with self._noting("noting a failure"):
-                        mirror.note_failure(self._database, project, task, str(error))
+                if not self._is_settled(project, task):
+                    return
+
+    def _is_settled(self, key: str, number: int) -> bool:
+        """Bring a task into its label store, or note why not; return whether either is written.
+
+        Where neither is, the task stands first again, so that nobody may ask for the next at once.
+        """
+        try:
+            self._store_task(key, number)
+        except Exception as error:  # noqa: BLE001  # one odd task must not stop the others
+            reason = str(error)
+            if not isinstance(error, SamPluginsError):
+                _LOG.exception("task %d of project %s makes no sense", number, key)
+                reason = f"{type(error).__name__}: {error}"
+            self._note(f"storing task {number} of project {key}", reason)
+            try:
+                mirror.note_failure(self._database, key, number, reason)
+            except SamPluginsError as failure:
+                self._note("noting a failure", str(failure))
+                return False
+        return True
 
     def _store_task(self, key: str, number: int) -> None:
         """Bring one task into its label store."""
@@ -347,6 +368,15 @@ class BackendLearning:
         mirror.note_stored(self._database, task, stored.objects, stored.note, stored.left_out)
 
     def _status_of(self, key: str) -> dict[str, Any]:
+        """Return what people want to know about a project, or why nothing can be told."""
+        try:
+            return self._described(key)
+        except Exception as error:  # noqa: BLE001  # the others are told nevertheless
+            if not isinstance(error, SamPluginsError):
+                _LOG.exception("project %s cannot be described", key)
+            return {"error": f"this project cannot be described: {error}"}
+
+    def _described(self, key: str) -> dict[str, Any]:
         """Return what people want to know about a project."""
         model = in_use(self._models, model_name_of(key))
         return {
@@ -365,6 +395,9 @@ class BackendLearning:
             yield
         except SamPluginsError as error:
             self._note(doing, str(error))
+        except Exception as error:  # noqa: BLE001  # what comes next does not depend on it
+            _LOG.exception("%s", doing)
+            self._note(doing, f"{type(error).__name__}: {error}")
 
     def _note(self, doing: str, message: str) -> None:
         """Remember an error, once where it comes again and again."""

@@ -23,6 +23,7 @@ _PROMPTS = ("keypoint", "rectangle")
 _POINT = "key points are prompts"
 _BOX = "a rectangle is no mask"
 _NO_SUCH_PICTURE = "the labelling interface has no such picture"
+_NO_LIST = "the result of its annotation is no list"
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ def chosen_annotation(annotations: Sequence[Mapping[str, Any]]) -> Mapping[str, 
     """Return the annotation of a task that counts.
 
     Two people's masks of one object are not two objects: one annotation counts, that with a star
-    (ground truth), else the one that was changed last. Skipped ones never do.
+    (ground truth), else the one that was changed last. Skipped ones never do, nor do those whose
+    result cannot be read.
     """
-    whole = [one for one in annotations if not one.get("was_cancelled")]
+    whole = [one for one in annotations if not one.get("was_cancelled") and _is_readable(one)]
     return max(whole, key=_rank, default=None)
 
 
@@ -119,6 +121,9 @@ def count_others(
     left_out: Counter[str] = Counter()
     for one in annotations:
         if one is chosen:
+            continue
+        if not _is_readable(one):
+            left_out[_NO_LIST] += 1
             continue
         found = sort_items(one.get("result") or [], interface)
         reason = (
@@ -134,6 +139,11 @@ def count_others(
 def count_regions(items: Sequence[Item]) -> int:
     """Return how many regions items draw."""
     return len({str(one.get("id", id(one))) for one in items if _kind(one) in LEARNED})
+
+
+def _is_readable(annotation: Mapping[str, Any]) -> bool:
+    """Return whether the result of an annotation is a list, or none is told."""
+    return isinstance(annotation.get("result") or [], list)
 
 
 def _rank(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:

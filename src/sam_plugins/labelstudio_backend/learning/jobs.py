@@ -21,11 +21,6 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more comes of it."""
-        return self not in {JobState.WANTED, JobState.RUNNING}
-
 
 @dataclass(frozen=True)
 class TrainingJob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from sam_plugins.model.engine.label_store.label_studio import (
     stored_object_id,
 )
 from sam_plugins.model.engine.label_store.label_studio_regions import LabelStudioNames
-from sam_plugins.model.io.label_studio import regions_of
+from sam_plugins.model.io.label_studio import page_of, regions_of
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,18 @@ def _part_of(
     annotation: Mapping[str, Any], items: Sequence[Mapping[str, Any]], count: int, total: int
 ) -> dict[str, Any]:
     """Return what an annotation says of one of the task's pictures, with its part of the time."""
-    seconds = annotation.get("lead_time")
+    seconds = _seconds(annotation.get("lead_time"))
     part = seconds * count / total if seconds is not None and total else seconds
     return {**annotation, "result": items, "lead_time": part}
+
+
+def _seconds(told: Any) -> float | None:  # noqa: ANN401
+    """Return a number of seconds; None where none is told, or what is told makes no sense."""
+    try:
+        seconds = float(told)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def _in_no_annotation(task: ChangedTask) -> Mapping[str, int]:
@@ -181,7 +191,7 @@ def _on_no_page(
     named = image.named_in(task.data or {})
     if not isinstance(named, list):
         return {}
-    beyond = [one for one in items if not 0 <= one.get("item_index", 0) < len(named)]
+    beyond = [one for one in items if not 0 <= page_of(one) < len(named)]
     count = count_regions(beyond)
     return {"the task has no such page": count} if count else {}
 

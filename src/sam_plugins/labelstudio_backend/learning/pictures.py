@@ -84,8 +84,8 @@ def group_of_url(url: str) -> str:
         return hashlib.sha256(url.encode()).hexdigest()[:24]
     named = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     path = PurePosixPath(named.lstrip("/"))
-    cleaned = Path(path.with_name(_UPLOADED.sub("", path.name)) if path.name else "picture")
-    stem = by_name(cleaned).rpartition("/")[2]
+    name = _UPLOADED.sub("", path.name) or path.name or "picture"
+    stem = by_name(Path(name)).rpartition("/")[2] or name
     folder = path.parent.as_posix().removeprefix("data/upload/")
     return f"{folder}/{stem}" if folder not in {"", "."} else stem
 

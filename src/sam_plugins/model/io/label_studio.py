@@ -78,7 +78,7 @@ def regions_of(result: Sequence[Mapping[str, Any]], page: int | None = None) -> 
     """
     together: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for number, item in enumerate(result):
-        if page is None or item.get("item_index", 0) == page:
+        if page is None or page_of(item) == page:
             together[str(item.get("id", f"number {number}"))].append(item)
     regions = []
     for region_id, items in together.items():
@@ -90,10 +90,20 @@ def regions_of(result: Sequence[Mapping[str, Any]], page: int | None = None) -> 
     return regions
 
 
+def page_of(item: Mapping[str, Any]) -> int:
+    """Return the page that an item is on: the first where none is told, -1 for what is none."""
+    page = item.get("item_index")
+    if page is None:
+        return 0
+    is_whole = isinstance(page, int) or (isinstance(page, float) and page.is_integer())
+    return int(page) if is_whole else -1
+
+
 def _class_of(items: Sequence[Mapping[str, Any]]) -> str:
     """Return the first label of a region."""
     for item in items:
-        for key, labels in (item.get("value") or {}).items():
+        value = item.get("value")
+        for key, labels in value.items() if isinstance(value, Mapping) else ():
             if key.endswith("labels") and isinstance(labels, list) and labels:
                 return str(labels[0])
     return "object"

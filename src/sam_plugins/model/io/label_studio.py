@@ -103,7 +103,9 @@ def _class_of(items: Sequence[Mapping[str, Any]]) -> str:
     """Return the first label of a region."""
     for item in items:
         value = item.get("value")
-        for key, labels in value.items() if isinstance(value, Mapping) else ():
+        if not isinstance(value, Mapping):
+            continue
+        for key, labels in value.items():
             if key.endswith("labels") and isinstance(labels, list) and labels:
                 return str(labels[0])
     return "object"

@@ -17,7 +17,9 @@ from tests.napari_plugin.segmenting import Nuclei, answered, load  # noqa: E402
 
 from sam_plugins.napari_plugin import commands  # noqa: E402
 from sam_plugins.napari_plugin.actions import ACTIONS  # noqa: E402
+from sam_plugins.napari_plugin.recovery import sessions_directory  # noqa: E402
 from sam_plugins.napari_plugin.session.files import load_session  # noqa: E402
+from sam_plugins.napari_plugin.session.planes import Plane  # noqa: E402
 from sam_plugins.napari_plugin.session_io import session_reader, write_session  # noqa: E402
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
@@ -112,6 +114,45 @@ def test_a_session_file_is_opened_and_gone_on_with(
     assert not again.segmenter.session.state.drafts
     assert objects.data.max() == 2
     again.controller.close()
+
+
+def test_a_session_has_all_labels_whoever_made_them(viewer: Any, tmp_path: Path) -> None:
+    viewer.add_image(np.zeros((4, 32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    objects = segmenter.objects
+    objects.data[3, 4:8, 4:8] = 5  # there before; the session has not touched it
+    viewer.dims.set_point(0, 1)
+    with objects.block_history():
+        objects.paint((1, 20, 20), 9)
+    assert segmenter.session.state.next_label == 10
+    assert list(segmenter.session.touched_planes) == [Plane((1, 2), (1,))]
+    (path,) = write_session(str(tmp_path / "all"), objects.data, {})
+    reader = session_reader(path)
+    assert reader is not None
+    np.testing.assert_array_equal(reader(path)[0][0], objects.data)
+    widget.controller.close()
+    touched = segmenter.session.touched_planes
+    objects.paint((1, 4, 4), 9)
+    assert segmenter.session.touched_planes == touched
+
+
+def test_what_is_painted_by_hand_is_saved_by_itself(viewer: Any, qtbot: Any) -> None:
+    viewer.add_image(np.zeros((3, 32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    recovery, objects = widget.controller.recovery, widget.segmenter.objects
+    qtbot.waitUntil(lambda: bool(recovery._saves), timeout=60_000)
+    objects.fill((2, 20, 20), 3)
+    objects.n_edit_dimensions = 3
+    objects.paint((1, 5, 5), 4)
+    recovery.save_now()
+    (path,) = sessions_directory().glob("*.samsession")
+    planes = load_session(path).planes
+    for index in range(3):
+        np.testing.assert_array_equal(planes[Plane((1, 2), (index,))], objects.data[index])
+    widget.controller.close()
 
 
 def test_labels_of_others_are_written_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +16,11 @@ from npe2 import PluginManager, read  # noqa: E402
 from qtpy.QtWidgets import QPushButton  # noqa: E402
 from tests.napari_plugin.segmenting import Nuclei, answered, load  # noqa: E402
 
-from sam_plugins.napari_plugin import commands  # noqa: E402
+from sam_plugins.napari_plugin import commands, recovery  # noqa: E402
 from sam_plugins.napari_plugin.actions import ACTIONS  # noqa: E402
+from sam_plugins.napari_plugin.recovery import sessions_directory  # noqa: E402
 from sam_plugins.napari_plugin.session.files import load_session  # noqa: E402
+from sam_plugins.napari_plugin.session.planes import Plane  # noqa: E402
 from sam_plugins.napari_plugin.session_io import session_reader, write_session  # noqa: E402
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
@@ -112,6 +115,71 @@ def test_a_session_file_is_opened_and_gone_on_with(
     assert not again.segmenter.session.state.drafts
     assert objects.data.max() == 2
     again.controller.close()
+
+
+def test_a_session_has_all_labels_whoever_made_them(viewer: Any, tmp_path: Path) -> None:
+    viewer.add_image(np.zeros((4, 32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    objects = segmenter.objects
+    objects.data[3, 4:8, 4:8] = 5  # there before; the session has not touched it
+    viewer.dims.set_point(0, 1)
+    with objects.block_history():
+        objects.paint((1, 20, 20), 9)
+    assert segmenter.session.state.next_label == 10
+    assert list(segmenter.session.touched_planes) == [Plane((1, 2), (1,))]
+    (path,) = write_session(str(tmp_path / "all"), objects.data, {})
+    reader = session_reader(path)
+    assert reader is not None
+    np.testing.assert_array_equal(reader(path)[0][0], objects.data)
+    widget.controller.close()
+    touched = segmenter.session.touched_planes
+    objects.paint((1, 4, 4), 9)
+    assert segmenter.session.touched_planes == touched
+
+
+def test_what_is_painted_by_hand_is_saved_by_itself(viewer: Any, qtbot: Any) -> None:
+    viewer.add_image(np.zeros((3, 32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    saving, objects = widget.controller.recovery, widget.segmenter.objects
+    qtbot.waitUntil(lambda: bool(saving._saves), timeout=60_000)
+    objects.fill((2, 20, 20), 3)
+    objects.n_edit_dimensions = 3
+    objects.paint((1, 5, 5), 4)
+    saving.save_now()
+    (path,) = sessions_directory().glob("*.samsession")
+    planes = load_session(path).planes
+    for index in range(3):
+        np.testing.assert_array_equal(planes[Plane((1, 2), (index,))], objects.data[index])
+    widget.controller.close()
+
+
+def test_people_are_told_that_nothing_is_saved(
+    viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, threading.Thread]] = []
+
+    def note(text: str) -> None:
+        told.append((text, threading.current_thread()))
+
+    monkeypatch.setattr(recovery, "show_warning", note)
+    viewer.add_image(np.zeros((32, 32), np.uint8))
+    widget = SegmentWidget(viewer, load=load)
+    assert widget.segmenter is not None
+    saves = widget.controller.recovery._saves
+    qtbot.waitUntil(lambda: bool(saves), timeout=60_000)
+    ((_, autosave),) = saves.values()
+    autosave.path.mkdir()  # a folder where the file should be
+    widget.segmenter.objects.fill((20, 20), 3)
+    widget.controller.recovery.save_soon()
+    qtbot.waitUntil(lambda: bool(told), timeout=60_000)
+    ((text, thread),) = told
+    assert "not being saved by itself" in text
+    assert "a folder of that name exists" in text
+    assert thread is threading.main_thread()
+    widget.controller.close()
 
 
 def test_labels_of_others_are_written_too(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from napari.utils.notifications import (
     notification_manager,
     show_error,
     show_info,
+    show_warning,
 )
 
 from sam_plugins.errors import SamPluginsError, is_out_of_memory, memory_doubt
 
-__all__ = ["show_info", "show_problem"]
+__all__ = ["show_info", "show_problem", "show_warning"]
 
 
 def show_problem(error: BaseException) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Slot
+from qtpy.QtCore import Signal as QtSignal
 
 from sam_plugins.model.weights.paths import home_directory
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import start_job
+from sam_plugins.napari_plugin.notifications import show_warning
 from sam_plugins.napari_plugin.session.autosave import (
     Autosave,
     forget_session,
@@ -26,6 +28,24 @@ if TYPE_CHECKING:
 def sessions_directory() -> Path:
     """Return the folder of saved sessions; it may not exist yet."""
     return home_directory() / "sessions"
+
+
+class _Complaints(QObject):
+    """Shows on the GUI thread what went wrong in the threads that save."""
+
+    arrived = QtSignal(object)  # queued: it comes from another thread
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived.connect(self._show)
+
+    @Slot(object)
+    def _show(self, error: Exception) -> None:
+        """Tell that the work is not saved."""
+        show_warning(
+            f"Your work is not being saved by itself: {error}. Save the objects layer as a "
+            ".samsession in another folder"
+        )
 
 
 class Recovery:
@@ -46,6 +66,7 @@ class Recovery:
 
     def __init__(self, owner: QObject) -> None:
         self._owner = owner
+        self._complaints = _Complaints()
         self._saves: dict[int, tuple[Session, Autosave]] = {}
         self._notes: dict[int, ImageNote] = {}
         self._watched: set[int] = set()
@@ -158,5 +179,6 @@ class Recovery:
                 sessions_directory(),
                 note,
                 lambda: (current_model().choice.name, segmenter.params.document()),
+                on_error=self._complaints.arrived.emit,
             ),
         )

@@ -25,6 +25,7 @@ from sam_plugins.napari_plugin.layers import (
 )
 from sam_plugins.napari_plugin.object_edits import ObjectEdits
 from sam_plugins.napari_plugin.object_finder import ObjectFinder
+from sam_plugins.napari_plugin.painting import BrushWatch
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
 from sam_plugins.napari_plugin.session.files import SavedSession, load_session
@@ -111,6 +112,7 @@ class Segmenter:
         self.finder = ObjectFinder(self)
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
+        self._brush: BrushWatch | None = None
         self.session = self._session_on(self.objects, self._state_read_with(self.objects))
         self.starts_new = False
         self.found_last = False
@@ -405,6 +407,8 @@ class Segmenter:
         self._is_closed = True
         self.through.close()
         self.asker.close()
+        if self._brush is not None:
+            self._brush.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
         self.view.close()
@@ -419,8 +423,12 @@ class Segmenter:
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
         """Return a session that writes to a layer."""
-        session = Session(LayerCanvas(self.viewer, layer), state)
+        canvas = LayerCanvas(self.viewer, layer)
+        session = Session(canvas, state)
         self.stored.count(session)
+        if self._brush is not None:
+            self._brush.close()
+        self._brush = BrushWatch(layer, canvas, session)
         session.state_changed.connect(self._on_state)
         return session
 

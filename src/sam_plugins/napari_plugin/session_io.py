@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sam_plugins.napari_plugin.session.files import (
     load_session,
     save_session,
 )
-from sam_plugins.napari_plugin.session.planes import ArrayCanvas, Plane, Window
+from sam_plugins.napari_plugin.session.planes import ArrayCanvas, LabelArray, Plane
 from sam_plugins.napari_plugin.session.values import State
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -65,7 +66,8 @@ def write_session(path: str, data: Any, attributes: dict[str, Any]) -> list[str]
     target = path if path.endswith(SUFFIX) else f"{path}{SUFFIX}"
     saved = _open_session(data)
     if saved is None:
-        saved = SavedSession(State(), tuple(data.shape), str(data.dtype), _planes(data))
+        saved = SavedSession(State(), tuple(data.shape), str(data.dtype))
+    saved = replace(saved, planes=_Planes(data, saved.planes))
     save_session(target, saved)
     return [target]
 
@@ -80,13 +82,28 @@ def _open_session(data: Any) -> SavedSession | None:  # noqa: ANN401
     return None
 
 
-def _planes(data: Any) -> dict[Plane, Any]:  # noqa: ANN401
-    """Return the planes along the last two axes that hold objects."""
-    axes = (data.ndim - 2, data.ndim - 1)
-    planes = {}
-    for at in np.ndindex(*data.shape[:-2]):
-        plane = Plane(axes, tuple(int(index) for index in at))
-        labels = plane.take(data, Window(0, 0, *plane.size_hw(data.shape)))
-        if labels.any():
-            planes[plane] = labels
-    return planes
+class _Planes(Mapping[Plane, LabelArray]):
+    """Planes of labels, each read when it is written: all at once may be more than memory holds.
+
+    They are those along the last two axes that hold objects, and others that are asked for.
+    """
+
+    def __init__(self, data: Any, others: Mapping[Plane, LabelArray]) -> None:  # noqa: ANN401
+        self._data = data
+        axes = (data.ndim - 2, data.ndim - 1)
+        known = (Plane(axes, tuple(map(int, at))) for at in np.ndindex(*data.shape[:-2]))
+        self._known = {plane: None for plane in known if plane in others or self[plane].any()}
+        self._known.update(dict.fromkeys(others))
+
+    def __getitem__(self, plane: Plane) -> LabelArray:
+        """Return a plane as it is now."""
+        labels: LabelArray = plane.take(self._data)
+        return labels
+
+    def __iter__(self) -> Iterator[Plane]:
+        """Iterate over the planes."""
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._known)

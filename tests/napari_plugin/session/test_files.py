@@ -105,6 +105,16 @@ def test_other_labels_are_refused(session: Session) -> None:
         saved(session).write_labels(ArrayCanvas(np.zeros((4, 4), np.uint32)))
 
 
+def test_labels_that_cannot_hold_the_numbers_are_refused_as_they_are() -> None:
+    large = np.full((4, 4), 300, np.uint16)
+    one, other = Plane((1, 2), (0,)), Plane((1, 2), (1,))
+    kept = SavedSession(State(), (2, 4, 4), "uint16", {one: large // 300, other: large})
+    small = np.zeros((2, 4, 4), np.uint8)
+    with pytest.raises(SessionFileError, match=r"number 300, but .* uint8 .* up to 255"):
+        kept.write_labels(ArrayCanvas(small))
+    assert not small.any()
+
+
 def test_only_planes_that_changed_are_packed_again(session: Session, tmp_path: Path) -> None:
     writer = SessionWriter(tmp_path / "a.samsession")
     assert writer.stale_planes(session.touched_planes) == [PLANE]
@@ -190,6 +200,32 @@ def test_a_disk_that_refuses_is_told_once(session: Session, tmp_path: Path) -> N
     autosave.close()
     assert len(told) == 1
     assert "a folder of that name exists" in str(told[0])
+
+
+def test_saving_goes_on_after_any_failure(session: Session, tmp_path: Path) -> None:
+    told: list[Exception] = []
+    is_broken = True
+
+    def describe() -> tuple[str, dict[str, Any]]:
+        if is_broken:
+            raise RuntimeError("the layer is gone")
+        return "", {}
+
+    autosave = Autosave(session, tmp_path, NOTE, describe, seconds=0.01, on_error=told.append)
+    session.commit()
+    deadline = time.monotonic() + 10
+    while not told and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert [str(error) for error in told] == ["the layer is gone"]
+    is_broken = False
+    while not autosave.path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert load_session(autosave.path).state == session.state
+    is_broken = True
+    session.undo()
+    autosave.close()
+    assert unfinished_sessions(tmp_path, NOTE) == [autosave.path]  # it is not locked any more
 
 
 KILLED = """

@@ -106,6 +106,23 @@ def test_a_click_on_another_slice_is_about_the_same_object_unless_it_is_a_new_on
     assert not session.activate(77)
 
 
+def test_an_edited_object_that_is_followed_loses_what_it_had(session: Session) -> None:
+    session.canvas.write(Plane((1, 2), (2,)), Window(0, 0, 6, 6), np.full((6, 6), 7, np.uint16))
+    session.canvas.write(Plane((1, 2), (3,)), Window(0, 0, 6, 6), np.full((6, 6), 7, np.uint16))
+    session.reserve_labels(7)
+    before = labels(session).tobytes()
+    edited = session.edit(7, sight(3))
+    click(session, 5, square(9, 9, 2))  # another slice of the same object
+    assert session.activate(edited.key)
+    click(session, 3, square(2, 2, 2))  # so that the edited draft is the last one
+    assert session.state.drafts[-1].key == edited.key
+    follow(session, edited.key, {i: square(2, 2, 2) for i in range(2, 6)})
+    assert session.commit() == (7,)
+    assert [(labels(session)[i] == 7).sum() for i in range(DEPTH)] == [0, 0, 4, 4, 4, 4, 0, 0]
+    session.undo()
+    assert labels(session).tobytes() == before
+
+
 def test_slices_that_were_not_followed_are_objects_of_their_own(session: Session) -> None:
     click(session, 3, square(2, 2, 4))
     click(session, 5, square(3, 3, 4))

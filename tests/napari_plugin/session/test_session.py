@@ -174,6 +174,21 @@ def test_an_edited_object_keeps_its_number_and_loses_what_it_had(session: Sessio
     assert 8 in session.commit()
 
 
+def test_a_number_that_another_tool_took_is_not_given_again(session: Session) -> None:
+    click(session, square(1, 1, 2))
+    session.reserve_labels(7)  # painted by hand after the first step
+    assert session.undo() == "point"
+    click(session, square(3, 3, 2))
+    assert session.commit() == (8,)
+    session.reserve_labels(9)
+    session.undo()
+    session.undo()
+    session.redo()
+    assert session.state.next_label == 10
+    click(session, square(8, 8, 2), new_object=True)
+    assert session.commit() == (10, 11)
+
+
 def test_merge_split_fill_delete(session: Session) -> None:
     ring = square(0, 0, 5).mask
     ring[2, 2] = False

@@ -45,7 +45,8 @@ class Autosave:
     seconds : float
         How long a change that is no commit waits.
     on_error : callable, optional
-        Told, in the thread, what went wrong; once for each kind of failure in a row.
+        Told, in the thread, what went wrong, whatever it was; once for each kind of failure in a
+        row.
 
     Notes
     -----
@@ -119,10 +120,12 @@ class Autosave:
         """Save what is not saved, and end; or remove the file."""
         self._is_over.set()
         self._wanted.set()
-        self._thread.join(timeout=10)
-        if not discard:
-            self._try()
-        self._lock.release()
+        try:
+            self._thread.join(timeout=10)
+            if not discard:
+                self._try()
+        finally:
+            self._lock.release()
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
             if discard:
@@ -141,10 +144,16 @@ class Autosave:
         try:
             self.save_now()
             self._complaint = ""
-        except OutputError as error:
-            if str(error) != self._complaint and self._on_error is not None:
+        except Exception as error:  # noqa: BLE001 - whatever it is, what comes next is to be saved
+            is_ours = isinstance(error, OutputError)
+            complaint = str(error) if is_ours else type(error).__name__
+            if complaint == self._complaint:
+                return
+            self._complaint = complaint
+            if not is_ours:
+                _LOG.warning("a session cannot be saved", exc_info=True)
+            if self._on_error is not None:
                 self._on_error(error)
-            self._complaint = str(error)
 
 
 def unfinished_sessions(folder: Path, image: ImageNote | None = None) -> list[Path]:

@@ -99,12 +99,20 @@ class SavedSession:
         Raises
         ------
         SessionFileError
-            If these are of another shape.
+            If these are of another shape, or of a type that cannot hold the numbers.
         """
         if tuple(canvas.shape) != self.shape:
             raise SessionFileError(
                 f"the session is about labels of shape {self.shape}, got {tuple(canvas.shape)}; "
                 "open the image that it was made with"
+            )
+        largest = max((int(labels.max(initial=0)) for labels in self.planes.values()), default=0)
+        holds = int(np.iinfo(canvas.dtype).max)
+        if largest > holds:
+            raise SessionFileError(
+                f"the session has objects up to number {largest}, but labels of type "
+                f"{canvas.dtype} hold numbers up to {holds}; convert the layer to {self.dtype} "
+                "first (Convert data type in its menu)"
             )
         for plane, labels in self.planes.items():
             canvas.write(plane, Window(0, 0, *labels.shape), labels.astype(canvas.dtype))

@@ -68,6 +68,7 @@ class Session:
         self._state = State() if state is None else state
         self._history = History()
         self._touched: dict[Plane, int] = {}
+        self._reserved = 0
 
     @property
     def state(self) -> State:
@@ -406,9 +407,9 @@ class Session:
             self._do(title, self._state, list(changes))
 
     def reserve_labels(self, largest: int) -> None:
-        """Give new objects numbers above one that is in use already."""
-        if largest >= self._state.next_label:
-            self._state = replace(self._state, next_label=largest + 1)
+        """Give new objects numbers above one that is in use already; undoing does not free it."""
+        self._reserved = max(self._reserved, largest)
+        self._state = self._above_reserved(self._state)
 
     # --------------------------------------------------------------------------------- history
 
@@ -442,11 +443,17 @@ class Session:
 
     def _become(self, state: State, changes: Sequence[LabelChange]) -> None:
         """Take over a state, and say what is another."""
-        self._state = state
+        self._state = self._above_reserved(state)
         for change in changes:
             self.touch(change.plane)
             self.labels_changed.emit(change.plane, change.window)
         self.state_changed.emit()
+
+    def _above_reserved(self, state: State) -> State:
+        """Return a state whose next number nobody else has: steps know nothing of other tools."""
+        if state.next_label > self._reserved:
+            return state
+        return replace(state, next_label=self._reserved + 1)
 
     def _object(self, label: int, plane: Plane) -> SegmentedObject | None:
         """Return the last object of this session with a number in a plane."""

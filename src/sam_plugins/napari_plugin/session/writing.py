@@ -62,7 +62,8 @@ def commit_drafts(
     for draft in ready:
         followed = through.get(draft.object_key)
         known = draft.object_key if followed else draft.key
-        label = labels.get(known) or draft.label or class_label or state.next_label
+        edited = _edited_label(ready, known) if followed else draft.label
+        label = labels.get(known) or edited or class_label or state.next_label
         require_label(label, canvas.dtype)
         is_first = known not in labels
         labels[known] = label
@@ -78,37 +79,42 @@ def commit_drafts(
             if draft.object_key not in through:
                 changes += _write(canvas, draft, labels[draft.key], overlap)
         for key in through:
+            edited, cleared = _edited_label(ready, key), set[Plane]()
             for plane, mask in masks_of(before, key):
-                changes += _write_mask(canvas, plane, mask, labels[key], overlap)
+                old = None if plane in cleared else edited
+                cleared.add(plane)
+                changes += _write_mask(canvas, plane, mask, labels[key], overlap, old)
     return state, changes, tuple(labels.values())
 
 
-def _write_mask(
-    canvas: LabelCanvas, plane: Plane, mask: MaskCrop, label: int, overlap: Overlap
-) -> Changes:
-    """Write a mask of an object that was followed."""
-    window = mask.window
-    before = canvas.read(plane, window)
-    return put(canvas, plane, window, before, write_mask(before, mask.mask, label, overlap=overlap))
+def _edited_label(drafts: Sequence[Draft], object_key: int) -> int | None:
+    """Return the number of the object that is being edited, None for a new one."""
+    known = (d.label for d in drafts if d.object_key == object_key and d.label is not None)
+    return next(known, None)
 
 
 def _write(canvas: LabelCanvas, draft: Draft, label: int, overlap: Overlap) -> Changes:
-    """Write the mask of a draft; an edited object loses what it had in this plane."""
-    mask, plane = draft.mask, draft.sight.plane
-    assert mask is not None
+    """Write the mask of a draft."""
+    assert draft.mask is not None
+    return _write_mask(canvas, draft.sight.plane, draft.mask, label, overlap, draft.label)
+
+
+def _write_mask(
+    canvas: LabelCanvas, plane: Plane, mask: MaskCrop, label: int, overlap: Overlap, old: int | None
+) -> Changes:
+    """Write a mask of an object; one that is edited loses what it had in this plane, as ``old``."""
     window = mask.window
-    old = None
-    if draft.label is not None:
-        labels = canvas.read(plane)
-        old = labels == draft.label
-        rows, columns = (np.flatnonzero(old.any(axis=axis)) for axis in (1, 0))
+    was = None
+    if old is not None:
+        was = canvas.read(plane) == old
+        rows, columns = (np.flatnonzero(was.any(axis=axis)) for axis in (1, 0))
         if rows.size:
             window = window.union(
                 Window(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
             )
-        old = old[window.slices]
+        was = was[window.slices]
     before = canvas.read(plane, window)
-    cleared = before if old is None else np.where(old, 0, before).astype(before.dtype)
+    cleared = before if was is None else np.where(was, 0, before).astype(before.dtype)
     return put(
         canvas, plane, window, before, write_mask(cleared, mask.on(window), label, overlap=overlap)
     )

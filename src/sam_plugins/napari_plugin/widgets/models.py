@@ -192,11 +192,6 @@ class ModelsWidget(QWidget):
         )
         self._on_selected()
 
-    def cancel_download(self) -> None:
-        """Stop fetching; the next time it goes on from there."""
-        if self._download is not None:
-            self._download.cancel()
-
     def _on_downloaded(self) -> None:
         self._download = None
         self.reload()

@@ -1,0 +1,88 @@
+"""What people paint with napari's own tools: it is saved, and its numbers stay taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sam_plugins.napari_plugin.session.planes import Plane
+from sam_plugins.napari_plugin.session.session import Session
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from sam_plugins.napari_plugin.layers import LayerCanvas
+
+
+class BrushWatch:
+    """Tells a session of what is painted, filled or erased by hand in its layer.
+
+    Parameters
+    ----------
+    layer : Labels
+    canvas : LayerCanvas
+        Of the session; what it writes itself is known already.
+    session : Session
+    """
+
+    def __init__(self, layer: Labels, canvas: LayerCanvas, session: Session) -> None:
+        self._layer = layer
+        self._canvas = canvas
+        self._session = session
+        layer.events.paint.connect(self._on_paint)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._layer.events.paint.disconnect(self._on_paint)
+
+    def _on_paint(self, event: Any) -> None:  # noqa: ANN401
+        """Take note of a stroke."""
+        if self._canvas.is_writing:
+            return
+        largest = int(self._layer.selected_label)
+        for where, value in map(_edit_of, event.value):
+            largest = max(largest, int(np.max(value)))
+            for plane in planes_of(_indices(where, self._layer.data.shape)):
+                self._session.touch(plane)
+        self._session.reserve_labels(largest)
+
+
+def planes_of(indices: Sequence[Sequence[int]]) -> list[Plane]:
+    """Return parallel planes that hold some pixels: one where they lie in one.
+
+    Parameters
+    ----------
+    indices : sequence of sequence of int
+        Which indices they have on each axis.
+
+    Examples
+    --------
+    >>> planes_of([[3], range(5), range(7)])
+    [Plane(axes=(1, 2), at=(3,))]
+    >>> planes_of([range(5), [3], range(7)])
+    [Plane(axes=(0, 2), at=(3,))]
+    """
+    axes = range(len(indices))
+    lengths = [len(one) for one in indices]
+    # The last two axes are the picture in most arrays, so they win where nothing tells.
+    rows, columns = sorted(sorted(axes, key=lambda axis: (lengths[axis] > 1, axis))[-2:])
+    others = [indices[axis] for axis in axes if axis not in (rows, columns)]
+    return [Plane((rows, columns), tuple(at)) for at in product(*others)]
+
+
+def _edit_of(edit: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return where an edit of napari's history is, and the numbers that it writes."""
+    if hasattr(edit, "slice_key"):  # napari 0.9: a box with a mask
+        return edit.slice_key, edit.new_value
+    return edit[0], edit[2]
+
+
+def _indices(where: Iterable[Any], shape: Sequence[int]) -> list[list[int]]:
+    """Return which indices an edit has on each axis."""
+    return [
+        list(range(*one.indices(length))) if isinstance(one, slice) else np.unique(one).tolist()
+        for one, length in zip(where, shape, strict=True)
+    ]

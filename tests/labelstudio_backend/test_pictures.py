@@ -197,6 +197,25 @@ def test_a_token_does_not_follow_a_redirect_and_no_redirect_leads_inside(
     assert got == [None]
 
 
+def test_no_redirect_leads_to_what_is_no_picture_on_label_studio(
+    host: str, tmp_path: Path, seen: list[tuple[str, dict[str, str]]]
+) -> None:
+    path, reason = "/api/projects/1/export", "no place of pictures"
+    other = Flask("other")
+
+    @other.get("/x.png")
+    def x() -> Response:
+        return Response(status=302, headers={"Location": f"{host}{path}"})
+
+    files = PictureFiles(settings(tmp_path, allowed_hosts="127.0.0.1"))
+    client = LabelStudioClient(host, "legacy-token")
+    with served(other) as elsewhere, pytest.raises(AddressError, match=reason):
+        files.get(Source(f"{elsewhere}/x.png", "1", client))
+    with pytest.raises(AddressError, match=reason):
+        files.get(Source(f"/data/upload/1/away.png?to={path}", "1", client))
+    assert {asked for asked, _ in seen} == {"/data/upload/1/away.png"}
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,6 +37,24 @@ def exact_name(name: str) -> str:
         except StoreError:
             return name
     return name
+
+
+def is_named(name: str) -> bool:
+    """Return whether a text names a published or a stored model, and is not the path of a file.
+
+    Examples
+    --------
+    >>> is_named("default"), is_named("cells@3"), is_named("/etc/hostname")
+    (True, True, False)
+    """
+    try:
+        find_entry(name)
+    except UnknownModelError:
+        try:
+            return is_reference(name) or name in ModelStore().names()
+        except StoreError:
+            return False
+    return True
 
 
 def portable_name(name: str) -> str:
@@ -84,8 +103,10 @@ def _version_of_file(name: str, path: Path) -> str:
     """Return a name with the first digits of a file's digest; the bare name without a file."""
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a folder, or a device that never ends
+            return name or str(path)
         digest = _digest(path, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError):  # a folder, a name that no file can have
+    except (OSError, ValueError):  # a name that no file can have
         return name or str(path)
     return f"{name}-{digest[:_DIGITS]}"
 

@@ -118,7 +118,7 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
 
 
 class Pool(Generic[T]):
-    """Models by name, each loaded once, the last few kept; safe with threads.
+    """Models by name, each loaded once for each version, the last few kept; safe with threads.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class Pool(Generic[T]):
 
     def __init__(self, load: Callable[[str], T]) -> None:
         self._load = load
-        self._models: OrderedDict[str, T] = OrderedDict()
+        self._models: OrderedDict[str, tuple[str, T]] = OrderedDict()
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -140,21 +140,24 @@ class Pool(Generic[T]):
         SamPluginsError
             If it cannot be loaded.
         """
+        version = version_of(name)  # the file may have been replaced
         with self._lock:
-            model = self._models.get(name)
-            if model is not None:
+            known = self._models.get(name)
+            if known is not None and known[0] == version:
                 self._models.move_to_end(name)
-                return model
+                return known[1]
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             with self._lock:
-                model = self._models.get(name)
-            if model is None:
-                model = self._load(name)
-                with self._lock:
-                    self._models[name] = model
-                    while len(self._models) > _KEPT:
-                        self._models.popitem(last=False)
+                known = self._models.get(name)
+            if known is not None and known[0] == version:
+                return known[1]
+            model = self._load(name)
+            with self._lock:
+                self._models[name] = version, model
+                self._models.move_to_end(name)
+                while len(self._models) > _KEPT:
+                    self._models.popitem(last=False)
             return model
 
     def loaded(self) -> list[str]:

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.labelstudio_backend.payloads import click, data_url, disk, own, pictu
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.label_config import PROMPTS
 from sam_plugins.labelstudio_backend.logs import LOG, LogFormatter
+from sam_plugins.labelstudio_backend.models import version_of
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.status_page import render_status
 
@@ -68,6 +70,63 @@ def test_health_and_setup_answer_at_once(client: FlaskClient) -> None:
     assert first == client.post("/setup", json=body).json
     assert isinstance(first, dict)
     assert first["model_version"].startswith("default-")
+
+
+@pytest.mark.parametrize("route", ["/setup", "/webhook", "/predict"])
+def test_pages_of_other_sites_cannot_ask(make_service: MakeService, route: str) -> None:
+    service = make_service(url="http://studio.example:8080")
+    client = create_app(service.settings, service=service).test_client()
+    body = {"project": "1.17", "action": "X", "tasks": [], "label_config": own()}
+
+    def post(kind: str, origin: str | None = None) -> tuple[int, str]:
+        headers = {} if origin is None else {"Origin": origin}
+        answer = client.post(route, data=json.dumps(body), content_type=kind, headers=headers)
+        return answer.status_code, (answer.json or {}).get("detail", "")
+
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        code, reason = post(kind)
+        assert (code, "Content-Type: application/json" in reason) == (415, True)
+    for origin in ("http://evil.example", "null", "http://localhost:81", "http://[", ""):
+        code, reason = post("application/json", origin)
+        assert (code, "another site" in reason) == (403, True)
+        assert client.get("/health", headers={"Origin": origin}).status_code == 403
+    for ours in (None, "http://localhost", "http://studio.example:8080"):
+        assert post("application/json; charset=utf-8", ours)[0] == 200
+
+
+@pytest.mark.parametrize("is_text", [False, True])
+def test_a_project_names_models_and_no_files(
+    make_service: MakeService, tmp_path: Path, is_text: bool
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("nobody shall know", encoding="utf-8")
+    service = make_service()
+    client = create_app(service.settings, service=service).test_client()
+
+    def version(model: str) -> str:
+        extra: Any = {"model": model, "min_area": 5}
+        body = {"project": "7.1", "extra_params": json.dumps(extra) if is_text else extra}
+        return str((client.post("/setup", json=body).json or {})["model_version"])
+
+    ours = service.model_version("1.1")
+    for path in (str(secret), "/dev/zero", ".", "../secret"):
+        assert version(path) == ours
+        (told, *_) = (client.get("/status").json or {})["problems"]
+        assert "model must be the name of" in told["message"]
+        assert service.projects.get("7.1").settings.min_area == 5
+    assert version("mobile_sam").startswith("mobile_sam")
+    assert version("cells@3") == "cells@3"
+
+
+def test_a_file_that_the_operator_chose_may_be_named_again(
+    make_service: MakeService, tmp_path: Path
+) -> None:
+    own_file = tmp_path / "cells.pt"
+    own_file.write_bytes(b"weights")
+    service = make_service(model=str(own_file))
+    service.setup({"project": "7.1", "extra_params": {"model": str(own_file)}})
+    assert not service.projects.get("7.1").complaint
+    assert version_of("/dev/zero") == "zero"
 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES)

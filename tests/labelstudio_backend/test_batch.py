@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +25,8 @@ from tests.labelstudio_backend.payloads import (
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.config_check import check_config
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.settings import Settings
+from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.io.label_studio import mask_of, regions_of
 
 SIZE = (120, 160)
@@ -140,3 +145,69 @@ def test_a_backend_that_ends_answers_the_batch_at_once(
     answer = client.post("/predict", json=asked)
     assert len(answer.json["results"][0]["result"]) == 1  # type: ignore[index]
     assert service.problems.documents() == []
+
+
+def test_a_batch_that_is_asked_twice_is_answered_in_its_time(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(batch_seconds=60)
+    client = create_app(service.settings, service=service).test_client()
+    begun, go = threading.Event(), threading.Event()
+
+    def waits(*_: Any) -> Any:
+        begun.set()
+        go.wait(60)
+        return [], 0.5
+
+    monkeypatch.setattr(service.parts()._batches, "_objects", waits)
+    body = request(None, own(), url=PICTURE)
+    body["tasks"] += [{"id": 10 + number, "data": {"image": PICTURE}} for number in range(11)]
+    first = threading.Thread(target=predicted, args=(client, body))
+    first.start()
+    assert begun.wait(60)
+    slept: list[float] = []
+    monkeypatch.setattr(
+        "sam_plugins.labelstudio_backend.batch.time",
+        SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=slept.append),
+    )
+    threading.Timer(0.5, go.set).start()
+    other = create_app(service.settings, service=service).test_client()
+    assert predicted(other, body) == [[]] * 12
+    first.join()
+    assert len(slept) == 1
+    assert 0 < slept[0] < 1
+
+
+def test_weights_that_are_replaced_answer_from_the_next_request_on(
+    shipped_model: Model, tmp_path: Path
+) -> None:
+    weights, loaded = tmp_path / "cells.pt", []
+    weights.write_bytes(b"first")
+
+    def load(name: str) -> Model:
+        loaded.append(Path(name).read_bytes())
+        return shipped_model
+
+    settings = Settings(folder=tmp_path / "backend", model=str(weights), open_seconds=60)
+    service = Service(settings, load=load)
+    client = create_app(settings, service=service).test_client()
+    versions = []
+    for content in (b"first", b"second", b"second"):
+        weights.write_bytes(content)
+        (found,) = predicted(client, request(None, own(), url=PICTURE))
+        versions.append(found["model_version"])
+    assert loaded == [b"first", b"second"]
+    assert versions[0] != versions[1] == versions[2]
+    assert len(service.parts().engine.pictures) == 2  # one of each network
+    assert service.parts().engine.models.loaded() == [str(weights)]
+    service.close()
+
+
+def test_a_score_that_is_no_number_is_answered(
+    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(items=[], score=float("nan"))
+    monkeypatch.setattr(service.parts(), "suggest", lambda *_: found)
+    asked = request([click(60, 50, size_hw=SIZE)], own(), url=PICTURE)
+    (result,) = predicted(client, asked)
+    assert result["score"] == 0

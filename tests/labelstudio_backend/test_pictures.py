@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from flask import Flask, Response, request
 from PIL import Image
 from tests.labelstudio_backend.serving import served
@@ -197,6 +198,25 @@ def test_a_token_does_not_follow_a_redirect_and_no_redirect_leads_inside(
     assert got == [None]
 
 
+def test_no_redirect_leads_to_what_is_no_picture_on_label_studio(
+    host: str, tmp_path: Path, seen: list[tuple[str, dict[str, str]]]
+) -> None:
+    path, reason = "/api/projects/1/export", "no place of pictures"
+    other = Flask("other")
+
+    @other.get("/x.png")
+    def x() -> Response:
+        return Response(status=302, headers={"Location": f"{host}{path}"})
+
+    files = PictureFiles(settings(tmp_path, allowed_hosts="127.0.0.1"))
+    client = LabelStudioClient(host, "legacy-token")
+    with served(other) as elsewhere, pytest.raises(AddressError, match=reason):
+        files.get(Source(f"{elsewhere}/x.png", "1", client))
+    with pytest.raises(AddressError, match=reason):
+        files.get(Source(f"/data/upload/1/away.png?to={path}", "1", client))
+    assert {asked for asked, _ in seen} == {"/data/upload/1/away.png"}
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -230,3 +250,20 @@ def test_decompression_bombs_and_damaged_files_are_refused(tmp_path: Path) -> No
         with pytest.raises(ImageError):
             decode_rgb(content, chosen)
     assert not list((tmp_path / "decoding").iterdir())
+
+
+def test_channels_count_when_a_picture_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(tmp_path, max_image_megapixels=0.011)
+    file = io.BytesIO()
+    many = np.zeros((60, 100, 100), np.uint8)
+    tifffile.imwrite(file, many, ome=True, photometric="minisblack", metadata={"axes": "CYX"})
+    few = io.BytesIO()
+    tifffile.imwrite(few, many[:3], ome=True, photometric="minisblack", metadata={"axes": "CYX"})
+    assert decode_rgb(few.getvalue(), chosen).shape == (100, 100, 3)
+    monkeypatch.setattr(
+        "sam_plugins.model.io.opened.OpenImage.plane", lambda *_: pytest.fail("it was decoded")
+    )
+    with pytest.raises(ImageError, match="with its channels"):
+        decode_rgb(file.getvalue(), chosen)

@@ -101,14 +101,17 @@ def follow(where: Where, location: str, label_studio: str) -> Where:
     Raises
     ------
     AddressError
-        If it leads to something else than http(s).
+        If it leads to something else than http(s), or to what on Label Studio is no picture.
     """
     url = urljoin(where.url, location)
     scheme = url.partition(":")[0].lower()
     if scheme not in {"http", "https"}:
         raise AddressError(f"a redirect to {scheme}: is not followed; correct the address")
-    _parts(url)
-    return Where(url, is_label_studio=_is_same(url, label_studio), is_fixed=where.is_fixed)
+    parts = _parts(url)
+    is_label_studio = _is_same(url, label_studio)
+    if is_label_studio:
+        _check_path(parts.path, parts.query, urlsplit(label_studio).path.rstrip("/"))
+    return Where(url, is_label_studio, is_fixed=where.is_fixed)
 
 
 def checked_addresses(where: Where, allowed_hosts: Sequence[str], label_studio: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import SamPluginsError, how_to_install
 from sam_plugins.labelstudio_backend import auth
+from sam_plugins.labelstudio_backend.client import origin_of
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.payload import read_project
 from sam_plugins.labelstudio_backend.problems import PayloadError
@@ -29,6 +30,12 @@ _UNAUTHORISED = (
     "user or password are missing or wrong; enter those of this backend (SAM_PLUGINS_LS_USER, "
     "SAM_PLUGINS_LS_PASSWORD) where Label Studio lists the model, under basic authentication"
 )
+
+_FOREIGN = (
+    "a page of another site must not ask this backend; if it is a page of Label Studio, set "
+    "SAM_PLUGINS_LS_URL to its address"
+)
+_NO_JSON = "the body must be JSON; send it with the header Content-Type: application/json"
 
 
 def create_app(
@@ -95,6 +102,9 @@ def _add_guards(app: Flask, settings: Settings, service: Service) -> None:
         is_plain = given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
         g.request_id = given if is_plain else uuid.uuid4().hex[:16]
         request_id.set(g.request_id)
+        origin = request.headers.get("Origin")
+        if origin is not None and not _is_ours(origin, request.headers.get("Host", ""), settings):
+            return _problem(403, _FOREIGN)
         secret = (request.view_args or {}).get("secret")
         if secret is not None and auth.is_secret(secret, settings):
             return None
@@ -166,7 +176,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
 
     @app.post("/setup")
     def setup() -> Response:
-        payload = _document(request.get_data(cache=False))
+        payload = _document(request.get_data(cache=False), request.mimetype)
         answer = service.setup(payload)
         if learning is not None:
             learning.on_project(read_project(payload.get("project")))
@@ -174,7 +184,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
 
     @app.post("/predict")
     def predict() -> Response:
-        payload = _document(request.get_data(cache=False))
+        payload = _document(request.get_data(cache=False), request.mimetype)
         answer = service.predict(payload)
         g.kind, g.noted = answer.kind, answer.noted
         return app.response_class(
@@ -186,7 +196,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
     @app.post("/webhook/<secret>")
     def webhook(secret: str = "") -> Response:
         del secret  # checked by the guard
-        payload = _document(request.get_data(cache=False))
+        payload = _document(request.get_data(cache=False), request.mimetype)
         if not isinstance(payload.get("action"), str):
             raise PayloadError(f"a webhook must name its action, got the keys {sorted(payload)}")
         g.noted = {"action": payload["action"]}
@@ -223,8 +233,26 @@ def _add_pages(app: Flask, service: Service, learning: Learning | None) -> None:
         return app.response_class(service.metrics_text(), mimetype="text/plain; version=0.0.4")
 
 
-def _document(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a request."""
+def _is_ours(origin: str, host: str, settings: Settings) -> bool:
+    """Return whether a page that asks is one of this backend, or of Label Studio."""
+    if origin.partition("://")[2].lower() == host.lower():
+        return True
+    try:
+        asking = origin_of(origin)
+        return any(origin_of(url) == asking for url in (settings.url, *settings.url_map) if url)
+    except ValueError:
+        return False
+
+
+def _document(body: bytes, mimetype: str) -> dict[str, Any]:
+    """Return the JSON object of a request.
+
+    A page of another site may send plain texts and forms without asking first, but no JSON.
+    """
+    from flask import abort
+
+    if body and mimetype != "application/json":
+        abort(415, _NO_JSON)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -132,6 +132,10 @@ class Batches:
             self._started(project, task, config, progress, is_single) for task in request.tasks
         ]
         self._wait([work.future for work in works], deadline)
+        if any(work.is_joined and work.future.done() for work in works):
+            # The first one to ask has it stored; a page of the editor asks twice, and shows what is
+            # stored when the later answer is there.
+            time.sleep(max(0.0, min(_STORING_SECONDS, deadline - time.monotonic())))
         answers = [self._answer(work, progress) for work in works]
         self._engine.metrics.background.set(self._pending())
         return answers
@@ -214,11 +218,7 @@ class Batches:
     def _answer(self, work: _Work, progress: Progress) -> Any:  # noqa: ANN401
         """Return what is ready, or let it be posted when it is."""
         if work.is_joined:
-            # The first one to ask has it stored; a page of the editor asks twice, and shows what is
-            # stored when the later answer is there.
-            if work.future.done():
-                time.sleep(_STORING_SECONDS)
-            return []
+            return []  # the first one to ask has it stored
         if work.future.done():
             prediction = None if work.future.cancelled() else work.future.result()
             return [] if prediction is None else prediction

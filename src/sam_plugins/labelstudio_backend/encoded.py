@@ -121,11 +121,6 @@ class EncodedPictures:
             self._fly(key, flight, source, model, known)
         return flight.future.result()
 
-    def is_warm(self, source: Source, model_key: str) -> bool:
-        """Return whether a picture's embedding is in memory."""
-        with self._lock:
-            return (source.key, model_key) in self._known
-
     def _fly(
         self,
         key: Key,

@@ -12,7 +12,7 @@ from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfi
 from sam_plugins.labelstudio_backend.lanes import Lane, Priority
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.metrics import Metrics
-from sam_plugins.labelstudio_backend.models import Pool
+from sam_plugins.labelstudio_backend.models import Pool, version_of
 from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import Problems
 from sam_plugins.labelstudio_backend.projects import Project
@@ -50,7 +50,10 @@ class Engine:
         """
         source = self.source(project, task, url)
         embedding = self.pictures.get(
-            source, lambda: self.models.get(project.model), project.model, priority
+            source,
+            lambda: self.models.get(project.model),
+            f"{project.model}\0{version_of(project.model)}",
+            priority,
         )
         return self.models.get(project.model), embedding
 

@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import threading
@@ -31,9 +32,12 @@ from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.io.images import open_image
+from sam_plugins.model.io.opened import OpenImage
 
 _SUFFIX = ".picture"
 _UNAUTHORISED = 401
+_BYTES_OF_PIXEL = 16
+"""Of a picture as large as the limit: four channels of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,7 @@ def decode_rgb(content: bytes, settings: Settings) -> npt.NDArray[np.uint8]:
         with open_image(path) as opened:
             height, width = (opened.pixels.shape[opened.axes.index(axis)] for axis in "YX")
             _refuse_many(width, height, settings)
+            _refuse_deep(opened, settings)
             picture = opened.plane()
         return to_rgb(picture.pixels, picture.default_channels, channel_axis=picture.channel_axis)
     except (UnreadableImageError, OSError) as error:
@@ -271,6 +276,19 @@ def _refuse_many(width: int, height: int, settings: Settings) -> None:
     """Refuse a picture of too many pixels."""
     if width * height > settings.max_image_megapixels * 1e6:
         raise _too_many(settings)
+
+
+def _refuse_deep(opened: OpenImage, settings: Settings) -> None:
+    """Refuse a picture whose channels make it large: a small file may promise hundreds."""
+    sizes = dict(zip(opened.axes, opened.pixels.shape, strict=True))
+    plane = math.prod(length for axis, length in sizes.items() if axis not in opened.stack_axes)
+    bytes_of_plane = plane * np.dtype(opened.pixels.dtype).itemsize
+    if bytes_of_plane > settings.max_image_megapixels * 1e6 * _BYTES_OF_PIXEL:
+        raise UnreadableImageError(
+            f"the picture needs {bytes_of_plane / 2**20:.0f} MiB with its channels, more than "
+            f"{settings.max_image_megapixels:g} million pixels of {_BYTES_OF_PIXEL} bytes; raise "
+            "SAM_PLUGINS_LS_MAX_IMAGE_MEGAPIXELS, or leave out channels"
+        )
 
 
 def _too_many(settings: Settings) -> UnreadableImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,6 +37,24 @@ def exact_name(name: str) -> str:
         except StoreError:
             return name
     return name
+
+
+def is_named(name: str) -> bool:
+    """Return whether a text names a published or a stored model, and is not the path of a file.
+
+    Examples
+    --------
+    >>> is_named("default"), is_named("cells@3"), is_named("/etc/hostname")
+    (True, True, False)
+    """
+    try:
+        find_entry(name)
+    except UnknownModelError:
+        try:
+            return is_reference(name) or name in ModelStore().names()
+        except StoreError:
+            return False
+    return True
 
 
 def portable_name(name: str) -> str:
@@ -84,8 +103,10 @@ def _version_of_file(name: str, path: Path) -> str:
     """Return a name with the first digits of a file's digest; the bare name without a file."""
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a folder, or a device that never ends
+            return name or str(path)
         digest = _digest(path, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError):  # a folder, a name that no file can have
+    except (OSError, ValueError):  # a name that no file can have
         return name or str(path)
     return f"{name}-{digest[:_DIGITS]}"
 
@@ -97,7 +118,7 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
 
 
 class Pool(Generic[T]):
-    """Models by name, each loaded once, the last few kept; safe with threads.
+    """Models by name, each loaded once for each version, the last few kept; safe with threads.
 
     Parameters
     ----------
@@ -107,7 +128,7 @@ class Pool(Generic[T]):
 
     def __init__(self, load: Callable[[str], T]) -> None:
         self._load = load
-        self._models: OrderedDict[str, T] = OrderedDict()
+        self._models: OrderedDict[str, tuple[str, T]] = OrderedDict()
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -119,21 +140,24 @@ class Pool(Generic[T]):
         SamPluginsError
             If it cannot be loaded.
         """
+        version = version_of(name)  # the file may have been replaced
         with self._lock:
-            model = self._models.get(name)
-            if model is not None:
+            known = self._models.get(name)
+            if known is not None and known[0] == version:
                 self._models.move_to_end(name)
-                return model
+                return known[1]
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             with self._lock:
-                model = self._models.get(name)
-            if model is None:
-                model = self._load(name)
-                with self._lock:
-                    self._models[name] = model
-                    while len(self._models) > _KEPT:
-                        self._models.popitem(last=False)
+                known = self._models.get(name)
+            if known is not None and known[0] == version:
+                return known[1]
+            model = self._load(name)
+            with self._lock:
+                self._models[name] = version, model
+                self._models.move_to_end(name)
+                while len(self._models) > _KEPT:
+                    self._models.popitem(last=False)
             return model
 
     def loaded(self) -> list[str]:

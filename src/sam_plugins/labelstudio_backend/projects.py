@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from sam_plugins.errors import OutputError
 from sam_plugins.labelstudio_backend.logs import LOG
-from sam_plugins.labelstudio_backend.models import exact_name
+from sam_plugins.labelstudio_backend.models import exact_name, is_named
 from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.io.atomic import write_bytes
 
@@ -32,7 +32,8 @@ PROJECT_SETTINGS = (
     "open_seconds",
     "batch_seconds",
 )
-"""What ``extra_params`` of a project may set."""
+"""What ``extra_params`` of a project may set. A model by its name alone: whoever reaches the port
+may send them, and by a path they would read any file."""
 
 _MOST = 1000
 
@@ -168,6 +169,13 @@ class Projects:
         extra, complaint = self._extra.get(key) or {}, ""
         settings = self._settings
         chosen = {name: extra[name] for name in PROJECT_SETTINGS if name in extra}
+        model = chosen.get("model")
+        if isinstance(model, str) and not (is_named(model) or model == self._settings.model):
+            del chosen["model"]
+            complaint = (
+                f"extra_params of project {key}: model must be the name of a published or a stored "
+                "model, such as cells@3; files can be named in SAM_PLUGINS_LS_MODEL alone"
+            )
         if chosen:
             try:
                 settings = Settings(**{**self._settings.model_dump(), **chosen})

@@ -123,10 +123,12 @@ class Service:
         version = version_of(project.model)
         noted = {"project": request.project, "tasks": len(request.tasks)}
         if request.prompts is not None:
+            from sam_plugins.labelstudio_backend.results import finite_score
+
             suggestion = parts.suggest(project, request)
             result = {
                 "result": list(suggestion.items),
-                "score": suggestion.score,
+                "score": finite_score(suggestion.score),
                 "model_version": version,
             }
             noted |= {"task": request.tasks[0].id, "regions": len(suggestion.items)}

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.labelstudio_backend.payloads import disk, iou
 
+from sam_plugins.labelstudio_backend.context import PixelAsk
 from sam_plugins.labelstudio_backend.outline import box_of, ellipse_of, polygons_of
+from sam_plugins.labelstudio_backend.refining import cut
 from sam_plugins.model.io.outlines import fill_ellipse, fill_polygons
 
 SIZE = (60, 90)
@@ -65,3 +67,25 @@ def test_a_box_reaches_from_edge_to_edge() -> None:
         box_of(np.zeros(SIZE, bool))
     with pytest.raises(ValueError, match="must not be empty"):
         ellipse_of(np.zeros(SIZE, bool))
+
+
+SHIFT = np.array([200, 300])
+
+
+def test_a_mask_far_off_in_a_large_picture_has_the_same_outline_and_cut() -> None:
+    small = disk((50, 60), (30, 25), 20) & ~disk((50, 60), (35, 22), 7)
+    large = np.zeros((400, 500), bool)
+    large[300:350, 200:260] = small
+    for tolerance in (0.0, 1.0):
+        (near,), (far,) = (polygons_of(one, tolerance=tolerance) for one in (small, large))
+        assert np.array_equal(near + SHIFT, far)
+    points = np.array([[20.0, 25.0], [45.0, 20.0], [30.0, 40.0]])
+    labels = np.array([1, 0, 0])
+    wanted = cut(small, PixelAsk(points, labels))
+    found = cut(large, PixelAsk(points + SHIFT, labels))
+    y, x = np.indices(small.shape)
+    squares = [(x - px) ** 2 + (y - py) ** 2 for px, py in points]
+    assert np.array_equal(wanted, small & (squares[0] < np.minimum(squares[1], squares[2])))
+    assert np.array_equal(found[300:350, 200:260], wanted)
+    assert found.sum() == wanted.sum()
+    assert not cut(np.zeros((4, 5), bool), PixelAsk(points, labels)).any()

@@ -50,9 +50,11 @@ def polygons_of(mask: BoolArray, *, tolerance: float = 1.0, min_area: int = 16) 
     >>> polygons_of(np.ones((2, 3), bool), tolerance=0)[0].tolist()
     [[0.0, 0.0], [3.0, 0.0], [3.0, 2.0], [0.0, 2.0]]
     """
-    parts, count = ndimage.label(mask, structure=_EIGHT)
-    if not count:
+    inside = window_of(mask)
+    if inside is None:
         return []
+    parts, count = ndimage.label(mask[inside], structure=_EIGHT)
+    corner = np.array([inside[1].start, inside[0].start], np.float64)
     areas = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     slices = ndimage.find_objects(parts)
     found: list[FloatArray] = []
@@ -62,8 +64,16 @@ def polygons_of(mask: BoolArray, *, tolerance: float = 1.0, min_area: int = 16) 
         where = slices[index]
         part = parts[where] == index + 1
         offset = np.array([where[1].start, where[0].start], np.float64)
-        found.append(_with_holes(part, tolerance, min_area) + offset)
+        found.append(_with_holes(part, tolerance, min_area) + offset + corner)
     return found
+
+
+def window_of(mask: BoolArray) -> tuple[slice, slice] | None:
+    """Return the rows and columns that hold a mask; None for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def box_of(mask: BoolArray) -> tuple[float, float, float, float]:

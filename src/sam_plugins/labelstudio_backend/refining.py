@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam_plugins.labelstudio_backend.context import PixelAsk
+from sam_plugins.labelstudio_backend.outline import window_of
 from sam_plugins.labelstudio_backend.sessions import Made
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction
 
@@ -37,14 +38,19 @@ def is_disobeyed(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> bool:
 
 def cut(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> npt.NDArray[np.bool_]:
     """Return a mask without what is nearer to a negative point than to a positive one."""
-    y, x = np.indices(mask.shape)
+    inside = window_of(mask)
+    if inside is None:
+        return mask.copy()
+    y, x = np.ogrid[inside]
 
     def distance(label: int) -> npt.NDArray[np.float64]:
         places = pixels.points_xy[pixels.point_labels == label]
         squares = [(x - px) ** 2 + (y - py) ** 2 for px, py in places]
         return np.asarray(np.min(squares, axis=0), np.float64)
 
-    return mask & (distance(1) < distance(0))
+    kept = np.zeros_like(mask)
+    kept[inside] = mask[inside] & (distance(1) < distance(0))
+    return kept
 
 
 def from_inside(

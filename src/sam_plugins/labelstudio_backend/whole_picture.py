@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from sam_plugins.errors import ClusterError
 from sam_plugins.labelstudio_backend.encoded import name_on_disk, open_disk
@@ -57,8 +58,12 @@ def find_objects(
 def draw_objects(segmentation: Segmentation, target: Target, drawing: Drawing) -> list[Any]:
     """Return objects as items of the control that holds them."""
     items: list[dict[str, Any]] = []
-    for index, score in enumerate(segmentation.scores):
-        mask = segmentation.labels == index + 1
+    windows = ndimage.find_objects(segmentation.labels, len(segmentation.scores))
+    for index, (score, window) in enumerate(zip(segmentation.scores, windows, strict=False)):
+        if window is None:
+            continue
+        mask = np.zeros(segmentation.labels.shape, bool)
+        mask[window] = segmentation.labels[window] == index + 1
         items += region_items(mask, target, score=float(score), drawing=drawing)
     return items
 

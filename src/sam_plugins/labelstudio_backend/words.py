@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend.context import PageAsk, drawn_mask
@@ -204,9 +205,13 @@ def _new(
     for _, mask in masks:
         taken |= mask
     found: list[Found] = []
-    for index, score in enumerate(segmentation.scores):
-        mask = segmentation.labels == index + 1
-        area = np.count_nonzero(mask)
-        if area and np.count_nonzero(mask & taken) <= _MAX_OVERLAP * area:
+    windows = ndimage.find_objects(segmentation.labels, len(segmentation.scores))
+    for index, (score, window) in enumerate(zip(segmentation.scores, windows, strict=False)):
+        if window is None:
+            continue
+        inside = segmentation.labels[window] == index + 1
+        if np.count_nonzero(inside & taken[window]) <= _MAX_OVERLAP * np.count_nonzero(inside):
+            mask = np.zeros(taken.shape, bool)
+            mask[window] = inside
             found.append((mask, float(score), label))
     return found

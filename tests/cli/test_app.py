@@ -74,6 +74,27 @@ def test_wrong_usage_leaves_with_2(
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dance", "--json"], "invalid choice: 'dance'"),
+        (["segment", "a.png", "--json"], "the following arguments are required: -o/--output"),
+        (["train", "pictures", "--json"], "the following arguments are required: --name"),
+        (["info", "--json", "--nothing"], "unrecognized arguments: --nothing"),
+        (["segment", "--json", "", "-o", "results"], "an argument is empty"),
+    ],
+)
+def test_wrong_usage_is_said_as_json_too(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == app.EXIT_USAGE
+    said = capsys.readouterr()
+    assert message in json.loads(said.out)["error"]
+    assert message in said.err
+
+
 def test_every_command_has_a_description(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("segment", "models", "evaluate", "pretrain", "distill", "info", "demo"):
         with pytest.raises(SystemExit) as left:

@@ -68,6 +68,7 @@ def test_a_run_and_what_it_says(
 def test_a_student_that_does_not_fit(run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(run) == 1
     assert "tiny_vit has none: choose the student pyramid" in capsys.readouterr().err
+    assert not list(Path(run[2]).parent.glob("*-distillation"))
 
 
 @pytest.mark.usefixtures("small_student")

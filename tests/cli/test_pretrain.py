@@ -100,6 +100,7 @@ def test_no_picture_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().err
     assert "no image in the folder" in said
     assert "there is no picture to learn from" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

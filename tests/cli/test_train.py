@@ -16,6 +16,9 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 from sam_plugins.cli.app import main
 from sam_plugins.model.engine import fine_tuning
 from sam_plugins.model.engine.held_out import Round
+from sam_plugins.model.engine.run_config import RunConfig
+from sam_plugins.model.engine.run_folder import RunFolder
+from sam_plugins.model.engine.runs import begin_run
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import save_model_file
@@ -157,8 +160,43 @@ def test_pictures_without_labels_say_so(
 ) -> None:
     for path in (tmp_path / "labels").iterdir():
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
-    assert main(command) == 1
+    run = tmp_path / "runs" / "first"
+    assert main([*command, "-o", str(run)]) == 1
     assert "no training picture has a labelled object" in capsys.readouterr().err
+    assert not run.exists()  # it would be in the way of the next try
+
+
+def test_a_run_that_is_interrupted_before_it_measured_says_how_to_go_on(
+    command: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(fine_tuning, "measure_round", interrupted)
+    assert main([*command, "--steps", "2", "--rounds", "1", "-o", str(run)]) == 130
+    assert f"go on with `sam-plugins train {run} --resume`" in capsys.readouterr().err
+    assert (run / "config.yaml").is_file()
+
+
+def test_going_on_that_fails_leaves_the_run(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path / "labels").iterdir():
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
+    asked = RunConfig(
+        name="discs",
+        data=str(tmp_path / "images"),
+        parent=command[5],
+        labels=str(tmp_path / "labels"),
+    )
+    run = begin_run(asked, tmp_path / "run")
+    assert main(["train", str(run.path), "--resume"]) == 1
+    assert "no training picture has a labelled object" in capsys.readouterr().err
+    assert RunFolder.open(run.path).config == asked
 
 
 def test_runs_are_kept_repeated_and_resumed_only_where_they_can(

@@ -16,6 +16,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sam_plugins import __version__
 from sam_plugins.cli import (
@@ -52,9 +53,28 @@ EXIT_PIPE = 141
 _INTERRUPTED = "interrupted; every file that was written is complete"
 
 
+class _WrongUsage(SystemExit):
+    """The command was not understood; argparse has said why on standard error."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_USAGE)
+        self.message = message
+
+
+class _Parser(argparse.ArgumentParser):
+    """Let what is wrong be known to who parses; the parsers of commands are such ones, too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and leave."""
+        try:
+            super().error(message)
+        except SystemExit as end:
+            raise _WrongUsage(message) from end
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sam-plugins",
         description="Segment anything in your pictures, from the command line.",
         epilog="exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted, "
@@ -115,6 +135,9 @@ def _answer(parser: argparse.ArgumentParser, typed: Sequence[str]) -> int:
         if "" in typed:  # the current folder would be taken for what was meant
             parser.error("an argument is empty; is a variable of the shell not set?")
         args = parser.parse_args(typed)
+    except _WrongUsage as wrong:
+        _say_wrong_usage(typed, wrong)
+        raise
     finally:
         flush_output()  # what --help and --version said
     try:
@@ -129,12 +152,21 @@ def _answer(parser: argparse.ArgumentParser, typed: Sequence[str]) -> int:
     except Terminated:
         _say_end(args, _INTERRUPTED)
         raise
+    except _WrongUsage as wrong:
+        _say_wrong_usage(typed, wrong)
+        raise
     except Exception as error:  # noqa: BLE001  # a traceback is for --debug
         if args.debug:
             traceback.print_exception(error)
         message = explained(error)
         _say_end(args, message, f"error: {message}")
         return EXIT_FAILED
+
+
+def _say_wrong_usage(typed: Sequence[str], wrong: _WrongUsage) -> None:
+    """Say why a command was not understood as JSON where that was typed: nothing was parsed."""
+    if "--json" in typed:
+        say_json({"error": " ".join(wrong.message.split())})
 
 
 def _say_end(args: argparse.Namespace, message: str, line: str | None = None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import mention, say, say_json, step_progress, table
+from sam_plugins.cli.console import complain, mention, say, say_json, step_progress, table
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import FineTuned, TrainingProgress
@@ -125,7 +125,15 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             if progress is not None:
                 progress(now.step, now.steps)
 
-        result = train_run(folder, on_progress=on_progress, processes=processes)
+        try:
+            result = train_run(folder, on_progress=on_progress, processes=processes)
+        except Exception:
+            if not args.resume and processes.rank == 0:
+                folder.discard_unbegun()  # it would be in the way of the next try
+            raise
+        except BaseException:
+            complain(f"go on with `sam-plugins train {folder.path} --resume`")
+            raise
     if processes.rank > 0:
         return 0
     version = _stored(store, result, config) if result.is_better else None

@@ -23,6 +23,7 @@ from tests.model.io.writing import (
 from sam_plugins.errors import OutputError
 from sam_plugins.model.io import atomic
 from sam_plugins.model.io.atomic import (
+    folder_for_results,
     make_folder,
     output_error,
     require_writable,
@@ -199,3 +200,26 @@ def test_what_can_never_be_written(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=message):
             require_writable(tmp_path / named)
     assert files_in(tmp_path) == ["file"]
+
+
+def test_a_folder_of_a_block_that_failed_goes_only_when_it_holds_nothing(tmp_path: Path) -> None:
+    def work(folder: Path, *written: str) -> None:
+        with folder_for_results(folder, beside=".lock") as made:
+            (made / "embeddings").mkdir()
+            for name in written:
+                (made / name).touch()
+            raise KeyError
+
+    def fail(folder: Path, *written: str) -> None:
+        with pytest.raises(KeyError):
+            work(folder, *written)
+
+    fail(tmp_path / "a" / "bare", ".lock")
+    assert not (tmp_path / "a").exists()
+    fail(tmp_path / "used", ".lock", "state")
+    assert sorted(path.name for path in (tmp_path / "used").iterdir()) == [
+        ".lock", "embeddings", "state",
+    ]  # fmt: skip
+    (tmp_path / "older").mkdir()
+    fail(tmp_path / "older")
+    assert (tmp_path / "older").is_dir()

@@ -28,8 +28,13 @@ from sam_plugins.model.engine.lesson import Example, Examples, Lesson
 from sam_plugins.model.engine.students import StudentKind, build_student, student_config
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import memory_limits
-from sam_plugins.model.io.alone import working_alone
-from sam_plugins.model.io.atomic import make_folder, require_writable, write_bytes
+from sam_plugins.model.io.alone import LOCK_NAME, working_alone
+from sam_plugins.model.io.atomic import (
+    folder_for_results,
+    make_folder,
+    require_writable,
+    write_bytes,
+)
 from sam_plugins.model.io.leftovers import remove_leftovers
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.sam import Sam
@@ -205,8 +210,8 @@ def distil(
         raise OutputError(f"{path} exists: choose another name, or replace it with overwrite=True")
     make_folder(path.parent)
     require_writable(path)
-    work = make_folder(work or path.with_name(f"{path.stem}-distillation"))
-    with working_alone(work):
+    work = work or path.with_name(f"{path.stem}-distillation")
+    with folder_for_results(work, beside=LOCK_NAME), working_alone(work):
         remove_leftovers(work)
         if overwrite:
             for old in (STATE_NAME, LOG_NAME, CHECKS_NAME):

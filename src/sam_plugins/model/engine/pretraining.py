@@ -27,11 +27,10 @@ from torch import nn
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.memory import memory_limits
-from sam_plugins.model.io.alone import working_alone
+from sam_plugins.model.io.alone import LOCK_NAME, working_alone
 from sam_plugins.model.io.atomic import (
     atomic_path,
-    make_folder,
-    require_writable_folder,
+    folder_for_results,
     write_bytes,
 )
 from sam_plugins.model.io.leftovers import remove_leftovers
@@ -184,8 +183,7 @@ def pretrain(
         If memory runs out.
     """
     config, hooks = config or PretrainingConfig(), hooks or Hooks()
-    require_writable_folder(make_folder(folder))
-    with working_alone(folder):
+    with folder_for_results(folder, beside=LOCK_NAME), working_alone(folder):
         remove_leftovers(folder)
         if overwrite:
             for name in (MAE_NAME, SAM_NAME, STATE_NAME, LOG_NAME, CHECKS_NAME, FIGURE_NAME):

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -34,12 +35,19 @@ import sam_plugins
 from sam_plugins.errors import DatasetError, OutputError, TrainingError
 from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.engine.run_config import RunConfig
-from sam_plugins.model.io.atomic import make_folder, output_error, write_bytes
+from sam_plugins.model.io.alone import LOCK_NAME
+from sam_plugins.model.io.atomic import (
+    folder_for_results,
+    output_error,
+    remove_bare_folder,
+    write_bytes,
+)
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.weights.loading import LoadedCheckpoint
 
 CONFIG_NAME = "config.yaml"
 DATA_NAME = "data.json"
+ROUNDS_NAME = "rounds.json"
 _FORMAT = 1
 _FIGURES = ("best", "confident", "single", "iou_error", "corrected")
 LOG_COLUMNS = (
@@ -86,7 +94,6 @@ class RunFolder:
                 f"{path} is not empty: choose another folder for the run, or go on with a run "
                 "that it holds (--resume)"
             )
-        make_folder(path)
         document = {
             "format": _FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,8 +106,13 @@ class RunFolder:
             "train": [_entry(file) for file in train_files],
             "held_out": [_entry(file) for file in held_out_files],
         }
-        write_bytes(path / DATA_NAME, json.dumps(document, indent=1).encode())
-        config.write(path / CONFIG_NAME)  # The last one: with it, the folder is a run.
+        with folder_for_results(path):
+            try:
+                write_bytes(path / DATA_NAME, json.dumps(document, indent=1).encode())
+                config.write(path / CONFIG_NAME)  # The last one: with it, the folder is a run.
+            except BaseException:
+                (path / DATA_NAME).unlink(missing_ok=True)
+                raise
         return cls(path)
 
     @classmethod
@@ -149,6 +161,15 @@ class RunFolder:
         """Whether every round was measured."""
         rounds = self.rounds()
         return bool(rounds) and rounds[-1].step >= self.config.training.steps
+
+    def discard_unbegun(self) -> None:
+        """Remove the run if nothing was measured yet: it holds nothing but what was asked for."""
+        if (self.path / ROUNDS_NAME).exists():
+            return
+        for path in (self.best_path, self.path / DATA_NAME, self.path / CONFIG_NAME):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        remove_bare_folder(self.path, beside=LOCK_NAME)
 
     @property
     def parent(self) -> str:
@@ -217,7 +238,7 @@ class RunFolder:
         TrainingError
             If the file is damaged.
         """
-        path = self.path / "rounds.json"
+        path = self.path / ROUNDS_NAME
         if not path.exists():
             return []
         try:
@@ -238,7 +259,7 @@ class RunFolder:
             If it cannot be written.
         """
         values = [asdict(one) for one in rounds]
-        write_bytes(self.path / "rounds.json", json.dumps(values, indent=1).encode())
+        write_bytes(self.path / ROUNDS_NAME, json.dumps(values, indent=1).encode())
 
     def cut_log(self, step: int) -> None:
         """Forget the rows after a step: they are computed again.

@@ -11,7 +11,7 @@ import filelock
 from sam_plugins.errors import FolderBusyError
 from sam_plugins.model.io.atomic import output_error
 
-_LOCK = ".lock"
+LOCK_NAME = ".lock"
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def working_alone(folder: Path) -> Iterator[None]:
     OutputError
         If nothing can be written there.
     """
-    lock = filelock.FileLock(folder / _LOCK)
+    lock = filelock.FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -39,7 +39,7 @@ def working_alone(folder: Path) -> Iterator[None]:
     except NotImplementedError:
         pass
     except OSError as error:
-        raise output_error(folder / _LOCK, error) from error
+        raise output_error(folder / LOCK_NAME, error) from error
     try:
         yield
     finally:

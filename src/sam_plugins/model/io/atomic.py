@@ -147,6 +147,52 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def folder_for_results(folder: str | os.PathLike[str], *, beside: str = "") -> Iterator[Path]:
+    """Create a folder as :func:`make_folder` does; remove it if the block fails and left nothing.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder that is there already stays, whatever happens.
+    beside : str
+        A file in it that is no result, such as a lock.
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created, or takes no files.
+    """
+    target = Path(folder)
+    made = [one for one in (target, *target.parents) if not one.exists()]
+    make_folder(target)
+    try:
+        require_writable_folder(target)
+        yield target
+    except BaseException:
+        if made:
+            remove_bare_folder(target, beside=beside)
+            with contextlib.suppress(OSError):
+                for one in made[1:]:
+                    one.rmdir()
+        raise
+
+
+def remove_bare_folder(folder: Path, *, beside: str = "") -> None:
+    """Remove a folder that holds no more than empty folders and the file ``beside``."""
+    with contextlib.suppress(OSError):
+        inside = [one for one in folder.iterdir() if one.name != beside]
+        for one in inside:
+            one.rmdir()  # fails where it is a file, or holds anything
+        if beside:
+            (folder / beside).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def output_error(path: Path, error: OSError) -> OutputError:
     """Return the error that tells the user why ``path`` cannot be written and what to do."""
     remedy = _REMEDIES.get(_cause(path, error))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
 from sam_plugins.cli.console import complain, mention, say, say_json, step_progress, table
+from sam_plugins.errors import FolderBusyError
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import FineTuned, TrainingProgress
@@ -127,8 +128,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
         try:
             result = train_run(folder, on_progress=on_progress, processes=processes)
-        except Exception:
-            if not args.resume and processes.rank == 0:
+        except Exception as error:
+            is_anothers = args.resume or isinstance(error, FolderBusyError)
+            if not is_anothers and processes.rank == 0:
                 folder.discard_unbegun()  # it would be in the way of the next try
             raise
         except BaseException:

@@ -133,6 +133,8 @@ def test_a_session_has_all_labels_whoever_made_them(viewer: Any, tmp_path: Path)
     reader = session_reader(path)
     assert reader is not None
     np.testing.assert_array_equal(reader(path)[0][0], objects.data)
+    objects.selected_label = 12  # as napari's M does; nothing is painted yet
+    assert segmenter.session.state.next_label == 13
     widget.controller.close()
     touched = segmenter.session.touched_planes
     objects.paint((1, 4, 4), 9)

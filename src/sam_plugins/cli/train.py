@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import FineTuned, TrainingProgress
     from sam_plugins.model.engine.run_config import RunConfig
     from sam_plugins.model.engine.run_folder import RunFolder
+    from sam_plugins.model.training.processes import Processes
     from sam_plugins.model.weights.store import ModelStore, StoredVersion
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -120,22 +123,13 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     folder = processes.tell(folder)
     assert folder is not None
     mention(f"the run is kept in {folder.path}")
-    with step_progress("training") as progress:
+    with _tidied(folder, args, processes), step_progress("training") as progress:
 
         def on_progress(now: TrainingProgress) -> None:
             if progress is not None:
                 progress(now.step, now.steps)
 
-        try:
-            result = train_run(folder, on_progress=on_progress, processes=processes)
-        except Exception as error:
-            is_anothers = args.resume or isinstance(error, FolderBusyError)
-            if not is_anothers and processes.rank == 0:
-                folder.discard_unbegun()  # it would be in the way of the next try
-            raise
-        except BaseException:
-            complain(f"go on with `sam-plugins train {folder.path} --resume`")
-            raise
+        result = train_run(folder, on_progress=on_progress, processes=processes)
     if processes.rank > 0:
         return 0
     version = _stored(store, result, config) if result.is_better else None
@@ -146,6 +140,23 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if result.stopped_by is not None:
         raise result.stopped_by
     return 0
+
+
+@contextlib.contextmanager
+def _tidied(folder: RunFolder, args: argparse.Namespace, processes: Processes) -> Iterator[None]:
+    """Remove a new run that failed before it measured anything; say how one goes on that ended."""
+    try:
+        yield
+    except FolderBusyError:
+        raise  # it is another's run
+    except Exception:
+        if not args.resume and processes.rank == 0:
+            folder.discard_unbegun()  # it would be in the way of the next try
+        raise
+    except BaseException:
+        if processes.rank == 0:
+            complain(f"go on with `sam-plugins train {folder.path} --resume`")
+        raise
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

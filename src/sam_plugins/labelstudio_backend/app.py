@@ -176,7 +176,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
 
     @app.post("/setup")
     def setup() -> Response:
-        payload = _document(request.get_data(cache=False), request.mimetype)
+        payload = _document()
         answer = service.setup(payload)
         if learning is not None:
             learning.on_project(read_project(payload.get("project")))
@@ -184,7 +184,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
 
     @app.post("/predict")
     def predict() -> Response:
-        payload = _document(request.get_data(cache=False), request.mimetype)
+        payload = _document()
         answer = service.predict(payload)
         g.kind, g.noted = answer.kind, answer.noted
         return app.response_class(
@@ -196,7 +196,7 @@ def _add_protocol(app: Flask, service: Service, learning: Learning | None) -> No
     @app.post("/webhook/<secret>")
     def webhook(secret: str = "") -> Response:
         del secret  # checked by the guard
-        payload = _document(request.get_data(cache=False), request.mimetype)
+        payload = _document()
         if not isinstance(payload.get("action"), str):
             raise PayloadError(f"a webhook must name its action, got the keys {sorted(payload)}")
         g.noted = {"action": payload["action"]}
@@ -244,14 +244,15 @@ def _is_ours(origin: str, host: str, settings: Settings) -> bool:
         return False
 
 
-def _document(body: bytes, mimetype: str) -> dict[str, Any]:
-    """Return the JSON object of a request.
+def _document() -> dict[str, Any]:
+    """Return the JSON object of the request.
 
     A page of another site may send plain texts and forms without asking first, but no JSON.
     """
-    from flask import abort
+    from flask import abort, request
 
-    if body and mimetype != "application/json":
+    body = request.get_data(cache=False)
+    if body and request.mimetype != "application/json":
         abort(415, _NO_JSON)
     try:
         document = json.loads(body)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.labelstudio_backend.label_config import PROMPTS, LabelConfig
+from sam_plugins.labelstudio_backend.outline import box_of
 from sam_plugins.labelstudio_backend.payload import Item
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.model.io.label_studio import Region, mask_of
@@ -156,10 +157,7 @@ def in_pixels(ask: Ask, size_hw: Size) -> PixelAsk:
         box = _box(ask.box, size_hw)
     elif ask.shape is not None:
         mask = drawn_mask(ask.shape, size_hw)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = np.array(
-            [columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5], np.float64
-        )
+        box = np.array(box_of(mask), np.float64) - 0.5  # of the outermost pixels' edges
     return PixelAsk(points, labels, box)
 
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import approximate_polygon
 
+from sam_plugins.model.io.windows import tight_window
+
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,7 +52,7 @@ def polygons_of(mask: BoolArray, *, tolerance: float = 1.0, min_area: int = 16) 
     >>> polygons_of(np.ones((2, 3), bool), tolerance=0)[0].tolist()
     [[0.0, 0.0], [3.0, 0.0], [3.0, 2.0], [0.0, 2.0]]
     """
-    inside = window_of(mask)
+    inside = tight_window(mask)
     if inside is None:
         return []
     parts, count = ndimage.label(mask[inside], structure=_EIGHT)
@@ -68,14 +70,6 @@ def polygons_of(mask: BoolArray, *, tolerance: float = 1.0, min_area: int = 16) 
     return found
 
 
-def window_of(mask: BoolArray) -> tuple[slice, slice] | None:
-    """Return the rows and columns that hold a mask; None for an empty one."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
 def box_of(mask: BoolArray) -> tuple[float, float, float, float]:
     """Return left, top, right, bottom of a mask in pixels from the edge of the picture.
 
@@ -84,10 +78,11 @@ def box_of(mask: BoolArray) -> tuple[float, float, float, float]:
     ValueError
         If it is empty.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    inside = tight_window(mask)
+    if inside is None:
         raise ValueError("mask must not be empty to have a box")
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    rows, columns = inside
+    return float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)
 
 
 def ellipse_of(mask: BoolArray) -> Ellipse:

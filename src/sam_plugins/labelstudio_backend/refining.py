@@ -7,9 +7,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam_plugins.labelstudio_backend.context import PixelAsk
-from sam_plugins.labelstudio_backend.outline import window_of
 from sam_plugins.labelstudio_backend.sessions import Made
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction
+from sam_plugins.model.io.windows import tight_window
 
 
 def covers(made: Made, embedding: ImageEmbedding, points_xy: npt.NDArray[np.float64]) -> bool:
@@ -38,7 +38,7 @@ def is_disobeyed(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> bool:
 
 def cut(mask: npt.NDArray[np.bool_], pixels: PixelAsk) -> npt.NDArray[np.bool_]:
     """Return a mask without what is nearer to a negative point than to a positive one."""
-    inside = window_of(mask)
+    inside = tight_window(mask)
     if inside is None:
         return mask.copy()
     y, x = np.ogrid[inside]

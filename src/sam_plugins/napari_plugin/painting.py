@@ -33,10 +33,16 @@ class BrushWatch:
         self._canvas = canvas
         self._session = session
         layer.events.paint.connect(self._on_paint)
+        layer.events.selected_label.connect(self._on_selected)
 
     def close(self) -> None:
         """Listen no more."""
         self._layer.events.paint.disconnect(self._on_paint)
+        self._layer.events.selected_label.disconnect(self._on_selected)
+
+    def _on_selected(self) -> None:
+        """Keep the number free that somebody is about to paint with."""
+        self._session.reserve_labels(int(self._layer.selected_label))
 
     def _on_paint(self, event: Any) -> None:  # noqa: ANN401
         """Take note of a stroke."""

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage import data
 
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
+from sam_plugins.model.io.windows import Window
 
 
 def coins_labels() -> npt.NDArray[np.int32]:

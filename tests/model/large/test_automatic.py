@@ -25,10 +25,10 @@ from tests.model.large.mosaics import (
 )
 
 from sam_plugins.errors import OutputError
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.images import open_image, read_image
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.automatic import plan_job, run_job, segment_large
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.results import LargeSegmentation, work_folder

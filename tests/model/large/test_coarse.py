@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 from tests.model.large.mosaics import is_same_division
 
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.types import Segmentation
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.automatic import plan_job, run_job
 from sam_plugins.model.large.coarse import CoarseLabels, CoarseOptions, Overlaps, Pieces, winners
 from sam_plugins.model.large.job import TileJob

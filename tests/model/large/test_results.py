@@ -13,8 +13,8 @@ from tests.model.large.mosaics import Oracle, coins_labels, drawn, found_in
 from tests.model.large.test_automatic import Stops, job_of, run, run_and_be_killed
 
 from sam_plugins.errors import OutputError
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.types import Segmentation
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large import results
 from sam_plugins.model.large.automatic import run_job
 from sam_plugins.model.large.results import LargeSegmentation, table_path, work_folder

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -179,6 +180,43 @@ def test_a_session_is_saved_by_itself_and_offered_later(session: Session, tmp_pa
     forget_session(autosave.path)
     assert unfinished_sessions(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_half_done", [False, True])
+def test_what_is_saved_is_of_one_moment(tmp_path: Path, is_half_done: bool) -> None:
+    """A commit ends while pixels are read, or has written its pixels and not yet ended."""
+    session = Session(ArrayCanvas(np.zeros((5, 16, 16), np.uint32)))
+    session.touch(PLANE)
+    autosave = Autosave(session, tmp_path, NOTE, lambda: ("default", {}), seconds=60)
+    say(session, PointPrompt(3, 4))
+    read, begun = session.canvas.read, threading.Event()
+
+    def interrupted(plane: Plane, window: Window | None = None) -> Any:
+        if begun.is_set():
+            return read(plane, window)
+        begun.set()
+        if is_half_done:
+            become = session._become
+
+            def late(*arguments: Any) -> None:
+                threading.Timer(0.03, become, arguments).start()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(session, "_become", late)
+                session.commit()
+            return read(plane, window)
+        before = read(plane, window)
+        session.commit()
+        return before
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session.canvas, "read", interrupted)
+        autosave.save_now()
+    (path,) = tmp_path.glob("*.samsession")
+    found = load_session(path)
+    assert [one.label for one in found.state.objects] == [1]
+    assert found.planes[PLANE].max() == 1
+    autosave.close()
 
 
 def test_a_session_without_anything_in_it_leaves_no_file(tmp_path: Path) -> None:

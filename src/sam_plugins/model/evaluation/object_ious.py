@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_plugins.model.evaluation.prompts import TrueObject
-from sam_plugins.model.inference.full_size import SizeChain, Window
+from sam_plugins.model.inference.full_size import SizeChain
+from sam_plugins.model.io.windows import Window
 
 BoolArray = NDArray[np.bool_]
 

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sam_plugins.model.io.windows import tight_window
+
 BoolArray = NDArray[np.bool_]
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -114,13 +116,14 @@ def tight_box_xyxy(mask: BoolArray) -> tuple[int, int, int, int]:
     >>> tight_box_xyxy(np.array([[False, True, True], [False, True, False]]))
     (1, 0, 2, 1)
     """
-    if mask.ndim != 2 or not mask.any():
+    inside = tight_window(mask) if mask.ndim == 2 else None
+    if inside is None:
         raise ValueError(
             f"mask must have shape (H, W) and hold at least one pixel, got shape {mask.shape} "
             f"with {np.count_nonzero(mask)}"
         )
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    rows, columns = inside
+    return columns.start, rows.start, columns.stop - 1, rows.stop - 1
 
 
 def true_objects(

@@ -24,7 +24,7 @@ from sam_plugins.model.inference.candidates import (
 )
 from sam_plugins.model.inference.checks import require_type
 from sam_plugins.model.inference.coordinates import boxes_to_original, points_to_original
-from sam_plugins.model.inference.full_size import Window, WindowMask
+from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.grid import grid_points
 from sam_plugins.model.inference.label_image import paint_labels
 from sam_plugins.model.inference.loading import Model, load_model
@@ -52,6 +52,7 @@ from sam_plugins.model.inference.segment_options import (
 from sam_plugins.model.inference.suppression import suppress
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
 from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.io.windows import Window
 
 
 def segment(

@@ -13,13 +13,14 @@ import torch
 from scipy import ndimage
 
 from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
-from sam_plugins.model.inference.full_size import CutLogits, SizeChain, Window
+from sam_plugins.model.inference.full_size import CutLogits, SizeChain
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.postprocess import stability_scores
 from sam_plugins.model.inference.predict import decode_prompts, usual_chunk_size
 from sam_plugins.model.inference.seeds import CELL
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 
 Progress = Callable[[int, int], None]

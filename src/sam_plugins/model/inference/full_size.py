@@ -19,11 +19,11 @@ import numpy.typing as npt
 import torch
 
 from sam_plugins.model.inference.coordinates import SizeHW
+from sam_plugins.model.io.windows import Window, tight_window
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-Window = tuple[slice, slice]
 
 _MAX_AXES = 16
 _MAX_DENSE = 1 << 20
@@ -175,14 +175,12 @@ class SizeChain:
         if logits.shape != self.low_res_hw:
             raise ValueError(f"logits must have shape {self.low_res_hw}, got {logits.shape}")
         nothing = slice(0, 0)
-        positive = logits > threshold
-        in_rows = np.flatnonzero(positive.any(axis=1))
-        if not in_rows.size:
+        inside = tight_window(logits > threshold)
+        if inside is None:
             return CutLogits((nothing, nothing), (nothing, nothing), np.zeros((0, 0), np.float32))
-        in_columns = np.flatnonzero(positive.any(axis=0))
         row_axis, column_axis = self._axes()
-        rows, from_rows = row_axis.window(int(in_rows[0]), int(in_rows[-1]))
-        columns, from_columns = column_axis.window(int(in_columns[0]), int(in_columns[-1]))
+        rows, from_rows = row_axis.window(inside[0].start, inside[0].stop - 1)
+        columns, from_columns = column_axis.window(inside[1].start, inside[1].stop - 1)
         cells = (from_rows, from_columns)
         return CutLogits((rows, columns), cells, logits[cells].copy())
 

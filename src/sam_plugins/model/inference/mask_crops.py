@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_plugins.model.inference.full_size import Window, WindowMask
+from sam_plugins.model.inference.full_size import WindowMask
+from sam_plugins.model.io.windows import Window, tight_window
 
 __all__ = ["WindowMask", "crop_object"]
 
@@ -62,11 +63,13 @@ def crop_object(
     if size < 1 or not scale >= 1:
         raise ValueError(f"size and scale must be 1 or more, got {size} and {scale}")
     window, mask = found
-    if not mask.any():
+    tight = tight_window(mask)
+    if tight is None:
         raise ValueError("the mask to crop must hold at least one pixel, got an empty one")
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, bottom = window[0].start + int(rows[0]), window[0].start + int(rows[-1]) + 1
-    left, right = window[1].start + int(columns[0]), window[1].start + int(columns[-1]) + 1
+    (top, bottom), (left, right) = (
+        (outer.start + inner.start, outer.start + inner.stop)
+        for outer, inner in zip(window, tight, strict=True)
+    )
     side = max(1, round(scale * max(bottom - top, right - left)))
     y0, x0 = (top + bottom - side) // 2, (left + right - side) // 2
     height, width = rgb.shape[:2]

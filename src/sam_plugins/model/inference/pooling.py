@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 
 from sam_plugins.model.inference.candidates import valid_cells_hw
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.seeds import CELL
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.io.windows import Window, tight_window
 
 FloatArray = npt.NDArray[np.float32]
 Cover = tuple[Window, FloatArray]
@@ -104,11 +104,8 @@ def cover_of_mask(mask: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> Cov
     padding = (0, columns * CELL - width, 0, rows * CELL - height)
     cells = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(seen, padding), CELL)
     cover: FloatArray = cells[0, 0].numpy()
-    in_rows, in_columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
-    window = (
-        slice(int(in_rows[0]), int(in_rows[-1]) + 1),
-        slice(int(in_columns[0]), int(in_columns[-1]) + 1),
-    )
+    window = tight_window(cover)
+    assert window is not None
     return window, cover[window]
 
 

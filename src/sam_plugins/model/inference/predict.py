@@ -124,7 +124,7 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         input_size_hw=input_size_hw,
         padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
         model_id=model.model_id,
-        is_blank=bool((rgb == rgb[0, 0]).all()),
+        is_blank=bool((rgb.min(axis=(0, 1)) == rgb.max(axis=(0, 1))).all()),
     )
 
 

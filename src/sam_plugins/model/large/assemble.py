@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sam_plugins.model.inference.full_size import Window
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.coarse import CoarseLabels, Overlaps, only, winners
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.join import (

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.volume.linking import pairs_of
+from sam_plugins.model.io.windows import Window
 
 LENGTH_SHARE = 8
 """Objects of more than this part of a tile are looked at in the reduced picture."""

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from sam_plugins.errors import OutputError
 from sam_plugins.model.inference.automatic import segment_embedding
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.rgb import Limits
 from sam_plugins.model.inference.segment_options import SegmentOptions
 from sam_plugins.model.inference.types import Segmentation
 from sam_plugins.model.io.atomic import make_folder, write_bytes
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.coarse import CoarseOptions
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.plan import TilePlan

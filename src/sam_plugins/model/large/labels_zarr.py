@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.io.atomic import output_error
+from sam_plugins.model.io.windows import Window
 
 _VERSION = "0.4"
 _SMALLEST = 1024

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import SizeChain, WindowMask
+from sam_plugins.model.io.windows import tight_window
 from sam_plugins.model.large.zoom import Extent, View
 
 FloatArray = npt.NDArray[np.float32]
@@ -49,15 +50,16 @@ class LargeMask:
     def extent(self, which: int) -> Extent | None:
         """Return the box around a mask in pixels of the picture, None for an empty one."""
         inside = self.logits[which] > 0
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        if not rows.size:
+        window = tight_window(inside)
+        if window is None:
             return None
+        rows, columns = window
         (down, across), view = self.cell_hw, self.view
         return Extent(
-            view.left + float(columns[0]) * across,
-            view.top + float(rows[0]) * down,
-            min(view.left + float(columns[-1] + 1) * across, view.right),
-            min(view.top + float(rows[-1] + 1) * down, view.bottom),
+            view.left + columns.start * across,
+            view.top + rows.start * down,
+            min(view.left + columns.stop * across, view.right),
+            min(view.top + rows.stop * down, view.bottom),
         )
 
     @property

@@ -14,7 +14,6 @@ from PIL import Image
 
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.rgb import (
     Channels,
     Limits,
@@ -23,6 +22,7 @@ from sam_plugins.model.inference.rgb import (
     to_rgb,
 )
 from sam_plugins.model.io.arrays import SliceableArray
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.plan import size_of
 
 _MAX_READ_VALUES = 1 << 25

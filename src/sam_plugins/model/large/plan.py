@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sam_plugins.model.inference.checks import count
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import Window
+from sam_plugins.model.io.windows import Window
 
 
 @dataclass(frozen=True)

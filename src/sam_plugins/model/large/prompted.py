@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.model.inference.cache import EmbeddingCache
-from sam_plugins.model.inference.full_size import CutLogits, Window
+from sam_plugins.model.inference.full_size import CutLogits
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.types import Prompts
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.embedding import TiledEmbedding
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.labels_zarr import LabelPyramid

@@ -18,11 +18,11 @@ from sam_plugins.model.inference.automatic import (
     segmenting_memory,
 )
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import Window
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.segment_options import SegmentOptions
 from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.job import MANIFEST
 from sam_plugins.model.large.mark import mark_of
 from sam_plugins.model.large.picture import LazyPicture

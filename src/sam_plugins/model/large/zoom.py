@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # A window asks where it is clicked: it does not wait for PyTorch.
     from sam_plugins.model.inference.coordinates import SizeHW
-    from sam_plugins.model.inference.full_size import Window
+    from sam_plugins.model.io.windows import Window
 
 _STEPS = 4
 """Windows begin at multiples of this part of their length."""

@@ -17,6 +17,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from sam_plugins.model.io.windows import tight_window
+
 
 @dataclass(frozen=True)
 class PromptOptions:
@@ -105,7 +107,9 @@ def first_points_xy(
     """
     points = np.zeros((len(masks), 2), np.float32)
     for index, mask in enumerate(masks):
-        rows, columns = _window(mask)
+        window = tight_window(mask)
+        assert window is not None
+        rows, columns = window
         inside = mask[rows, columns] > 0
         if rng.random() < central_share:
             chance = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1] ** 3
@@ -138,7 +142,9 @@ def boxes_xyxy(
     height, width = masks.shape[1:]
     boxes = np.zeros((len(masks), 4), np.float32)
     for index, mask in enumerate(masks):
-        rows, columns = _window(mask)
+        window = tight_window(mask)
+        assert window is not None
+        rows, columns = window
         box = np.array([columns.start, rows.start, columns.stop - 1, rows.stop - 1], np.float32)
         if rng.random() >= options.exact_box_share:
             sides = np.array([columns.stop - columns.start, rows.stop - rows.start] * 2)
@@ -195,10 +201,3 @@ def correction_points(
     points = torch.stack([x, y], dim=1).float() * 4 + 1.5
     labels = truth.flatten(1).gather(1, cells[:, None])[:, 0] | nothing_wrong
     return points, labels.long()
-
-
-def _window(mask: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """Rows and columns that hold a mask."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

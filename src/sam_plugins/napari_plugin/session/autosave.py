@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from sam_plugins.napari_plugin.session.files import (
     SessionWriter,
     load_session,
 )
+from sam_plugins.napari_plugin.session.planes import LabelArray, Plane
 from sam_plugins.napari_plugin.session.session import Session
 from sam_plugins.napari_plugin.session.values import State
 
@@ -29,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 
 SECONDS = 3.0
 _KEPT_FILES = 20
+_TRIES = 5
+_STEP_SECONDS = 0.03  # what a step takes between its pixels and its end
 
 
 class Autosave:
@@ -95,13 +99,9 @@ class Autosave:
             If it cannot be written.
         """
         with self._turn:
-            state, revisions = self._session.state, self._session.touched_planes
+            state, revisions, planes = self._moment()
             if state is self._saved and revisions == self._revisions:
                 return
-            planes = {
-                plane: self._session.canvas.read(plane)
-                for plane in self._writer.stale_planes(revisions)
-            }
             model, parameters = self._describe()
             canvas = self._session.canvas
             saved = SavedSession(
@@ -115,6 +115,26 @@ class Autosave:
             )
             self._writer.write(saved, revisions)
             self._saved, self._revisions = state, revisions
+
+    def _moment(self) -> tuple[State, dict[Plane, int], dict[Plane, LabelArray]]:
+        """Return the state and the pixels of one moment, though people go on meanwhile.
+
+        A step writes its pixels first. So they are read again where a step ended meanwhile, and
+        where there are objects with numbers that the state does not know yet; not for ever, for
+        other tools paint such numbers too.
+        """
+        for _ in range(_TRIES):
+            state, revisions = self._session.state, self._session.touched_planes
+            planes = {
+                plane: self._session.canvas.read(plane)
+                for plane in self._writer.stale_planes(revisions)
+            }
+            largest = max((int(labels.max(initial=0)) for labels in planes.values()), default=0)
+            is_same = self._session.state is state and self._session.touched_planes == revisions
+            if is_same and largest < state.next_label:
+                break
+            time.sleep(_STEP_SECONDS)
+        return state, revisions, planes
 
     def close(self, *, discard: bool = False) -> None:
         """Save what is not saved, and end; or remove the file."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.model.io.rle import decode_mask, encode_mask
+from sam_plugins.model.io.windows import tight_window
 from sam_plugins.napari_plugin.session.planes import Window
 
 BoolArray = npt.NDArray[np.bool_]
@@ -41,16 +42,14 @@ class MaskCrop:
         >>> crop.window, crop.area
         (Window(top=11, left=21, bottom=12, right=23), 2)
         """
-        rows = np.flatnonzero(mask.any(axis=1))
-        if not rows.size:
+        inside = tight_window(mask)
+        if inside is None:
             return cls(Window(0, 0, 0, 0), b"")
-        columns = np.flatnonzero(mask.any(axis=0))
-        top, bottom = int(rows[0]), int(rows[-1]) + 1
-        left, right = int(columns[0]), int(columns[-1]) + 1
+        rows, columns = inside
         y, x = offset_yx
         return cls(
-            Window(top + y, left + x, bottom + y, right + x),
-            np.packbits(mask[top:bottom, left:right]).tobytes(),
+            Window(rows.start + y, columns.start + x, rows.stop + y, columns.stop + x),
+            np.packbits(mask[inside]).tobytes(),
         )
 
     @property

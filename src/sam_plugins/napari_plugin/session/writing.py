@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sam_plugins.model.io.windows import tight_window
 from sam_plugins.napari_plugin.session.changes import LabelChange
 from sam_plugins.napari_plugin.session.editing import (
     Overlap,
@@ -107,11 +108,10 @@ def _write_mask(
     was = None
     if old is not None:
         was = canvas.read(plane) == old
-        rows, columns = (np.flatnonzero(was.any(axis=axis)) for axis in (1, 0))
-        if rows.size:
-            window = window.union(
-                Window(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-            )
+        inside = tight_window(was)
+        if inside is not None:
+            rows, columns = inside
+            window = window.union(Window(rows.start, columns.start, rows.stop, columns.stop))
         was = was[window.slices]
     before = canvas.read(plane, window)
     cleared = before if was is None else np.where(was, 0, before).astype(before.dtype)

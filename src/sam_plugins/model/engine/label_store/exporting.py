@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tifffile
 
 from sam_plugins.errors import LabelStoreError
@@ -25,6 +24,7 @@ from sam_plugins.model.engine.label_store.types import (
     Split,
 )
 from sam_plugins.model.io.atomic import atomic_path, make_folder, write_bytes
+from sam_plugins.model.io.windows import tight_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +142,11 @@ def box_xywh(mask: BoolArray) -> list[int]:
     >>> box_xywh(np.array([[0, 0, 0], [0, 1, 1]], bool))
     [1, 1, 2, 1]
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    inside = tight_window(mask)
+    if inside is None:
         return [0, 0, 0, 0]
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+    rows, columns = inside
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
 
 
 def class_names(objects: Iterable[LabelledObject]) -> list[str]:

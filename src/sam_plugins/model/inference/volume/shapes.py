@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sam_plugins.model.inference.coordinates import SizeHW
-from sam_plugins.model.inference.full_size import Window, WindowMask
+from sam_plugins.model.inference.full_size import WindowMask
+from sam_plugins.model.io.windows import Window, tight_window
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -32,11 +33,10 @@ def window_of(mask: BoolArray, offset_yx: tuple[int, int] = (0, 0)) -> WindowMas
     >>> window_of(np.array([[0, 0, 0], [0, 1, 1]], bool)).window
     (slice(1, 2, None), slice(1, 3, None))
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    inside = tight_window(mask)
+    if inside is None:
         return _NOTHING
-    down = slice(int(rows[0]), int(rows[-1]) + 1)
-    across = slice(int(columns[0]), int(columns[-1]) + 1)
+    down, across = inside
     y, x = offset_yx
     window = (
         slice(down.start + y, down.stop + y),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.types import Prompts
+from sam_plugins.model.io.windows import tight_window
 
 DOUBTFUL = 0.75
 """Slices of less confidence should be looked at."""
@@ -127,9 +128,11 @@ class SliceMask:
     def box_xyxy(self) -> npt.NDArray[np.float64]:
         """Left, top, right, bottom around the mask's pixels; it must not be empty."""
         (rows, columns), mask = self.found
-        down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        left, top = columns.start + across[0] - 0.5, rows.start + down[0] - 0.5
-        return np.array([left, top, columns.start + across[-1] + 0.5, rows.start + down[-1] + 0.5])
+        inside = tight_window(mask)
+        assert inside is not None
+        down, across = inside
+        corners = np.array([across.start, down.start, across.stop, down.stop]) - 0.5
+        return corners + [columns.start, rows.start] * 2
 
     def drawn(self, size_hw: SizeHW) -> BoolArray:
         """Return the mask at the size of the slice, (H, W)."""

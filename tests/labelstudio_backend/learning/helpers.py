@@ -12,6 +12,8 @@ from PIL import Image
 
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
+from sam_plugins.model.engine.label_store import LabelledObject
+from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.io.brush_rle import encode_brush
 
 SIZE_HW = (24, 32)
@@ -131,3 +133,27 @@ def event(action: str, one: Mapping[str, Any] | None = None, **others: Any) -> d
 def learning_at(folder: Path, **settings: Any) -> BackendLearning:
     """A backend's learning, without Label Studio."""
     return BackendLearning(LearningSettings(folder=folder, **settings), fetch=fetch)
+
+
+def told(learning: BackendLearning, *payloads: dict[str, Any]) -> None:
+    """Send events and let them be worked on."""
+    for payload in payloads:
+        learning.on_webhook(payload)
+    learning.work()
+
+
+def stored(learning: BackendLearning) -> list[LabelledObject]:
+    """The objects in the label store."""
+    folder = learning.status()["projects"][KEY]["folder"]
+    with Project.open(folder) as project:
+        return project.labels.objects()
+
+
+def of_config(payload: dict[str, Any], config: str) -> dict[str, Any]:
+    """An event of a project with another labelling interface."""
+    return {**payload, "project": {**PROJECT, "label_config": config}}
+
+
+def left_out(learning: BackendLearning) -> dict[str, int]:
+    """What the status says of regions that are no objects."""
+    return dict(learning.status()["projects"][KEY]["regions_left_out"])

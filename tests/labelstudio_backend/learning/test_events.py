@@ -148,7 +148,7 @@ def test_masks_are_packed_and_unpacked_exactly() -> None:
     assert unpacked_annotation(json.loads(json.dumps(packed))) == one
 
 
-def test_a_large_event_is_taken_in_under_100_ms(tmp_path: Path) -> None:
+def test_a_large_event_is_taken_in_a_part_of_the_time_that_its_text_takes(tmp_path: Path) -> None:
     # 120 ragged masks, as section 2 of the measurements has them: 15 MB of JSON.
     generator = np.random.default_rng(0)
     masks = [
@@ -159,12 +159,16 @@ def test_a_large_event_is_taken_in_under_100_ms(tmp_path: Path) -> None:
     payload = event("ANNOTATION_CREATED", annotation(1, 5, masks))
     assert len(json.dumps(payload)) > 15e6
     learning = learning_at(tmp_path)
-    taken = []
+    taken, written = [], []
     for _ in range(5):
         begin = time.process_time()
         learning.on_webhook(payload)
-        taken.append(time.process_time() - begin)
-    assert sorted(taken)[2] < 0.1
+        then = time.process_time()
+        json.dumps(payload)
+        taken.append(then - begin)
+        written.append(time.process_time() - then)
+    # 0.08 s and 0.45 s on two slow cores: nothing writes it again while Label Studio waits.
+    assert sorted(taken)[2] < 0.5 * sorted(written)[2]
 
 
 def test_kill_9_between_events_loses_none_that_was_acknowledged(tmp_path: Path) -> None:

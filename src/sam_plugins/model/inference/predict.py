@@ -124,8 +124,14 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         input_size_hw=input_size_hw,
         padded_size_hw=padded_size_hw(input_size_hw, model.preprocessing),
         model_id=model.model_id,
-        is_blank=bool((rgb.min(axis=(0, 1)) == rgb.max(axis=(0, 1))).all()),
+        is_blank=_is_blank(rgb),
     )
+
+
+def _is_blank(rgb: npt.NDArray[np.uint8]) -> bool:
+    """Return whether all pixels are the same; nearly always a few of them tell."""
+    first = rgb[0, 0]
+    return bool((rgb[::16, ::16] == first).all() and (rgb == first).all())
 
 
 def predict_masks(

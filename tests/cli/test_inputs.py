@@ -36,6 +36,11 @@ def test_brackets_in_real_names_are_no_pattern(tmp_path: Path) -> None:
     assert find_images(str(tmp_path / "a[1].png")) == [tmp_path / "a[1].png"]
 
 
+def test_a_name_of_nothing_is_told_before_any_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match=r"no\.png: no such file; check the name"):
+        find_images(str(tmp_path / "no.png"))
+
+
 def test_naming_a_picture_twice_is_no_clash(tmp_path: Path) -> None:
     jobs, clashes = plan_jobs([Path("a.png"), Path("a.png")], tmp_path)
     assert [job.image for job in jobs] == [Path("a.png")]

@@ -14,6 +14,7 @@ from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli.app import main
+from sam_plugins.errors import FolderBusyError
 from sam_plugins.model.engine import fine_tuning
 from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.engine.run_config import RunConfig
@@ -179,6 +180,18 @@ def test_a_run_that_is_interrupted_before_it_measured_says_how_to_go_on(
     monkeypatch.setattr(fine_tuning, "measure_round", interrupted)
     assert main([*command, "--steps", "2", "--rounds", "1", "-o", str(run)]) == 130
     assert f"go on with `sam-plugins train {run} --resume`" in capsys.readouterr().err
+    assert (run / "config.yaml").is_file()
+
+
+def test_a_run_that_another_process_works_on_stays(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any, **__: Any) -> None:
+        raise FolderBusyError("another process is at work on the run")
+
+    run = tmp_path / "run"
+    monkeypatch.setattr("sam_plugins.model.engine.runs.train_run", busy)
+    assert main([*command, "--steps", "2", "--rounds", "1", "-o", str(run)]) == 1
     assert (run / "config.yaml").is_file()
 
 

@@ -42,7 +42,7 @@ def test_masks_that_the_model_doubts_are_told(
 
     monkeypatch.setattr(type(core), "prompted", doubted)
     assert run_segment(pictures / "a.png", "--point", "4,3", "--overwrite") == 0
-    assert "a.png: a mask with a score below 0.4" in capsys.readouterr().err
+    assert "a.png: a mask with a score below 0.5" in capsys.readouterr().err
 
 
 def test_the_mode_is_passed_on(run_segment: RunSegment, pictures: Path, core: Any) -> None:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from sam_plugins.cli.stacks import StackChoice
     from sam_plugins.model.cluster.outcome import Kept, Runner
 
-_DOUBTFUL_SCORE = 0.4
+_DOUBTFUL_SCORE = 0.5
+"""Of 160 clicks on the ground of complete pictures 127 answer with less, of 149 good masks (IoU
+above 0.7) 5: one point each, the first pictures of the val splits of six sets, version 7 of the
+shipped model."""
 
 
 @dataclass

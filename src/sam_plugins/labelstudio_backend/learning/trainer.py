@@ -8,13 +8,14 @@ make. Killed at any moment, the same command goes on where it was.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,8 @@ def main(folder: Path) -> int:
         _lower_priority(int(request["niceness"]), int(request["threads"]))
         # A backend that a shell started with "&" ignores it, and so would what it starts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Thread(target=_watch, args=(folder / CANCEL_NAME,), daemon=True).start()
-        outcome = _outcome(folder, request)
+        with _interrupted_by(folder / CANCEL_NAME):
+            outcome = _outcome(folder, request)
         write_bytes(folder / OUTCOME_NAME, json.dumps(outcome, indent=1).encode())
     return 0
 
@@ -181,11 +182,24 @@ def _lower_priority(niceness: int, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _watch(cancel: Path) -> None:
-    """Interrupt the training when it is cancelled."""
-    while not cancel.exists():
-        time.sleep(0.3)
-    _thread.interrupt_main()
+@contextlib.contextmanager
+def _interrupted_by(cancel: Path) -> Iterator[None]:
+    """Interrupt what runs in the block when the file is made; look no longer than the block."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.3):
+            if cancel.exists():
+                _thread.interrupt_main()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 if __name__ == "__main__":

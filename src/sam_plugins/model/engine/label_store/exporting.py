@@ -139,6 +139,7 @@ def box_xywh(mask: BoolArray) -> list[int]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> box_xywh(np.array([[0, 0, 0], [0, 1, 1]], bool))
     [1, 1, 2, 1]
     """

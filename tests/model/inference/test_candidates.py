@@ -14,7 +14,6 @@ from sam_plugins.model.inference.candidates import (
     Candidates,
     MaskFilter,
     decode_candidates,
-    valid_cells_hw,
 )
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
@@ -239,7 +238,7 @@ def test_real_networks_pass_through(any_model: Model, picture: npt.NDArray[np.ui
     found = decode_candidates(any_model, embedding, points, ANY)
     assert set(found.points.tolist()) <= {0, 1, 2}
     assert len(found) > 0
-    rows, columns = valid_cells_hw(embedding)
+    rows, columns = embedding.valid_cells_hw
     assert (found.packed.boxes_xyxy[:, 2:] < [columns, rows]).all()
 
 

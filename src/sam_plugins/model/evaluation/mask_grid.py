@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_plugins.model.inference.candidates import chain_of, valid_cells_hw
+from sam_plugins.model.inference.candidates import chain_of
 from sam_plugins.model.inference.full_size import CutLogits, SizeChain, WindowMask
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.postprocess import stability_scores
@@ -117,7 +117,7 @@ def grid_masks(
     """
     points = square_grid(embedding.original_size_hw, points_per_side)
     sizes = chain_of(embedding)
-    rows, columns = valid_cells_hw(embedding)
+    rows, columns = embedding.valid_cells_hw
     scores: list[float] = []
     cuts: list[CutLogits] = []
     packed: list[PackedMasks] = []

@@ -20,10 +20,9 @@ from sam_plugins.model.inference.candidates import (
     Progress,
     chain_of,
     decode_candidates,
-    valid_cells_hw,
 )
 from sam_plugins.model.inference.checks import require_type
-from sam_plugins.model.inference.coordinates import boxes_to_original, points_to_original
+from sam_plugins.model.inference.coordinates import CELL, boxes_to_original, points_to_original
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.grid import grid_points
 from sam_plugins.model.inference.label_image import paint_labels
@@ -37,7 +36,6 @@ from sam_plugins.model.inference.reduction import (
 )
 from sam_plugins.model.inference.rgb import Channels, Limits
 from sam_plugins.model.inference.seeds import (
-    CELL,
     InstanceProbabilities,
     SeedOptions,
     find_seeds,
@@ -233,7 +231,7 @@ def propose(
         if mode == "auto":
             require_instance_decoder(model)
         none = np.zeros((0, 2), np.float32)
-        return Proposals(none, Candidates.none(valid_cells_hw(embedding)))
+        return Proposals(none, Candidates.none(embedding.valid_cells_hw))
     if mode == "auto":
         points_xy, regions = _points_of_maps(model, embedding, options.seeds)
         if within is not None:
@@ -243,7 +241,7 @@ def propose(
     else:
         points_xy = grid_points(embedding.original_size_hw, options.points_per_side)
     if not len(points_xy):
-        return Proposals(points_xy, Candidates.none(valid_cells_hw(embedding)))
+        return Proposals(points_xy, Candidates.none(embedding.valid_cells_hw))
     found = decode_candidates(
         model,
         embedding,
@@ -302,7 +300,7 @@ def instance_maps(model: Model, embedding: ImageEmbedding) -> InstanceProbabilit
     check_model(model, embedding)
     require_instance_decoder(model)
     features = embedding.to(model.device, model.dtype).image_features
-    rows, columns = valid_cells_hw(embedding)
+    rows, columns = embedding.valid_cells_hw
     return InstanceProbabilities(
         *(
             logits[0, 0, :rows, :columns].float().sigmoid().cpu().numpy()
@@ -333,7 +331,7 @@ def object_regions(
         As for :func:`instance_maps`.
     """
     if embedding.is_blank:
-        return np.zeros(valid_cells_hw(embedding), np.int32)
+        return np.zeros(embedding.valid_cells_hw, np.int32)
     return _points_of_maps(model, embedding, options or SeedOptions())[1]
 
 

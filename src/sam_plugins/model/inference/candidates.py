@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,12 +11,11 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
+from sam_plugins.model.inference.coordinates import CELL, SizeHW, points_to_input
 from sam_plugins.model.inference.full_size import CutLogits, SizeChain
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.postprocess import stability_scores
 from sam_plugins.model.inference.predict import decode_prompts, usual_chunk_size
-from sam_plugins.model.inference.seeds import CELL
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
 from sam_plugins.model.io.windows import Window
@@ -162,7 +160,7 @@ def decode_candidates(
     sizes = chain_of(embedding)
     judge = _Judge(
         mask_filter,
-        valid_cells_hw(embedding),
+        embedding.valid_cells_hw,
         sizes,
         _Regions(regions, len(points_xy)) if regions is not None and weight > 0 else None,
     )
@@ -173,7 +171,7 @@ def decode_candidates(
         asking.append(Prompts(boxes_xyxy=boxes_xyxy))
     found = _Found(points_xy, embedding) if skip_found else None
     size = chunk_size or usual_chunk_size(model.device)
-    parts = [Candidates.none(valid_cells_hw(embedding))]
+    parts = [Candidates.none(embedding.valid_cells_hw)]
     left = np.arange(len(points_xy)) if found is None else found.order
     while len(left):
         # Without skipping, all at once: what does not fit into memory is found out only once.
@@ -210,6 +208,7 @@ def _answers(
             embedding,
             prompts,
             multimask=prompts.boxes_xyxy is None,
+            fits_boxes=False,  # They are where the maps see something.
             chunk_size=chunk_size,
             min_predicted_iou=least,
         )
@@ -246,12 +245,6 @@ def chain_of(embedding: ImageEmbedding) -> SizeChain:
     )
 
 
-def valid_cells_hw(embedding: ImageEmbedding) -> SizeHW:
-    """Return the rows and columns of low-resolution cells that are not padding."""
-    height, width = embedding.input_size_hw
-    return math.ceil(height / CELL), math.ceil(width / CELL)
-
-
 _ALIKE = 0.5
 """Least IoU of two masks that are of the same object."""
 
@@ -285,7 +278,7 @@ class _Found:
 
     def __init__(self, points_xy: npt.NDArray[np.float32], embedding: ImageEmbedding) -> None:
         sizes = embedding.original_size_hw, embedding.input_size_hw
-        rows, columns = valid_cells_hw(embedding)
+        rows, columns = embedding.valid_cells_hw
         cells = np.floor((points_to_input(points_xy, *sizes) + 0.5) / CELL).astype(np.int64)
         self._cells_xy = np.clip(cells, 0, [columns - 1, rows - 1])
         self._covered = np.zeros((rows, columns), bool)

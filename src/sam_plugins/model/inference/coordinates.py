@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 SizeHW = tuple[int, int]
 
+CELL = 4
+"""Input pixels along a cell of the low-resolution masks."""
+
 
 def points_to_input(
     points_xy: npt.ArrayLike, original_size_hw: SizeHW, input_size_hw: SizeHW

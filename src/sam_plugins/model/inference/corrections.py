@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
+from sam_plugins.model.inference.coordinates import CELL, SizeHW, points_to_input
 from sam_plugins.model.inference.prompts import PADDING, POSITIVE, Prompts
 
 FloatArray = npt.NDArray[np.float32]
@@ -35,7 +35,6 @@ REACH = 2.0
 """How far around a click the answer counts, in distances of the click from the mask's border."""
 
 _LEAST_REACH = 2.0  # cells
-_CELL = 4  # input pixels along a cell of the low-resolution masks
 
 
 def can_correct(prompts: Prompts) -> bool:
@@ -70,7 +69,7 @@ def steadied(
     assert labels is not None
     height, width = answer.shape[-2:]
     has_more = prompts.boxes_xyxy is not None or prompts.text_embeddings is not None
-    cells = np.floor((points_to_input(points, original_size_hw, input_size_hw) + 0.5) / _CELL)
+    cells = np.floor((points_to_input(points, original_size_hw, input_size_hw) + 0.5) / CELL)
     cells = np.clip(cells, 0, (width - 1, height - 1)).astype(np.int64)
     result = answer.copy()
     for index, (places, kinds) in enumerate(zip(cells, labels, strict=True)):

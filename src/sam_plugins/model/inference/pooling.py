@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sam_plugins.model.inference.candidates import valid_cells_hw
-from sam_plugins.model.inference.seeds import CELL
+from sam_plugins.model.inference.coordinates import CELL
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.io.windows import Window, tight_window
@@ -41,7 +40,7 @@ class MaskDescriber:
     """
 
     def __init__(self, embedding: ImageEmbedding) -> None:
-        self._valid_hw = valid_cells_hw(embedding)
+        self._valid_hw = embedding.valid_cells_hw
         self._low_height = embedding.low_res_hw[0]
         tensors = (embedding.features, *embedding.skips)
         self._maps = [self._standardised(tensor) for tensor in tensors]
@@ -98,7 +97,7 @@ def cover_of_mask(mask: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> Cov
         Of the picture.
     """
     height, width = embedding.input_size_hw
-    rows, columns = valid_cells_hw(embedding)
+    rows, columns = embedding.valid_cells_hw
     pixels = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
     seen = torch.nn.functional.interpolate(pixels, size=(height, width), mode="area")
     padding = (0, columns * CELL - width, 0, rows * CELL - height)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from sam_plugins.errors import is_out_of_memory
+from sam_plugins.model.inference.box_fit import levels_that_fit
 from sam_plugins.model.inference.checks import count, require_type
 from sam_plugins.model.inference.consensus import weighed
-from sam_plugins.model.inference.coordinates import boxes_to_input, points_to_input
+from sam_plugins.model.inference.coordinates import CELL, boxes_to_input, points_to_input
 from sam_plugins.model.inference.corrections import can_correct, steadied
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import in_units, memory_limits
@@ -141,6 +142,7 @@ def predict_masks(
     *,
     multimask: bool | None = None,
     steady: bool = True,
+    fits_boxes: bool = True,
     chunk_size: int | None = None,
 ) -> MaskPrediction:
     """Answer the prompts of any number of objects of one picture.
@@ -165,6 +167,10 @@ def predict_masks(
         asked for: change what the new points ask for, and the rest only a part of the way
         (:mod:`~sam_plugins.model.inference.corrections`). False returns the decoder's answer as it
         is.
+    fits_boxes : bool
+        Where a box and nothing else asks, and the mask is far from filling it, cut the mask at the
+        level where it does (:mod:`~sam_plugins.model.inference.box_fit`); of models that weigh
+        their masks, such as the shipped one. False where boxes are guesses.
     chunk_size : int, optional
         Objects that are decoded at once. By default 4 on a CPU, where more are slower, and up to 64
         on a GPU: fewer where its memory is full, and half as many again when it runs out.
@@ -186,7 +192,13 @@ def predict_masks(
     logits: list[npt.NDArray[np.float32]] = []
     guesses: list[npt.NDArray[np.float32]] = []
     for output in decode_prompts(
-        model, embedding, prompts, multimask=multimask, steady=steady, chunk_size=chunk_size
+        model,
+        embedding,
+        prompts,
+        multimask=multimask,
+        steady=steady,
+        fits_boxes=fits_boxes,
+        chunk_size=chunk_size,
     ):
         logits.append(output.logits.float().cpu().numpy())
         guesses.append(output.iou_predictions.float().cpu().numpy())
@@ -227,6 +239,7 @@ def decode_prompts(
     *,
     multimask: bool | None = None,
     steady: bool = True,
+    fits_boxes: bool = True,
     chunk_size: int | None = None,
     min_predicted_iou: float = -math.inf,
 ) -> Iterator[MaskOutput]:
@@ -272,6 +285,8 @@ def decode_prompts(
         start += size
         if weighs:
             output = weighed(output, multimask=multimask)
+            if fits_boxes and not multimask and chunk.is_box_alone:
+                output = output._replace(logits=_fitted(output.logits, chunk, embedding))
         elif steady and not multimask and can_correct(chunk):
             output = output._replace(logits=_steadied(output.logits, chunk, embedding))
         yield output
@@ -282,6 +297,17 @@ def _fewer(count: int) -> str:
     if count == 1:
         return "use a smaller model, such as 'default', or close other programs"
     return f"chunk_size={max(1, count // 4)} needs a quarter of it"
+
+
+def _fitted(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Tensor:
+    """Cut answers to boxes where they fill them; what lies in the padding is not looked at."""
+    height, width = embedding.valid_cells_hw
+    sizes = embedding.original_size_hw, embedding.input_size_hw
+    assert prompts.boxes_xyxy is not None
+    edges = prompts.boxes_xyxy + np.array([0, 0, 1, 1])  # of the outermost pixels
+    cells = boxes_to_input(edges / CELL, *sizes)
+    levels = levels_that_fit(logits[:, 0, :height, :width].float().cpu().numpy(), cells)
+    return logits - torch.from_numpy(levels).to(logits)[:, None, None, None]
 
 
 def _steadied(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Tensor:

@@ -220,6 +220,14 @@ class Prompts:
         is_positive = self.point_labels == POSITIVE
         return bool((is_point.sum(axis=1) == 1).all() and is_positive.any(axis=1).all())
 
+    @property
+    def is_box_alone(self) -> bool:
+        """Whether each object has a box and nothing else."""
+        if self.boxes_xyxy is None or self.mask_logits is not None:
+            return False
+        no_points = self.point_labels is None or bool((self.point_labels == PADDING).all())
+        return no_points and self.text_embeddings is None
+
     def _set(self, values: dict[str, npt.NDArray[Any] | None]) -> None:
         """Fill the fields with arrays of our own, which nobody may change."""
         for name, value in values.items():

@@ -15,10 +15,9 @@ from scipy import ndimage
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-FloatArray = npt.NDArray[np.float32]
+from sam_plugins.model.inference.coordinates import CELL
 
-CELL = 4
-"""Pixels of the network's input along a cell of the maps."""
+FloatArray = npt.NDArray[np.float32]
 
 _EIGHT = np.ones((3, 3), bool)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam_plugins.model.inference.coordinates import SizeHW
+from sam_plugins.model.inference.coordinates import CELL, SizeHW
 from sam_plugins.model.inference.full_size import SizeChain, WindowMask
 from sam_plugins.model.inference.memory import memory_limits, require_memory
 from sam_plugins.model.inference.prompts import Prompts
@@ -59,6 +60,12 @@ class ImageEmbedding:
     def low_res_hw(self) -> SizeHW:
         """Height and width of the low-resolution masks: a quarter of the padded input."""
         return 4 * int(self.features.shape[-2]), 4 * int(self.features.shape[-1])
+
+    @property
+    def valid_cells_hw(self) -> SizeHW:
+        """Rows and columns of the low-resolution masks that are not padding."""
+        height, width = self.input_size_hw
+        return math.ceil(height / CELL), math.ceil(width / CELL)
 
     @property
     def nbytes(self) -> int:

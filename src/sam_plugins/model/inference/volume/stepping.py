@@ -134,7 +134,8 @@ def answer_seed(model: Model, embedding: ImageEmbedding, seed: Seed) -> tuple[Sl
         box = box_inside(SliceMask(seed.index, found).box_xyxy, embedding.original_size_hw)
     if box is None:
         return SliceMask(seed.index, found, trust, is_prompted=True), 1
-    again = predict_masks(model, embedding, Prompts(boxes_xyxy=box[None]), multimask=False)
+    prompts = Prompts(boxes_xyxy=box[None])
+    again = predict_masks(model, embedding, prompts, multimask=False, fits_boxes=False)
     tighter = pieces_touching(window_of(again.mask(0)), found, min_share=ISLAND_SHARE)
     if window_iou(tighter, found) > _SAME_OBJECT:
         found, trust = tighter, float(again.iou_predictions[0, 0])
@@ -241,7 +242,9 @@ def _ask(
     """Return one mask of each object: the answer to the box, or the mean of two opinions."""
     size = options.chunk_size
     prompts = Prompts(boxes_xyxy=boxes_xyxy, mask_logits=logits)
-    first = predict_masks(model, embedding, prompts, multimask=False, chunk_size=size)
+    first = predict_masks(
+        model, embedding, prompts, multimask=False, fits_boxes=False, chunk_size=size
+    )
     if not options.second_opinion:
         return first
     prompts = Prompts(points_xy=points_xy[:, None], boxes_xyxy=boxes_xyxy)

@@ -231,3 +231,9 @@ def test_help_is_written_for_a_terminal() -> None:
     for parser in parsers(app.build_parser()):
         assert "``" not in parser.format_help(), parser.prog
         assert parser.description is None or parser.description[0].isupper(), parser.prog
+
+
+def test_abbreviated_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["models", "list", "--js"])
+    assert "unrecognized arguments: --js" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sam_plugins import __version__
 from sam_plugins.cli import (
@@ -62,7 +62,13 @@ class _WrongUsage(SystemExit):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Let what is wrong be known to who parses; the parsers of commands are such ones, too."""
+    """Let what is wrong be known to who parses; the parsers of commands are such ones, too.
+
+    Options are typed in full: an abbreviation means another one, or none, once there are more.
+    """
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401
+        super().__init__(**{**values, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and leave."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import skimage.data
 from PIL import Image
@@ -55,14 +56,15 @@ def test_usual_pictures_are_segmented_without_a_word() -> None:
         segment(image, make_model(TINY_PYRAMID, "tiny"))
 
 
-def discs(size_hw: tuple[int, int], diameter: int, gap: int) -> np.ndarray:
+def discs(size_hw: tuple[int, int], diameter: int, gap: int) -> npt.NDArray[np.uint8]:
     """Return bright discs on dark ground, in rows and columns."""
     rows, columns = np.mgrid[: size_hw[0], : size_hw[1]]
     away = [(np.arange(n) % gap) - gap // 2 for n in size_hw]
     bright = np.hypot(away[0][:, None], away[1][None]) < diameter / 2
     noise = np.random.default_rng(0).normal(0, 5, size_hw)
     kept = (rows < gap) & (columns < 24 * gap)
-    return (40 + 160 * (bright & kept) + noise).clip(0, 255).astype(np.uint8)
+    values: npt.NDArray[np.float64] = 40 + 160 * (bright & kept) + noise
+    return values.clip(0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("diameter", "is_warned"), [(14, True), (40, False)])

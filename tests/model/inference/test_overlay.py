@@ -56,7 +56,7 @@ def test_nothing_to_draw() -> None:
 
 def test_neighbours_are_not_nearly_alike() -> None:
     lab = rgb2lab(PALETTE[None] / 255)[0]
-    differences = deltaE_ciede2000(lab[:, None], lab[None])
+    differences = deltaE_ciede2000(lab[:, None], lab[None])  # type: ignore[no-untyped-call]
     colours = neighbour_colours(bricks(6, 9)).reshape(6, 9)
     sideways = differences[colours[:, 1:], colours[:, :-1]]
     downwards = differences[colours[1:], colours[:-1]]

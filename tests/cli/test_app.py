@@ -231,3 +231,22 @@ def test_help_is_written_for_a_terminal() -> None:
     for parser in parsers(app.build_parser()):
         assert "``" not in parser.format_help(), parser.prog
         assert parser.description is None or parser.description[0].isupper(), parser.prog
+
+
+def test_abbreviated_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["models", "list", "--js"])
+    assert "unrecognized arguments: --js" in capsys.readouterr().err
+
+
+def test_a_file_that_looks_like_an_option_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.png").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["segment", "-dash.png", "-o", "out"])
+    assert "-dash.png is a file: name it ./-dash.png" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["segment", "-o", "out"])
+    assert "is a file" not in capsys.readouterr().err

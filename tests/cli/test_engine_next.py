@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
@@ -75,3 +76,40 @@ def test_a_moved_picture_is_found_again(
     said, _ = asked(project, capsys, PICTURES, 0)
     assert len(said["next"]) == PICTURES
     assert said["failed"] == []
+
+
+def test_what_was_handed_out_before_stays_and_stops_no_other_picture(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["engine", "next", str(project), "--count", "3", "-o", str(tmp_path / "edit")]
+    assert main([*command, "--json"]) == 0
+    files = [Path(one["files"]["labels"]) for one in json.loads(capsys.readouterr().out)["next"]]
+    edited = files[0]
+    tifffile.imwrite(edited, np.ones((30, 40), np.uint8))
+    files[1].unlink()
+    written = files[2].stat().st_mtime_ns
+    assert main([*command, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert {one["files"]["labels"] for one in said["next"]} == {str(path) for path in files[1:]}
+    (failed,) = said["failed"]
+    assert f"{edited} exists, and somebody may have edited it; bring it in" in failed["error"]
+    assert tifffile.imread(edited).all()
+    assert files[1].is_file()
+    assert files[2].stat().st_mtime_ns == written
+
+
+def test_a_plane_of_a_stack_is_brought_in(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planes = np.zeros((3, 30, 40), np.uint8)
+    planes[1, 5:9, 5:9], planes[1, 20:25, 20:25] = 1, 2
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(stack, planes, metadata={"axes": "ZYX"}, ome=True)
+    command = ["engine", "label", str(project), "0.png", "--author", "ada", "--labels", str(stack)]
+    assert main(command) == 1
+    assert "choose one, such as --plane Z=0" in capsys.readouterr().err
+    assert main([*command, "--plane", "Z=1"]) == 0
+    assert "2 added" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["engine", "label", str(project), "0.png", "--accept-all", "--plane", "1"])
+    assert "--plane belongs to --labels" in capsys.readouterr().err

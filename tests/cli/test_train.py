@@ -165,6 +165,9 @@ def test_pictures_without_labels_say_so(
     assert main([*command, "-o", str(run)]) == 1
     assert "no training picture has a labelled object" in capsys.readouterr().err
     assert not run.exists()  # it would be in the way of the next try
+    run.mkdir()
+    assert main([*command, "-o", str(run)]) == 1
+    assert list(run.iterdir()) == []  # somebody made it
 
 
 def test_a_run_that_is_interrupted_before_it_measured_says_how_to_go_on(

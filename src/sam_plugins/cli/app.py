@@ -13,10 +13,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sam_plugins import __version__
 from sam_plugins.cli import (
@@ -62,7 +63,13 @@ class _WrongUsage(SystemExit):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Let what is wrong be known to who parses; the parsers of commands are such ones, too."""
+    """Let what is wrong be known to who parses; the parsers of commands are such ones, too.
+
+    Options are typed in full: an abbreviation means another one, or none, once there are more.
+    """
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401
+        super().__init__(**{**values, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and leave."""
@@ -137,6 +144,7 @@ def _answer(parser: argparse.ArgumentParser, typed: Sequence[str]) -> int:
         args = parser.parse_args(typed)
     except _WrongUsage as wrong:
         _say_wrong_usage(typed, wrong)
+        _tell_dashes(typed)
         raise
     finally:
         flush_output()  # what --help and --version said
@@ -167,6 +175,16 @@ def _say_wrong_usage(typed: Sequence[str], wrong: _WrongUsage) -> None:
     """Say why a command was not understood as JSON where that was typed: nothing was parsed."""
     if "--json" in typed:
         say_json({"error": " ".join(wrong.message.split())})
+
+
+def _tell_dashes(typed: Sequence[str]) -> None:
+    """Say how files are named whose names look like options, as ``*.png`` brings them."""
+    for name in typed:
+        if name == "--":
+            return
+        if name.startswith("-") and os.path.lexists(name):
+            complain(f"{name} is a file: name it ./{name}")
+            return
 
 
 def _say_end(args: argparse.Namespace, message: str, line: str | None = None) -> None:

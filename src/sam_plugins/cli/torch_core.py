@@ -22,12 +22,12 @@ from sam_plugins.cli.core import (
     TextChoice,
 )
 from sam_plugins.cli.tiles import TileChoice
-from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
+from sam_plugins.model.inference.automatic import require_instance_decoder, segment_watched
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
 from sam_plugins.model.inference.predict import Model, encode_rgb, load_model, predict_masks
-from sam_plugins.model.inference.reduction import is_reduced_strip, needs_tiles, warn_reduced
+from sam_plugins.model.inference.reduction import needs_tiles
 from sam_plugins.model.inference.similar import SimilarOptions, find_similar
 from sam_plugins.model.inference.text import (
     NEGATIVES,
@@ -81,10 +81,7 @@ class TorchCore:
         """Return all objects of a picture."""
         if mode == "auto":
             require_instance_decoder(self.model)  # before the slow part
-        size_hw = rgb.shape[0], rgb.shape[1]
-        if is_reduced_strip(size_hw, self.model.preprocessing):
-            warn_reduced(size_hw, self.model.preprocessing)
-        found = segment_embedding(self.model, self._encoded(rgb), mode=mode, progress=progress)
+        found = segment_watched(self.model, self._encoded(rgb), mode=mode, progress=progress)
         return Found(found.labels, found.scores, found.points_xy)
 
     def needs_tiles(self, size_hw: tuple[int, int]) -> bool:

@@ -117,13 +117,17 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     store.require_writable(config.name)
     processes = launch(config)
     folder = old if args.resume else None
+    was_there = bool(args.output) and Path(args.output).is_dir()
     if folder is None and processes.rank == 0:
         output = Path(args.output) if args.output else None
         folder = repeat_run(old, output) if old else begin_run(config, output)
     folder = processes.tell(folder)
     assert folder is not None
     mention(f"the run is kept in {folder.path}")
-    with _tidied(folder, args, processes), step_progress("training") as progress:
+    with (
+        _tidied(folder, args, processes, keeps_folder=was_there),
+        step_progress("training") as progress,
+    ):
 
         def on_progress(now: TrainingProgress) -> None:
             if progress is not None:
@@ -143,7 +147,9 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 @contextlib.contextmanager
-def _tidied(folder: RunFolder, args: argparse.Namespace, processes: Processes) -> Iterator[None]:
+def _tidied(
+    folder: RunFolder, args: argparse.Namespace, processes: Processes, *, keeps_folder: bool
+) -> Iterator[None]:
     """Remove a new run that failed before it measured anything; say how one goes on that ended."""
     try:
         yield
@@ -151,7 +157,9 @@ def _tidied(folder: RunFolder, args: argparse.Namespace, processes: Processes) -
         raise  # it is another's run
     except Exception:
         if not args.resume and processes.rank == 0:
-            folder.discard_unbegun()  # it would be in the way of the next try
+            folder.discard_unbegun(
+                keeps_folder=keeps_folder
+            )  # it would be in the way of the next try
         raise
     except BaseException:
         if processes.rank == 0:

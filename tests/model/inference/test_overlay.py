@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from sam_plugins.model.inference.overlay import (
     PALETTE,
@@ -51,6 +52,17 @@ def test_nothing_to_draw() -> None:
     labels = np.zeros((40, 60), np.uint16)
     np.testing.assert_array_equal(draw_overlay(GROUND, labels, scores=[]), GROUND)
     assert neighbour_colours(labels).shape == (0,)
+
+
+def test_neighbours_are_not_nearly_alike() -> None:
+    lab = rgb2lab(PALETTE[None] / 255)[0]
+    differences = deltaE_ciede2000(lab[:, None], lab[None])  # type: ignore[no-untyped-call]
+    colours = neighbour_colours(bricks(6, 9)).reshape(6, 9)
+    sideways = differences[colours[:, 1:], colours[:, :-1]]
+    downwards = differences[colours[1:], colours[:-1]]
+    beside = np.concatenate([sideways.ravel(), downwards.ravel()])
+    assert (beside < 30).mean() < 0.05
+    assert len(np.unique(colours)) == len(PALETTE)
 
 
 def test_neighbours_differ() -> None:

@@ -9,13 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.cli import scheduler
+from sam_plugins.cli import arguments, scheduler
 from sam_plugins.cli.console import mention, say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions, described_image
 from sam_plugins.cli.failures import Failures
 from sam_plugins.errors import ClusterError, ProjectError, UnreadableImageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from sam_plugins.model.cluster.outcome import Kept, Runner
     from sam_plugins.model.engine.automatic_masks import AutomaticOptions
     from sam_plugins.model.engine.label_store import ImageRecord
@@ -72,6 +75,10 @@ def add_label(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
     parser.add_argument("image", metavar="IMAGE", help="by its path, file name or id")
     how = parser.add_argument_group("what was labelled, at least one of these")
     how.add_argument("--labels", metavar="FILE", help="label image made elsewhere (TIFF, PNG)")
+    how.add_argument(
+        "--plane", type=arguments.plane, metavar="N",
+        help="plane of --labels where that is a stack: 5, or Z=5,T=0",
+    )  # fmt: skip
     how.add_argument("--prompts", metavar="FILE", help="prompts as JSON, - for standard input")
     how.add_argument("--accept-all", action="store_true", help="every proposal as it is")
     state = parser.add_mutually_exclusive_group()
@@ -178,18 +185,21 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         min_score = args.min_score
         if min_score is None:
             min_score = calibrated_min_score(judged_proposals(project))
-        values = [_handed_out(project, model, one, min_score, args) for one in choices]
+        handed: list[tuple[Choice, dict[str, Any]]] = []
+        for one in choices:
+            with failures.caught(one.record.path):
+                handed.append((one, _handed_out(project, model, one, min_score, args)))
     if args.json:
         say_json(
             {
                 "model": model.model_id,
                 "min_score": min_score,
-                "next": values,
+                "next": [values for _, values in handed],
                 "failed": failures.entries,
             }
         )
     else:
-        say(table([_choice_row(one, value) for one, value in zip(choices, values, strict=True)]))
+        say(table([_choice_row(one, values) for one, values in handed]))
     return 1 if failures else 0
 
 
@@ -230,16 +240,28 @@ def _write_to_edit(project: Project, record: ImageRecord, folder: Path) -> dict[
         "labels": folder / f"{name}_labels.tif",
         "overlay": folder / f"{name}_overlay.png",
     }
-    for path in paths.values():
-        if path.exists():
-            raise ProjectError(
-                f"{path} exists, and somebody may have edited it; bring it in or remove it, or "
-                "choose another folder with -o"
-            )
-    write_labels(paths["labels"], labels)
+    if not paths["labels"].exists():
+        write_labels(paths["labels"], labels)
+    elif not _holds(paths["labels"], labels):
+        raise ProjectError(
+            f"{paths['labels']} exists, and somebody may have edited it; bring it in or remove it, "
+            "or choose another folder with -o"
+        )
     rgb = to_rgb(project.labels.read_image(record.image_id))
     write_picture(paths["overlay"], draw_overlay(rgb, labels))
     return {kind: str(path) for kind, path in paths.items()}
+
+
+def _holds(path: Path, labels: npt.NDArray[np.integer[Any]]) -> bool:
+    """Return whether a file holds these labels, as where they were handed out before."""
+    from sam_plugins.errors import SamPluginsError
+    from sam_plugins.model.io.label_files import read_labels
+
+    try:
+        there = read_labels(path)
+    except SamPluginsError:
+        return False
+    return there.shape == labels.shape and bool((there == labels).all())
 
 
 def _choice_row(choice: Choice, values: dict[str, Any]) -> dict[str, str]:
@@ -274,8 +296,8 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("give --labels, --prompts, --accept-all, --complete or --incomplete")
     if args.labels and (args.prompts or args.accept_all):
         parser.error("--labels says it all: leave out --prompts and --accept-all")
-    if args.keep and not args.labels:
-        parser.error("--keep belongs to --labels")
+    if not args.labels and (args.keep or args.plane is not None):
+        parser.error(f"{'--keep' if args.keep else '--plane'} belongs to --labels")
     from dataclasses import asdict
 
     from sam_plugins.model.engine.project.labelling import Labelled, Person, bring_label_image
@@ -292,7 +314,7 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         record = project.find_image(args.image)
         done = Labelled()
         if args.labels:
-            labels = read_labels(args.labels)
+            labels = read_labels(args.labels, plane=args.plane)
             done = bring_label_image(project, record, labels, person, keeps_others=args.keep)
         elif args.prompts or args.accept_all:
             done = _prompted(project, record, args, person)

@@ -162,14 +162,24 @@ class RunFolder:
         rounds = self.rounds()
         return bool(rounds) and rounds[-1].step >= self.config.training.steps
 
-    def discard_unbegun(self) -> None:
-        """Remove the run if nothing was measured yet: it holds nothing but what was asked for."""
+    def discard_unbegun(self, *, keeps_folder: bool = False) -> None:
+        """Remove the run if nothing was measured yet: it holds nothing but what was asked for.
+
+        Parameters
+        ----------
+        keeps_folder : bool
+            Whether the folder stays, empty: it was there before the run.
+        """
         if (self.path / ROUNDS_NAME).exists():
             return
         for path in (self.best_path, self.path / DATA_NAME, self.path / CONFIG_NAME):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        remove_bare_folder(self.path, beside=LOCK_NAME)
+        if keeps_folder:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK_NAME).unlink(missing_ok=True)
+        else:
+            remove_bare_folder(self.path, beside=LOCK_NAME)
 
     @property
     def parent(self) -> str:

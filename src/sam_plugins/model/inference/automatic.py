@@ -30,8 +30,10 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import memory_limits, require_memory
 from sam_plugins.model.inference.predict import check_model, encode_image
 from sam_plugins.model.inference.reduction import (
+    is_reduced,
     is_reduced_strip,
     needs_tiles,
+    shows_small_objects,
     warn_reduced,
 )
 from sam_plugins.model.inference.rgb import Channels, Limits
@@ -98,8 +100,8 @@ def segment(
     Warns
     -----
     ReducedImageWarning
-        If the picture is much longer than the model's input, or long and narrow, so that small
-        objects are missed: :func:`~sam_plugins.segment_large` segments it at its own resolution.
+        If the picture is much longer than the model's input, or reduced so that its objects become
+        too small: :func:`~sam_plugins.segment_large` segments it at its own resolution.
 
     Raises
     ------
@@ -132,10 +134,40 @@ def segment(
     embedding = encode_image(
         loaded, image, channels=channels, limits=limits, channel_axis=channel_axis
     )
-    size_hw, seen = embedding.original_size_hw, loaded.preprocessing
-    if needs_tiles(size_hw, seen) or is_reduced_strip(size_hw, seen):
-        warn_reduced(size_hw, seen)
-    return segment_embedding(loaded, embedding, mode=mode, options=options, progress=progress)
+    if needs_tiles(embedding.original_size_hw, loaded.preprocessing):
+        warn_reduced(embedding.original_size_hw, loaded.preprocessing)
+        return segment_embedding(loaded, embedding, mode=mode, options=options, progress=progress)
+    return segment_watched(
+        loaded, embedding, mode=mode, options=options, progress=progress, stacklevel=3
+    )
+
+
+def segment_watched(
+    model: Model,
+    embedding: ImageEmbedding,
+    *,
+    mode: Mode | str = "auto",
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+    stacklevel: int = 2,
+) -> Segmentation:
+    """Segment as :func:`segment_embedding`; warn where the model sees objects too small.
+
+    Models with an instance decoder tell before the slow part, and of objects that are not found.
+    """
+    size_hw, seen = embedding.original_size_hw, model.preprocessing
+    is_lossy = is_reduced_strip(size_hw, seen)
+    tells_later = not is_lossy and is_reduced(size_hw, seen)
+    if tells_later and model.has_instance_decoder:
+        tells_later = False
+        is_lossy = shows_small_objects(object_regions(model, embedding), CELL**2)
+    if is_lossy:
+        warn_reduced(size_hw, seen, stacklevel=stacklevel)
+    found = segment_embedding(model, embedding, mode=mode, options=options, progress=progress)
+    pixel_area = math.prod(embedding.input_size_hw) / math.prod(size_hw)
+    if tells_later and shows_small_objects(found.labels, pixel_area):
+        warn_reduced(size_hw, seen, stacklevel=stacklevel)
+    return found
 
 
 def segment_embedding(

@@ -1,8 +1,8 @@
 """A picture to look at: the image with every object outlined and lightly filled.
 
 Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which people with any kind of colour
-vision can tell apart. Objects close to each other get different ones, by greedy colouring of the
-graph of neighbours.
+vision can tell apart. Objects close to each other get different ones, and where there is a choice
+none that are nearly alike, by greedy colouring of the graph of neighbours.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ PALETTE: npt.NDArray[np.uint8] = np.array(
     ],
     np.uint8,
 )
+
+_ALIKE = ((0, 3), (0, 5), (1, 4))
+"""Pairs of :data:`PALETTE` that differ by less than 30 in CIEDE2000, as lines on a picture look."""
 
 _NEIGHBOUR_STEPS = (1, 3, 6)  # pixels: objects this close need different colours
 
@@ -99,20 +102,24 @@ def neighbour_colours(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.in
     -------
     ndarray of shape (n,), intp
         Objects with more neighbours than there are colours take the one that fewest neighbours
-        have; otherwise colours are used equally often.
+        have; otherwise one that fewest neighbours have nearly (orange beside yellow), and of those
+        the one that is used least.
     """
     count = int(labels.max(initial=0))
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
     for first, second in _close_pairs(labels):
         neighbours[first].add(second)
         neighbours[second].add(first)
+    is_alike = np.zeros((len(PALETTE), len(PALETTE)), np.int64)
+    for one, other in _ALIKE:
+        is_alike[one, other] = is_alike[other, one] = 1
     chosen = np.full(count + 1, -1, np.intp)
     used = np.zeros(len(PALETTE), np.int64)
     # crowded objects first: they have the least choice
     for label in sorted(range(1, count + 1), key=lambda i: (-len(neighbours[i]), i)):
         around = chosen[list(neighbours[label])] if neighbours[label] else np.empty(0, np.intp)
         conflicts = np.bincount(around[around >= 0], minlength=len(PALETTE))
-        chosen[label] = np.lexsort((used, conflicts))[0]
+        chosen[label] = np.lexsort((used, is_alike @ conflicts, conflicts))[0]
         used[chosen[label]] += 1
     return chosen[1:]
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.learning.creating import create_learning
 from sam_plugins.labelstudio_backend.learning.database import Database
 from sam_plugins.labelstudio_backend.learning.events import EventQueue
+from sam_plugins.labelstudio_backend.learning.keys import key_of
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.inference.loading import Model
@@ -181,13 +183,19 @@ def click_on(url: str, stop: threading.Event, seed: int) -> None:
 @pytest.mark.slow
 def test_label_studio_goes_down_and_comes_back(make_service: MakeService, tmp_path: Path) -> None:
     with running(tmp_path / "label-studio") as label_studio:
-        service = make_service(url=label_studio.url, api_key=TOKEN, automatic=False)
-        client = create_app(service.settings, service=service).test_client()
+        service = make_service(
+            url=label_studio.url, api_key=TOKEN, automatic=False, reconcile_minutes=1e-4
+        )
+        learning = create_learning(service.settings, service)
+        client = create_app(service.settings, service=service, learning=learning).test_client()
         paths = []
         for seed in range(2):
             paths.append(tmp_path / f"{seed}.png")
             Image.fromarray(picture_of(disk(SIZE, (40, 30), 15), seed)).save(paths[-1])
-        project = label_studio.make_project(own())["id"]
+        made = label_studio.make_project(own())
+        project, key = made["id"], key_of(made)
+        assert key is not None
+        learning.on_project(key)
         tasks = label_studio.upload(project, paths)
         urls = {one["id"]: one["data"]["image"] for one in label_studio.tasks(project)}
 
@@ -197,15 +205,30 @@ def test_label_studio_goes_down_and_comes_back(make_service: MakeService, tmp_pa
             assert answer.status_code == 200
             return len((answer.json or {})["results"][0]["result"])
 
+        def problems() -> list[dict[str, Any]]:
+            learning.work()
+            found: list[dict[str, Any]] = (client.get("/status").json or {})["problems"]
+            return found
+
         assert regions(tasks[0]) == 1
+        assert problems() == []
         label_studio.stop()
+        (goes_on,) = problems()
+        assert f"cannot reach Label Studio at {label_studio.url}" in goes_on["message"]
+        assert "check that it runs" in goes_on["message"]
+        since = datetime.fromisoformat(goes_on["since"])
+        assert since <= datetime.now(UTC)
         assert regions(tasks[0]) == 1  # prepared: nobody has to be asked
         assert regions(tasks[1]) == 0
-        told = service.problems.documents()[0]
+        goes_on, told = problems()
+        assert datetime.fromisoformat(goes_on["since"]) == since
         assert label_studio.url in told["message"]
         assert told["kind"] != "internal"
         label_studio.start()
+        assert problems() == []
+        assert learning.status()["projects"][key]["reconcile_error"] == ""
         assert regions(tasks[1]) == 1
+        learning.close()
 
 
 def test_models_change_under_load_and_no_request_is_dropped(

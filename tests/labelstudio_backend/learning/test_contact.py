@@ -78,6 +78,10 @@ def test_a_project_that_cannot_be_compared_is_a_problem_of_its_own(
     assert (told["project"], told["kind"]) == (KEY, "label_studio")
     assert "annotations cannot be compared with Label Studio" in told["message"]
     assert "was it deleted?" in told["message"]
+    with learning._database.writing() as connection:  # it was there once
+        connection.execute("UPDATE projects SET reconciled_at = 1.0")
+    assert problems() == []
+    assert "was it deleted?" in learning.status()["projects"][KEY]["reconcile_error"]
     learning.close()
 
 

@@ -50,6 +50,7 @@ _END_SECONDS = 5.0
 """Each step can be cut off: it is a transaction, or done again."""
 _RETRY_SECONDS = 60.0
 _KEPT_ERRORS = 20
+_NOT_FOUND = 404
 _LOCK_NAME = "learning.lock"
 
 
@@ -334,8 +335,11 @@ class BackendLearning:
         try:
             found = reconcile(self._database, self._api, key)
         except LabelStudioError as error:
-            told = f"annotations cannot be compared with Label Studio: {error}"
-            self._problems.stand(name, "label_studio", told, project=key)
+            if error.status == _NOT_FOUND and mirror.was_compared(self._database, key):
+                self._problems.end(name)  # it was deleted there, which is no fault
+            else:
+                told = f"annotations cannot be compared with Label Studio: {error}"
+                self._problems.stand(name, "label_studio", told, project=key)
             raise
         self._problems.end(name)
         if found.mended:

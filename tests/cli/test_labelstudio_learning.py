@@ -51,9 +51,13 @@ def test_versions_are_listed_and_rolled_back(
         (f"{name}@2", True),
     ]
     assert main(["labelstudio", "rollback"]) == 0
-    assert f"{name}@1 is in use again" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{name}@1 is in use again" in said
+    assert "tasks that have predictions keep them" in said
     assert main(["labelstudio", "rollback", KEY]) == 1
-    assert "was in use before" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was in use before" in said
+    assert "sam-plugins models promote NAME@NUMBER" in said
 
 
 def test_a_training_that_waits_is_cancelled(

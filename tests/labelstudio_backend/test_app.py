@@ -317,3 +317,19 @@ def test_people_read_times_and_not_seconds() -> None:
     assert "2026-11-28 23:45:51 UTC" in page
     assert "1795909551" not in page
     assert "<td>never</td>" in page
+
+
+def test_the_page_begins_with_problems_and_tells_figures_for_people() -> None:
+    progress = {"step": 3, "seconds_left": 111.98961598, "loss": 6.6652617, "measuring": None}
+    page = render_status(
+        {
+            "projects": [{"project": "7.1"}],
+            "trainings": [
+                {"progress": progress, "curve": [(1, 7.337062), (2, 6.9)], "v": ["<", 2]}
+            ],
+            "problems": [{"kind": "image", "message": "damaged"}],
+        }
+    )
+    assert page.index("<h2>problems</h2>") < page.index("<h2>projects</h2>")
+    assert "step: 3; seconds left: 112; loss: 6.665</td>" in page
+    assert "<td>1: 7.337, 2: 6.9</td><td>&lt;, 2</td>" in page

@@ -106,6 +106,17 @@ def test_two_requests_for_one_task_store_one_prediction(make_service: MakeServic
         thread.join()
     assert sorted(map(bool, found)) == [False, False, True]
 
+    def counted() -> list[tuple[int, int]]:
+        return [(one["done"], one["tasks"]) for one in service.status()["batches"]]
+
+    end = time.monotonic() + 10  # they are counted a moment after they are answered
+    while counted() != [(1, 1)] * 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert counted() == [(1, 1)] * 3  # whoever looks would take the others for stuck
+    seconds = [one["seconds"] for one in service.status()["batches"]]
+    time.sleep(0.2)
+    assert [one["seconds"] for one in service.status()["batches"]] == seconds
+
 
 def test_tasks_are_prepared_where_predictions_are_off(make_service: MakeService) -> None:
     service = make_service(automatic=False, open_seconds=60)

@@ -12,7 +12,7 @@ from tests.labelstudio_backend.learning.helpers import annotation, brush, event,
 from tests.labelstudio_backend.payloads import click, data_url, disk, iou, own, picture_of, request
 
 from sam_plugins.errors import MissingExtraError
-from sam_plugins.labelstudio_backend.hosting import host_class
+from sam_plugins.labelstudio_backend.hosting import host_app, host_class
 from sam_plugins.labelstudio_backend.learning.creating import create_learning
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.model.io.label_studio import mask_of, regions_of
@@ -32,16 +32,16 @@ needs_host = pytest.mark.skipif(
 def test_without_label_studio_ml_the_cure_is_told(service: Service) -> None:
     with pytest.raises(MissingExtraError, match="needs its version 2, which PyPI does not have"):
         host_class(service)
+    with pytest.raises(MissingExtraError, match="needs its version 2, which PyPI does not have"):
+        host_app(service)
 
 
 @pytest.fixture
 def client(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of label-studio-ml's own server."""
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))
-    from label_studio_ml.api import init_app
-
     learning = create_learning(service.settings, service)
-    yield init_app(model_class=host_class(service, learning=learning)).test_client()
+    yield host_app(service, learning=learning).test_client()
     assert learning.status()["events_waiting"] == 1
     learning.close()
 
@@ -55,6 +55,8 @@ def test_its_server_hands_setups_clicks_batches_and_events_on(
     setup = {"project": "7.1795850291", "schema": own(), "hostname": "h", "access_token": "t"}
     version = client.post("/setup", json=setup).json["model_version"]
     assert version.startswith("default-")
+    foreign = client.post("/setup", json=setup, headers={"Origin": "http://evil.example"})
+    assert (foreign.status_code, "another site" in foreign.json["detail"]) == (403, True)
     url = data_url(picture_of(DISK))
     asked = request([click(40, 30, size_hw=SIZE)], own(), url=url, project="7.1795850291")
     (result,) = client.post("/predict", json=asked).json["results"]

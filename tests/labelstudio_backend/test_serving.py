@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import signal
@@ -13,9 +14,11 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
+from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.payloads import click, data_url, disk, own, picture_of, request
 from tests.labelstudio_backend.server import free_port
 
@@ -23,6 +26,7 @@ from sam_plugins.errors import ListenError
 from sam_plugins.labelstudio_backend import serving
 from sam_plugins.labelstudio_backend.serving import gunicorn_options, require_address
 from sam_plugins.labelstudio_backend.settings import Settings
+from sam_plugins.labelstudio_backend.status_page import render_status
 
 
 @pytest.mark.slow
@@ -171,3 +175,44 @@ def test_who_lets_everybody_in_is_warned(
     if is_said:
         assert "everybody who reaches 0.0.0.0" in said[0]
         assert "SAM_PLUGINS_LS_PASSWORD" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ["SAM_PLUGINS_LS_URL and SAM_PLUGINS_LS_API_KEY are not set: clicks work on pictures",
+              "what does not is clicks on pictures that were uploaded", "training on these",
+              "set both: the address of Label Studio as this machine reaches it"]),
+        ({"url": "http://studio:8080"}, ["SAM_PLUGINS_LS_API_KEY is not set: clicks work on"]),
+        ({"api_key": "a" * 40}, ["SAM_PLUGINS_LS_URL is not set: clicks work on"]),
+        ({"trust_setup": True}, ["what Label Studio sends when it connects is used instead"]),
+        ({"url": "http://studio:8080", "api_key": "a" * 40}, []),
+    ],
+)  # fmt: skip
+def test_without_address_and_token_it_says_what_does_not_work(
+    settings: dict[str, Any], said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    make_service: MakeService,
+) -> None:  # fmt: skip
+    told: list[str] = []
+    monkeypatch.setattr(serving, "_with_gunicorn", lambda *_: None)
+    monkeypatch.setattr(serving, "_configure_log", lambda _: None)
+    serving.serve("127.0.0.1", free_port(), Settings(folder=tmp_path, **settings), tell=told.append)
+    lines = [line for line in told if "SAM_PLUGINS_LS_" in line]
+    assert len(lines) == bool(said)
+    status = make_service(**settings).status()
+    assert status.get("limits") == (lines[0] if said else None)
+    for words in said:
+        assert words in lines[0]
+    if said:
+        assert html.escape(lines[0]) in render_status(status)
+
+
+def test_browsers_may_use_the_name_that_it_listens_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    chosen: list[Settings] = []
+    monkeypatch.setattr(serving, "_with_gunicorn", lambda *arguments: chosen.append(arguments[2]))
+    monkeypatch.setattr(serving, "_configure_log", lambda _: None)
+    monkeypatch.setattr(serving, "require_address", lambda *_: None)
+    serving.serve("Sam.lab", 9090, Settings(folder=tmp_path, host_names=("other",)))
+    assert chosen[0].host_names == ("other", "sam.lab")

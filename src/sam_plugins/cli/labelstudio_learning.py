@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from sam_plugins.cli.console import say, say_json, table
 from sam_plugins.cli.labelstudio_extra import require_extra
-from sam_plugins.errors import LearningError
+from sam_plugins.errors import LearningError, StoreError
 
 if TYPE_CHECKING:
     from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 
 _PAUSE_SECONDS = 1.0
+_KEPT_PREDICTIONS = (
+    "tasks that have predictions keep them; Actions, Retrieve Predictions in Label Studio's data "
+    "manager asks for those that are chosen again"
+)
 
 
 def add_actions(
@@ -96,11 +100,17 @@ def run_rollback(args: argparse.Namespace) -> int:
             f"there is nothing to roll back: project {key.partition('.')[0]} is answered by the "
             "first model, and none that was trained came into use"
         )
-    version = learning.roll_back(key)
+    try:
+        version = learning.roll_back(key)
+    except StoreError as error:
+        raise LearningError(
+            f"{error}; to put a later one into use: sam-plugins models promote NAME@NUMBER"
+        ) from error
     if args.json:
         say_json({"in_use": str(version)})
     else:
         say(f"{version} is in use again; a backend that runs swaps to it within seconds")
+        say(_KEPT_PREDICTIONS)
     return 0
 
 

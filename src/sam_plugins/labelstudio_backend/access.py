@@ -48,3 +48,30 @@ class Access:
             if plain == said.rstrip("/"):
                 return real.rstrip("/")
         return plain if plain.startswith(("http://", "https://")) else ""
+
+
+def what_is_missing(settings: Settings) -> str:
+    """Say what works and what does not without an address and a token; nothing with both."""
+    wanted = {"SAM_PLUGINS_LS_URL": settings.url}
+    wanted["SAM_PLUGINS_LS_API_KEY"] = settings.api_key.get_secret_value()
+    missing = [name for name, value in wanted.items() if not value]
+    if not missing:
+        return ""
+    said = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+    cure = (
+        "set both: the address of Label Studio as this machine reaches it, and a personal access "
+        "token from its page Account & Settings"
+    )
+    if settings.trust_setup:
+        return (
+            f"{said}: what Label Studio sends when it connects is used instead "
+            "(SAM_PLUGINS_LS_TRUST_SETUP), which it refuses itself where legacy tokens are "
+            "disabled, and nothing makes up for annotations that this backend did not hear of; "
+            f"{cure}"
+        )
+    return (
+        f"{said}: clicks work on pictures that need no token (http, https and data: addresses); "
+        "what does not is clicks on pictures that were uploaded to Label Studio or lie in its "
+        "storages, training on these, predictions that take longer than a request, and making up "
+        f"for annotations that this backend did not hear of; {cure}"
+    )

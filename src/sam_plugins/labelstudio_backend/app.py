@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import SamPluginsError, how_to_install
 from sam_plugins.labelstudio_backend import auth
-from sam_plugins.labelstudio_backend.client import origin_of
+from sam_plugins.labelstudio_backend.browsers import why_refused
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.payload import read_project
 from sam_plugins.labelstudio_backend.problems import PayloadError
@@ -29,11 +29,6 @@ _HALF_LETTER = re.compile(_HIGH + rb"(?!" + _LOW + rb")|" + _LOW + rb"(?<!" + _H
 _UNAUTHORISED = (
     "user or password are missing or wrong; enter those of this backend (SAM_PLUGINS_LS_USER, "
     "SAM_PLUGINS_LS_PASSWORD) where Label Studio lists the model, under basic authentication"
-)
-
-_FOREIGN = (
-    "a page of another site must not ask this backend; if it is a page of Label Studio, set "
-    "SAM_PLUGINS_LS_URL to its address"
 )
 _NO_JSON = "the body must be JSON; send it with the header Content-Type: application/json"
 
@@ -102,9 +97,10 @@ def _add_guards(app: Flask, settings: Settings, service: Service) -> None:
         is_plain = given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
         g.request_id = given if is_plain else uuid.uuid4().hex[:16]
         request_id.set(g.request_id)
-        origin = request.headers.get("Origin")
-        if origin is not None and not _is_ours(origin, request.headers.get("Host", ""), settings):
-            return _problem(403, _FOREIGN)
+        refused = why_refused(request.headers, settings)
+        if refused is not None:
+            g.noted = {"refused": refused}
+            return _problem(403, refused)
         secret = (request.view_args or {}).get("secret")
         if secret is not None and auth.is_secret(secret, settings):
             return None
@@ -231,17 +227,6 @@ def _add_pages(app: Flask, service: Service, learning: Learning | None) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         return app.response_class(service.metrics_text(), mimetype="text/plain; version=0.0.4")
-
-
-def _is_ours(origin: str, host: str, settings: Settings) -> bool:
-    """Return whether a page that asks is one of this backend, or of Label Studio."""
-    if origin.partition("://")[2].lower() == host.lower():
-        return True
-    try:
-        asking = origin_of(origin)
-        return any(origin_of(url) == asking for url in (settings.url, *settings.url_map) if url)
-    except ValueError:
-        return False
 
 
 def _document() -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Progress:
     project : str
     total, done, failed, posted : int
         Tasks.
-    began : float
-        When.
+    began, ended : float
+        When; 0 while it goes on.
     """
 
     project: str
@@ -82,6 +82,7 @@ class Progress:
     failed: int = 0
     posted: int = 0
     began: float = field(default_factory=time.time)
+    ended: float = 0.0
 
 
 class Batches:
@@ -150,7 +151,7 @@ class Batches:
                     "done": one.done,
                     "failed": one.failed,
                     "posted": one.posted,
-                    "seconds": round(time.time() - one.began, 1),
+                    "seconds": round((one.ended or time.time()) - one.began, 1),
                 }
                 for one in reversed(self._progress)
             ]
@@ -201,19 +202,24 @@ class Batches:
                     future.cancel()
                     return _Work(project, task, future)
                 self._under_way[key] = future
-                future.add_done_callback(lambda done: self._finished(key, done, progress))
+                future.add_done_callback(lambda _: self._ended(key))
+            future.add_done_callback(lambda done: self._count(done, progress))
         return _Work(project, task, future, is_joined)
 
-    def _finished(
-        self, key: tuple[str, str, str], future: Future[Prediction | None], progress: Progress
-    ) -> None:
-        """Count a task that is done."""
+    def _ended(self, key: tuple[str, str, str]) -> None:
+        """Let a task be asked for anew."""
         with self._lock:
             self._under_way.pop(key, None)
+        self._engine.metrics.background.set(self._pending())
+
+    def _count(self, future: Future[Prediction | None], progress: Progress) -> None:
+        """Count a task that is done, for everybody who asked for it."""
+        with self._lock:
             progress.done += 1
             if future.cancelled() or future.exception() is not None or future.result() is None:
                 progress.failed += 1
-        self._engine.metrics.background.set(self._pending())
+            if progress.done == progress.total:
+                progress.ended = time.time()
 
     def _answer(self, work: _Work, progress: Progress) -> Any:  # noqa: ANN401
         """Return what is ready, or let it be posted when it is."""

@@ -21,6 +21,8 @@ _MOST_REDIRECTS = 5
 _CHUNK = 1 << 18
 _CONNECT_SECONDS = 5.0
 NOT_MODIFIED = 304
+OF_SERVER = frozenset({None, 401, 502, 503, 504})
+"""What says that a server is down or refuses a token, and nothing of what was asked for."""
 
 
 class DownloadFailedError(ImageError):
@@ -31,11 +33,16 @@ class DownloadFailedError(ImageError):
     message : str
     status : int or None
         What the server answered.
+    is_of_server : bool
+        Whether the server is Label Studio, and is down or refuses the token.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, status: int | None = None, *, is_of_server: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.is_of_server = is_of_server
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,8 @@ def _opened(
     raise DownloadFailedError(
         f"the picture at {scheme}://{host}:{port} cannot be fetched: "
         + ("it takes too long" if is_late else type(reason).__name__)
-        + "; check that its server runs and can be reached from this backend"
+        + "; check that its server runs and can be reached from this backend",
+        is_of_server=where.is_label_studio,
     ) from reason
 
 
@@ -217,7 +225,11 @@ def _refused(where: Where, status: int) -> DownloadFailedError:
         )
     else:
         why = "check the address in the task's data"
-    return DownloadFailedError(f"the picture's server answered {status}: {why}", status)
+    return DownloadFailedError(
+        f"the picture's server answered {status}: {why}",
+        status,
+        is_of_server=where.is_label_studio and status in OF_SERVER,
+    )
 
 
 def _conditions(validators: Mapping[str, str]) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sam_plugins.errors import is_out_of_memory
+from sam_plugins.errors import LabelStudioError, is_out_of_memory
 from sam_plugins.labelstudio_backend.access import Access
+from sam_plugins.labelstudio_backend.download import OF_SERVER, DownloadFailedError
 from sam_plugins.labelstudio_backend.encoded import EncodedPictures
 from sam_plugins.labelstudio_backend.images import PictureFiles, Source
 from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig, read_config
@@ -81,7 +82,9 @@ class Engine:
         """Log a problem, keep it for the status page, and return its kind."""
         kind, message = _told(error)
         number = "" if task is None else task.id
-        self.problems.add(kind, message, project=project.key, task=number)
+        self.problems.add(
+            kind, message, project=project.key, task=number, is_of_server=_is_of_server(error)
+        )
         self.metrics.problems.labels(kind).inc()
         LOG.warning(
             message,
@@ -93,7 +96,7 @@ class Engine:
 
 def _told(error: Exception) -> tuple[str, str]:
     """Return the kind of an error and what people can do about it."""
-    from sam_plugins.errors import ImageError, LabelStudioError, SamPluginsError, WeightsError
+    from sam_plugins.errors import ImageError, SamPluginsError, WeightsError
     from sam_plugins.labelstudio_backend.problems import PayloadError
 
     kinds: tuple[tuple[type[Exception], str], ...] = (
@@ -110,3 +113,10 @@ def _told(error: Exception) -> tuple[str, str]:
     if is_out_of_memory(error):
         return "memory", "memory ran out; allow the backend more, or take smaller pictures"
     return "internal", f"{type(error).__name__}: {error}; this is a mistake of sam-plugins"
+
+
+def _is_of_server(error: Exception) -> bool:
+    """Return whether an error says that Label Studio is down, or refuses the token."""
+    if isinstance(error, DownloadFailedError):
+        return error.is_of_server
+    return isinstance(error, LabelStudioError) and error.status in OF_SERVER

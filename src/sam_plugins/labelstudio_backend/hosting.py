@@ -5,26 +5,61 @@ here imports it: the server of this package speaks the protocol by itself. Tried
 d02cedf (August 2026), which passes on no ANNOTATIONS_DELETED: those are noticed when everything is
 compared with Label Studio, once an hour.
 
->>> from sam_plugins.labelstudio_backend.hosting import host_class  # doctest: +SKIP
->>> app = init_app(model_class=host_class())  # of label_studio_ml.api # doctest: +SKIP
+>>> from sam_plugins.labelstudio_backend.hosting import host_app  # doctest: +SKIP
+>>> app = host_app()  # init_app of label_studio_ml.api, with host_class() # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import MissingExtraError
+from sam_plugins.labelstudio_backend.browsers import guarded
 from sam_plugins.labelstudio_backend.learning.keys import key_of
 from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 _NEEDED = (
     "hosting inside label-studio-ml needs its version 2, which PyPI does not have; pip install "
     "git+https://github.com/HumanSignal/label-studio-ml-backend.git, or run `sam-plugins "
     "labelstudio serve`, which needs none of it"
 )
+
+
+def host_app(
+    service: Service | None = None,
+    *,
+    learning: Learning | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Flask:
+    """Return label-studio-ml's application around :func:`host_class`.
+
+    It looks at no origin by itself, so that any page in a browser could ask it. Here those of other
+    sites are refused as they are by our own server, see :func:`~.browsers.why_refused`.
+
+    Parameters
+    ----------
+    service, learning
+        As for :func:`host_class`.
+    **options
+        For ``label_studio_ml.api.init_app``, such as ``basic_auth_user`` and ``basic_auth_pass``.
+
+    Raises
+    ------
+    MissingExtraError
+        If label-studio-ml is missing, or of a version before 2.
+    """
+    init_app = _imported()[0]
+    shared = service or Service(Settings())
+    model = host_class(shared, learning=learning)
+    app: Flask = init_app(model_class=model, **options)
+    app.wsgi_app = guarded(app.wsgi_app, shared.settings)  # type: ignore[assignment,method-assign]
+    return app
 
 
 def host_class(service: Service | None = None, *, learning: Learning | None = None) -> type:
@@ -42,14 +77,10 @@ def host_class(service: Service | None = None, *, learning: Learning | None = No
     MissingExtraError
         If label-studio-ml is missing, or of a version before 2.
     """
-    try:
-        from label_studio_ml.model import LabelStudioMLBase
-        from label_studio_ml.response import ModelResponse
-    except ImportError as error:
-        raise MissingExtraError(_NEEDED) from error
+    _, LabelStudioMLBase, ModelResponse = _imported()
     shared = service or Service(Settings())
 
-    class SamPluginsModel(LabelStudioMLBase):  # type: ignore[misc]
+    class SamPluginsModel(LabelStudioMLBase):  # type: ignore[misc,valid-type]
         """Hands everything to the service; one is made for each request."""
 
         @property
@@ -102,3 +133,14 @@ def host_class(service: Service | None = None, *, learning: Learning | None = No
                 learning.on_webhook({"action": event, **data})
 
     return SamPluginsModel
+
+
+def _imported() -> tuple[Any, Any, Any]:
+    """Return what is needed of label-studio-ml 2.x."""
+    try:
+        from label_studio_ml.api import init_app
+        from label_studio_ml.model import LabelStudioMLBase
+        from label_studio_ml.response import ModelResponse
+    except ImportError as error:
+        raise MissingExtraError(_NEEDED) from error
+    return init_app, LabelStudioMLBase, ModelResponse

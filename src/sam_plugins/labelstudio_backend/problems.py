@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -29,7 +31,9 @@ class Problem:
     project, task : str
         Where it happened.
     time : str
-        When, ISO 8601.
+        When, ISO 8601; the last time, of what goes on.
+    since : str
+        Since when it goes on; empty where it happened once.
     """
 
     kind: str
@@ -37,25 +41,81 @@ class Problem:
     project: str = ""
     task: str = ""
     time: str = ""
+    since: str = ""
 
 
 class Problems:
-    """The last problems, for the status page: the editor of Label Studio shows none."""
+    """What goes on and what happened lately, for the status page: Label Studio's editor shows none.
+
+    What happened because Label Studio was down or refused the token is no problem any more once it
+    answers again.
+    """
 
     def __init__(self) -> None:
-        self._last: deque[Problem] = deque(maxlen=_KEPT)
+        self._last: deque[tuple[Problem, float]] = deque(maxlen=_KEPT)
+        self._standing: dict[str, Problem] = {}
         self._lock = threading.Lock()
 
-    def add(self, kind: str, message: str, *, project: str = "", task: object = "") -> Problem:
-        """Remember a problem and return it."""
-        problem = Problem(
-            kind, message, project, str(task), datetime.now(UTC).isoformat(timespec="seconds")
-        )
+    def add(
+        self,
+        kind: str,
+        message: str,
+        *,
+        project: str = "",
+        task: object = "",
+        is_of_server: bool = False,
+    ) -> Problem:
+        """Remember what happened once, and return it.
+
+        Parameters
+        ----------
+        kind, message, project, task
+            See :class:`Problem`.
+        is_of_server : bool
+            Whether it happened because Label Studio was down or refused the token: it is forgotten
+            when Label Studio is back.
+        """
+        problem = Problem(kind, message, project, str(task), _now())
         with self._lock:
-            self._last.append(problem)
+            self._last.append((problem, time.monotonic() if is_of_server else math.inf))
         return problem
 
-    def documents(self) -> list[dict[str, Any]]:
-        """Return the last problems, newest first."""
+    def stand(self, name: str, kind: str, message: str, *, project: str = "") -> bool:
+        """Remember what goes on until :meth:`end`, and return whether it is new.
+
+        Parameters
+        ----------
+        name : str
+            By which it is ended; again, it stands since the first time, with the last message.
+        kind, message, project
+            See :class:`Problem`.
+        """
+        moment = _now()
         with self._lock:
-            return [asdict(one) for one in reversed(self._last)]
+            known = self._standing.get(name)
+            since = moment if known is None else known.since
+            self._standing[name] = Problem(kind, message, project, "", moment, since)
+        return known is None
+
+    def end(self, name: str) -> bool:
+        """Forget what went on; return whether it did."""
+        with self._lock:
+            return self._standing.pop(name, None) is not None
+
+    def forget_of_server(self, before: float) -> None:
+        """Forget what happened because of Label Studio before a moment of ``time.monotonic()``."""
+        with self._lock:
+            kept = [(one, moment) for one, moment in self._last if moment >= before]
+            self._last = deque(kept, maxlen=_KEPT)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return what goes on, then the last that happened, newest first."""
+        with self._lock:
+            standing = sorted(self._standing.values(), key=lambda one: one.since)
+            last = [one for one, _ in reversed(self._last)]
+        return [asdict(one) for one in (*standing, *last)]
+
+
+def _now() -> str:
+    """Return the time, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
 from sam_plugins.errors import SamPluginsError
-from sam_plugins.labelstudio_backend.access import Access
+from sam_plugins.labelstudio_backend.access import Access, what_is_missing
 from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.metrics import Metrics
@@ -184,6 +184,8 @@ class Service:
             "label_studio": self.settings.url or "not set",
             "has_token": bool(self.settings.api_key.get_secret_value()),
         }
+        if limits := what_is_missing(self.settings):
+            document["limits"] = limits
         document |= self._parts.status() if self._parts is not None else {"loading": True}
         if self.cluster.is_wanted:
             document["cluster"] = self.cluster.status()

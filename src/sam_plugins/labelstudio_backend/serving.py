@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import ListenError, MissingExtraError, how_to_install
 from sam_plugins.labelstudio_backend import logs
+from sam_plugins.labelstudio_backend.access import what_is_missing
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.settings import Settings
 
@@ -143,7 +144,7 @@ def serve(
     settings : Settings, optional
         From the environment by default.
     tell : callable
-        Told where it listens.
+        Told where it listens, and what does not work without Label Studio's address and token.
 
     Raises
     ------
@@ -153,9 +154,12 @@ def serve(
         If it cannot listen there.
     """
     settings = settings or Settings()
+    settings = settings.model_copy(update={"host_names": (*settings.host_names, host.lower())})
     require_address(host, port)
     shown = f"[{host}]" if ":" in host else host
     tell(f"the backend listens on http://{shown}:{port}, its status is at /status")
+    if missing := what_is_missing(settings):
+        tell(missing)
     _configure_log(settings)
     if host not in _LOOPBACK and not settings.asks_password:
         LOG.warning(

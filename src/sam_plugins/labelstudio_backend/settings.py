@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
     webhook_secret : str
         Accepts webhooks without a password at ``/webhook/SECRET``: Label Studio sends none with
         events of data.
+    host_names : tuple of str
+        Names under which browsers may open the backend where no password is set, besides numbers,
+        ``localhost``, the name of the machine, and those of ``url`` and ``url_map``. Programs such
+        as Label Studio use any name.
     folder : Path
         Where embeddings, pictures and the queue of events are kept.
     allowed_hosts : tuple of str
@@ -123,6 +128,7 @@ class Settings(BaseSettings):
     user: str = ""
     password: SecretStr = SecretStr("")
     webhook_secret: SecretStr = SecretStr("")
+    host_names: Annotated[tuple[str, ...], NoDecode] = ()
     folder: Path = Field(default_factory=lambda: home_directory() / "labelstudio")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     max_image_mib: float = Field(default=256, gt=0)
@@ -158,13 +164,26 @@ class Settings(BaseSettings):
     reconcile_minutes: float = Field(default=60, gt=0)
     log_format: Literal["json", "text"] = "json"
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "host_names", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:  # noqa: ANN401
         """Take ``host1, host2`` from the environment."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("host_names")
+    @classmethod
+    def _plain_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Take addresses for the names in them, and refuse what can be none."""
+        names = tuple(host_name(one) for one in value)
+        for one, name in zip(value, names, strict=True):
+            if not name or "*" in name:
+                raise ValueError(
+                    f"must be names such as sam.example.org, separated by commas, got {one!r}; "
+                    "where any name shall do, set a password in place of names"
+                )
+        return names
 
     @field_validator("url")
     @classmethod
@@ -202,3 +221,17 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         """Limit of a request."""
         return int(self.max_body_mib * _MIB)
+
+
+def host_name(text: str) -> str:
+    """Return the host of an address or of a ``Host`` header, in small letters; empty if none.
+
+    Examples
+    --------
+    >>> host_name("Sam.lab:9090"), host_name("http://sam.lab./x"), host_name("[::1]:9090")
+    ('sam.lab', 'sam.lab', '::1')
+    """
+    try:
+        return (urlsplit(text if "//" in text else f"//{text}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""

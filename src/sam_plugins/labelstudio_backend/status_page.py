@@ -12,6 +12,7 @@ _STYLE = (
     "color:#1d2733}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:1.8rem}"
     "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .8rem .3rem 0;"
     "border-bottom:1px solid #dde3ea;vertical-align:top}th{font-weight:600;white-space:nowrap}"
+    "th.message{min-width:24rem}"
 )
 
 
@@ -21,13 +22,17 @@ def render_status(document: Mapping[str, Any]) -> str:
     Parameters
     ----------
     document : mapping
-        From ``Service.status``: plain values at the top, then mappings and lists of mappings.
+        From ``Service.status``: plain values at the top, then mappings and lists of mappings,
+        before all others the problems: who opens the page looks for these.
     """
     plain = {key: value for key, value in document.items() if not _is_part(value)}
     parts = [_table_of(plain)]
-    for key, value in document.items():
-        if _is_part(value):
-            parts.append(f"<h2>{_words(key)}</h2>{_part(value)}")
+    ordered = sorted(document, key=lambda key: key != "problems")
+    parts += [
+        f"<h2>{_words(key)}</h2>{_part(document[key])}"
+        for key in ordered
+        if _is_part(document[key])
+    ]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=10>"
         f"<title>sam-plugins backend</title><style>{_STYLE}</style>"
@@ -50,7 +55,7 @@ def _part(value: Any) -> str:  # noqa: ANN401
     if not rows:
         return "<p>none</p>"
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    head = "".join(f"<th>{_words(key)}</th>" for key in keys)
+    head = "".join(f"<th class={_class(key)}>{_words(key)}</th>" for key in keys)
     body = "".join(
         "<tr>" + "".join(f"<td>{_told(row.get(key, ''), key)}</td>" for key in keys) + "</tr>"
         for row in rows
@@ -74,14 +79,25 @@ def _told(value: Any, key: str) -> str:  # noqa: ANN401
     if isinstance(value, Mapping):
         if any(isinstance(one, Mapping | list | tuple) for one in value.values()):
             return _table_of(value)
-        return html.escape("; ".join(f"{key}: {one}" for key, one in value.items()) or "none")
+        told = [
+            f"{_words(key)}: {_told(one, key)}" for key, one in value.items() if one is not None
+        ]
+        return "; ".join(told) or "none"
     if isinstance(value, list | tuple):
         if any(isinstance(one, Mapping) for one in value):
             return _part(value)
-        return html.escape(", ".join(map(str, value)) or "none")
+        inner = ": " if isinstance(value, tuple) else ", "  # a point of a curve, or a list
+        return inner.join(_told(one, "") for one in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     return html.escape("none" if value is None else str(value))
 
 
 def _words(key: str) -> str:
     """Return a key as people read it."""
     return html.escape(key.replace("_", " "))
+
+
+def _class(key: str) -> str:
+    """Return the class of a column, for its width."""
+    return "message" if key == "message" else "value"

@@ -214,9 +214,8 @@ def test_unreadable_pictures_and_a_config_without_answers_are_told(
         "POST", f"/api/projects/{project}/import", json=[{"image": "http://127.0.0.1:9/x.png"}]
     )
     label_studio.call("PATCH", f"/api/projects/{project}/", json={"label_config": NO_ANSWER})
-    said = " ".join(problems(looked(label_studio, tmp_path, project)))
-    assert "task" in said
     findings = looked(label_studio, tmp_path, project)
+    assert "task" in " ".join(problems(findings))
     topics = {finding.topic.split(" of ")[0] for finding in findings if not finding.is_ok}
     assert {"pictures", "labelling config"} <= topics
 

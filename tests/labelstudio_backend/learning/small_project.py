@@ -24,7 +24,7 @@ from sam_plugins.model.weights.passport import Passport
 
 TASKS = 12
 QUICK = FineTuningOptions(
-    steps=6, rounds=3, learning_rate=1e-2, crop_sizes=(CropSize(64, 2, 3, 1.0),),
+    steps=4, rounds=2, learning_rate=1e-2, crop_sizes=(CropSize(64, 2, 3, 1.0),),
     precision="float32", save_every_seconds=0.0,
 )  # fmt: skip
 

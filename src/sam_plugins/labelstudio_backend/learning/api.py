@@ -66,6 +66,10 @@ class Api:
         """Return the server; the token stays secret."""
         return f"Api({self.url!r})"
 
+    def whoami(self) -> str:
+        """Return the e-mail address of the user whose token it is."""
+        return str(self.ask(lambda client: client.users.whoami()).email)
+
     def project(self, number: int) -> dict[str, Any]:
         """Return a project: its id, title, time of making and labelling interface."""
         found = self.ask(lambda client: client.projects.get(id=number))

@@ -22,6 +22,7 @@ from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.doctor.connections import PING
 from sam_plugins.labelstudio_backend.learning import mirror, tally
 from sam_plugins.labelstudio_backend.learning.api import Api
+from sam_plugins.labelstudio_backend.learning.contact import LOOK_SECONDS, Contact
 from sam_plugins.labelstudio_backend.learning.database import Database, now
 from sam_plugins.labelstudio_backend.learning.events import EventQueue
 from sam_plugins.labelstudio_backend.learning.jobs import JobState
@@ -34,6 +35,7 @@ from sam_plugins.labelstudio_backend.learning.reconcile import reconcile
 from sam_plugins.labelstudio_backend.learning.schedule import request_due
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
 from sam_plugins.labelstudio_backend.learning.training import Trainings
+from sam_plugins.labelstudio_backend.problems import Problems
 from sam_plugins.model.weights.store import ModelStore, StoredVersion
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _END_SECONDS = 5.0
 """Each step can be cut off: it is a transaction, or done again."""
 _RETRY_SECONDS = 60.0
 _KEPT_ERRORS = 20
+_NOT_FOUND = 404
 _LOCK_NAME = "learning.lock"
 
 
@@ -63,6 +66,8 @@ class BackendLearning:
         Told which model a project uses from now on, at the start too.
     cluster : Cluster, optional
         Where models are trained, if it is wanted and can be reached.
+    problems : Problems, optional
+        Told while Label Studio does not answer, or a project cannot be compared with it.
 
     Raises
     ------
@@ -77,8 +82,10 @@ class BackendLearning:
         fetch: FetchPicture,
         swap_model: SwapModel | None = None,
         cluster: Cluster | None = None,
+        problems: Problems | None = None,
     ) -> None:
         self.settings = settings
+        self._problems = problems or Problems()
         self._fetch = fetch
         self._swap_model = swap_model or (lambda _project, _model: None)
         self._database = Database(settings.folder)
@@ -86,7 +93,14 @@ class BackendLearning:
         self._trainings = Trainings(self._database, settings.training, cluster)
         self._folders = ProjectFolders(settings)
         self._models = ModelStore()
-        self._api = Api(settings.url, settings.token) if settings.url and settings.token else None
+        self._api: Api | None = None
+        self._contact: Contact | None = None
+        if settings.url and settings.token:
+            self._api = Api(settings.url, settings.token)
+            often = min(LOOK_SECONDS, settings.reconcile_seconds)
+            self._contact = Contact(
+                settings.url, settings.token, self._problems, look_seconds=often
+            )
         self._lock = filelock.FileLock(settings.folder.absolute() / _LOCK_NAME, thread_local=False)
         self._authors = Authors()
         self._swapped: dict[str, str] = {}
@@ -171,8 +185,9 @@ class BackendLearning:
         if self._thread is not None and self._process == os.getpid():
             self._thread.join(timeout=_END_SECONDS)
         self._lock.release(force=True)
-        if self._api is not None:
-            self._api.close()
+        for one in (self._api, self._contact):
+            if one is not None:
+                one.close()
 
     # ------------------------------------------------------------------------ from a command
 
@@ -241,9 +256,10 @@ class BackendLearning:
         with self._noting("reading events"):
             while not self._is_closing and self._events.apply_next():
                 pass
-        for key in self.projects():
-            with self._noting(f"comparing project {key} with Label Studio"):
-                self._reconcile_if_due(key)
+        if self._answers():
+            for key in self.projects():
+                with self._noting(f"comparing project {key} with Label Studio"):
+                    self._reconcile_if_due(key)
         self._store_tasks(None)
         with self._noting("watching trainings"):
             if any(job.state == JobState.PROMOTED for job in self._trainings.watch()):
@@ -295,6 +311,15 @@ class BackendLearning:
                     self._swap_model(key, model)
                     self._swapped[key] = model
 
+    def _answers(self) -> bool:
+        """Return whether Label Studio answers; if it does again, everything is compared anew."""
+        if self._contact is None:
+            return False
+        with self._noting("asking Label Studio"):
+            if self._contact.came_back():
+                self._reconcile_at.clear()
+        return self._contact.is_up
+
     def _reconcile_if_due(self, key: str) -> None:
         """Compare a project with Label Studio, at the start and now and then."""
         if self._api is None or now() < self._reconcile_at.get(key, 0.0):
@@ -306,7 +331,17 @@ class BackendLearning:
     def _reconcile(self, key: str) -> None:
         """Compare a project with Label Studio."""
         assert self._api is not None
-        found = reconcile(self._database, self._api, key)
+        name = f"comparing {key}"
+        try:
+            found = reconcile(self._database, self._api, key)
+        except LabelStudioError as error:
+            if error.status == _NOT_FOUND and mirror.was_compared(self._database, key):
+                self._problems.end(name)  # it was deleted there, which is no fault
+            else:
+                told = f"annotations cannot be compared with Label Studio: {error}"
+                self._problems.stand(name, "label_studio", told, project=key)
+            raise
+        self._problems.end(name)
         if found.mended:
             _LOG.info("project %s: %d annotations mended", key, found.mended)
         try:

@@ -49,6 +49,7 @@ def create_learning(
         fetch=_fetcher(settings, *asked),
         swap_model=None if service is None else _swapper(service),
         cluster=Cluster(settings) if service is None else service.cluster,
+        problems=None if service is None else service.problems,
     )
 
 

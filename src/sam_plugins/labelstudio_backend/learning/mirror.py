@@ -335,6 +335,15 @@ def known_projects(database: Database) -> list[str]:
     return [row["project"] for row in rows]
 
 
+def was_compared(database: Database, key: str) -> bool:
+    """Return whether a project was ever compared with Label Studio, so that it was there."""
+    with database.reading() as connection:
+        row = connection.execute(
+            "SELECT reconciled_at FROM projects WHERE project = ?", (key,)
+        ).fetchone()
+    return row is not None and bool(row["reconciled_at"])
+
+
 def _is_deleted_task(connection: sqlite3.Connection, key: str, task: int) -> bool:
     """Return whether a task is gone."""
     row = connection.execute(

@@ -94,7 +94,8 @@ def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
         if not run.is_complete:
             report = _Reporter(folder / PROGRESS_NAME)
             # The first figures, of the model in use, take a while.
-            report(TrainingProgress(0, run.config.training.steps, figures={}))
+            before = (0, len(run.files()[1]))
+            report(TrainingProgress(0, run.config.training.steps, figures={}, measuring=before))
             result = train_run(run, on_progress=report)
             if result.stopped_by is not None:
                 raise result.stopped_by  # Cancelled after a better round: nothing is promoted.

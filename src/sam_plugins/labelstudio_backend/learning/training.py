@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import threading
@@ -27,6 +28,7 @@ from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 
+_LOG = logging.getLogger(__name__)
 _MOST_STARTS = 3
 _START_SECONDS = 120.0
 _CURVE_POINTS = 200
@@ -97,6 +99,7 @@ class Trainings:
         make_folder(folder)
         write_bytes(folder / trainer.REQUEST_NAME, json.dumps(request, indent=1).encode())
         self._launch(job.number, folder)
+        _LOG.info("training %d of project %s begins: %s", job.number, job.project, job.reason)
 
     def watch(self) -> list[TrainingJob]:
         """Note what ended, and start again what was killed; return the trainings that ended."""
@@ -113,6 +116,7 @@ class Trainings:
             elif job.starts >= _MOST_STARTS:
                 self._end(job, JobState.FAILED, _last_words(folder, job.starts))
             else:
+                _LOG.warning("training %d was killed; it is started again", job.number)
                 self._launch(job.number, folder)
                 continue
             ended.append(job)
@@ -168,6 +172,7 @@ class Trainings:
     def _end(self, job: TrainingJob, state: JobState, message: str, version: str = "") -> None:
         """Note what became of a training."""
         self.jobs.end(job.number, state, message, version)
+        _LOG.info("training %d of project %s: %s: %s", job.number, job.project, state, message)
         process = self._processes.pop(job.number, None)
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What people paint with napari's own tools: it is saved, and its numbers stay taken."""
+"""What people paint with napari's own tools, or undo: it is saved, and its numbers stay taken."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ class BrushWatch:
     canvas : LayerCanvas
         Of the session; what it writes itself is known already.
     session : Session
+
+    Notes
+    -----
+    napari tells of what is painted, and not of what its own undo and redo change: then the layer is
+    only drawn again, as it is for many reasons. So the session is told to look at what was painted.
     """
 
     def __init__(self, layer: Labels, canvas: LayerCanvas, session: Session) -> None:
@@ -34,11 +39,30 @@ class BrushWatch:
         self._session = session
         layer.events.paint.connect(self._on_paint)
         layer.events.selected_label.connect(self._on_selected)
+        for drawn in self._drawn:
+            drawn.connect(self._on_drawn)
 
     def close(self) -> None:
         """Listen no more."""
         self._layer.events.paint.disconnect(self._on_paint)
         self._layer.events.selected_label.disconnect(self._on_selected)
+        for drawn in self._drawn:
+            drawn.disconnect(self._on_drawn)
+
+    def hand_over(self, other: BrushWatch) -> None:
+        """Let the next session of the same layer know what can be undone in it."""
+        if other._layer is self._layer:
+            other._session.watch(self._session.watched_planes)
+
+    @property
+    def _drawn(self) -> tuple[Any, Any]:
+        """The events of a layer that is drawn, all of it or a part."""
+        return self._layer.events.set_data, self._layer.events.labels_update
+
+    def _on_drawn(self) -> None:
+        """Let whoever saves the session look for changes that nobody told of."""
+        if self._canvas.written is None:
+            self._session.suspect()
 
     def _on_selected(self) -> None:
         """Keep the number free that somebody is about to paint with."""
@@ -46,12 +70,15 @@ class BrushWatch:
 
     def _on_paint(self, event: Any) -> None:  # noqa: ANN401
         """Take note of a stroke."""
-        if self._canvas.is_writing:
+        if self._canvas.written is not None:
+            self._session.watch([self._canvas.written])
             return
         largest = int(self._layer.selected_label)
         for where, value in map(_edit_of, event.value):
             largest = max(largest, int(np.max(value)))
-            for plane in planes_of(_indices(where, self._layer.data.shape)):
+            planes = planes_of(_indices(where, self._layer.data.shape))
+            self._session.watch(planes)
+            for plane in planes:
                 self._session.touch(plane)
         self._session.reserve_labels(largest)
 

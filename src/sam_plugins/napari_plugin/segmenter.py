@@ -113,7 +113,9 @@ class Segmenter:
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
         self._brush: BrushWatch | None = None
-        self.session = self._session_on(self.objects, self._state_read_with(self.objects))
+        saved = self._saved_with(self.objects)
+        self.session = self._session_on(self.objects, None if saved is None else saved.state)
+        self._touch_all(saved)
         self.starts_new = False
         self.found_last = False
         self._is_closed = False
@@ -337,12 +339,11 @@ class Segmenter:
         SessionFileError
             If it is about an image of another shape.
         """
+        params = SegmentParams.from_document(saved.parameters) if saved.parameters else self.params
         saved.write_labels(self.session.canvas)
-        if saved.parameters:
-            self.set_params(SegmentParams.from_document(saved.parameters))
+        self.set_params(params)
         self.session = self._session_on(self.objects, saved.state)
-        for plane in saved.planes:
-            self.session.touch(plane)
+        self._touch_all(saved)
         self._on_state()
 
     def replay(self) -> dict[str, list[int]]:
@@ -426,9 +427,10 @@ class Segmenter:
         canvas = LayerCanvas(self.viewer, layer)
         session = Session(canvas, state)
         self.stored.count(session)
-        if self._brush is not None:
-            self._brush.close()
-        self._brush = BrushWatch(layer, canvas, session)
+        before, self._brush = self._brush, BrushWatch(layer, canvas, session)
+        if before is not None:
+            before.close()
+            before.hand_over(self._brush)
         session.state_changed.connect(self._on_state)
         return session
 
@@ -445,10 +447,15 @@ class Segmenter:
             name=f"{self.image.name} objects",
         )
 
-    def _state_read_with(self, layer: Labels) -> State | None:
-        """Return the state of the session file that a layer was read from, once."""
+    def _saved_with(self, layer: Labels) -> SavedSession | None:
+        """Return the session file that a layer was read from, once."""
         path = layer.metadata.get(KEY, {}).pop("session", None)
-        return None if path is None else load_session(path).state
+        return None if path is None else load_session(path)
+
+    def _touch_all(self, saved: SavedSession | None) -> None:
+        """Let all that a session file had be saved with what comes next."""
+        for plane in () if saved is None else saved.planes:
+            self.session.touch(plane)
 
     def _add_again(self) -> None:
         """Put the objects layer back."""

@@ -297,6 +297,9 @@ class SegmentWidget(QWidget):
             self.controller.recovery.restore(*offered)
         except (SamPluginsError, ValueError) as error:
             show_problem(error)
+            if offered[1].exists():  # once the cause is mended it can be tried again
+                self._offered = offered
+                self._offer_box.show()
             return
         self.controller.set_params(offered[0].params)
 

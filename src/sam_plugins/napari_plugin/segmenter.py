@@ -10,6 +10,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.choosing import MaskChoice
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
@@ -109,6 +110,7 @@ class Segmenter:
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
         self.edits = ObjectEdits(self, owner)
+        self.choice = MaskChoice(self)
         self.finder = ObjectFinder(self)
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
@@ -240,16 +242,11 @@ class Segmenter:
     # ----------------------------------------------------------------------------------- objects
 
     def cycle(self) -> int | None:
-        """Choose the next of the three masks of an ambiguous click.
+        """Choose the next of the three masks of an ambiguous click, now or when they are there.
 
         One that goes on beyond what the model was shown is asked for anew, in a larger part.
         """
-        choice, draft = self.session.cycle(), self.session.state.active
-        if choice is not None and draft is not None and draft.mask is not None:
-            wider = self.viewpoint.wider(draft.sight, draft.prompts, draft.mask.window)
-            if wider is not None:
-                self.session.look_again(draft.key, wider)
-        return choice
+        return self.choice.next()
 
     def accept_at(self, position: Position) -> tuple[int, ...]:
         """Write the draft at a position to the objects layer, and return its label.
@@ -420,6 +417,7 @@ class Segmenter:
             self.asker.ask(self.session)  # first: the model works while we draw
             self.view.show(self.session.state)
             self.through.on_state(self.session.state)
+            self.choice.on_state()
             self.changed.emit()
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
@@ -427,6 +425,7 @@ class Segmenter:
         canvas = LayerCanvas(self.viewer, layer)
         session = Session(canvas, state)
         self.stored.count(session)
+        self.choice.forget()
         before, self._brush = self._brush, BrushWatch(layer, canvas, session)
         if before is not None:
             before.close()

@@ -236,14 +236,26 @@ class Session:
         self.state_changed.emit()
         return True
 
-    def cycle(self) -> int | None:
-        """Choose the next of the active draft's masks, and return its index."""
+    def cycle(self, key: int | None = None, steps: int = 1) -> int | None:
+        """Choose the next of a draft's masks, or one further on, and return its index.
+
+        Parameters
+        ----------
+        key : int, optional
+            Of the draft; by default the active one.
+        steps : int
+            How many masks to go on.
+        """
         active = self._state.active
-        if active is None or active.answer is None or active.choice is None:
+        key = active.key if key is None and active is not None else key
+        draft = next((one for one in self._state.drafts if one.key == key), None)
+        if draft is None or draft.answer is None or draft.choice is None:
             return None
-        choice = (active.choice + 1) % len(active.answer.masks)
-        if len(active.answer.masks) > 1:
-            self._do("another mask", self._state.with_active(active.with_choice(choice)))
+        choice = (draft.choice + steps) % len(draft.answer.masks)
+        if choice != draft.choice:
+            chosen = draft.with_choice(choice)
+            drafts = tuple(chosen if one is draft else one for one in self._state.drafts)
+            self._do("another mask", replace(self._state, drafts=drafts))
         return choice
 
     def look_again(self, key: int, sight: Sight) -> None:

@@ -359,6 +359,8 @@ class SegmentWidget(QWidget):
             lines.append(f"{which}score {score:.2f}{also}")
         elif segmenter.asker.is_busy:
             lines.append("The model is at work…")
+            if segmenter.choice.is_awaited:
+                lines.append("Then the next mask is chosen.")
         else:
             lines.append(_HINT)
         if self.controller.viewer.dims.ndisplay == 3:

@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam_plugins.napari_plugin.session.autosave import Autosave, forget_session, unfinished_sessions
+from sam_plugins.napari_plugin.session.autosave import (
+    Autosave,
+    forget_session,
+    renew_session,
+    unfinished_sessions,
+)
 from sam_plugins.napari_plugin.session.files import (
     ImageNote,
     SavedSession,
@@ -343,3 +348,17 @@ def test_what_others_change_without_a_word_is_saved_once_it_is_looked_for(tmp_pa
     assert autosave.path.stat().st_mtime_ns == before
     assert session.touched_planes == {PLANE: 1}
     autosave.close()
+
+
+def test_a_session_that_is_offered_is_none_of_those_that_are_too_many(
+    session: Session, tmp_path: Path
+) -> None:
+    for age in range(30):
+        path = tmp_path / f"{age}.samsession"
+        save_session(path, saved(session))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    renew_session(path)
+    renew_session(tmp_path / "gone.samsession")
+    Autosave(session, tmp_path, NOTE, lambda: ("", {})).close()
+    assert path.exists()
+    assert len(list(tmp_path.glob("*.samsession"))) == 20

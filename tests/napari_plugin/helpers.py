@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from sam_plugins.napari_plugin.layers import Role, find_layer
+from sam_plugins.napari_plugin.session.changes import LabelChange
+from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.session.session import Session
 
 
 def open_widget(viewer: Any, name: str) -> Any:
@@ -28,3 +33,14 @@ def layer_of(viewer: Any, role: Role) -> Any:
     layer = find_layer(viewer, role)
     assert layer is not None
     return layer
+
+
+def put_labels(session: Session, plane: Plane, labels: npt.NDArray[Any]) -> None:
+    """Write the labels of a whole plane as one step, as widgets do with what they found."""
+    before = session.canvas.read(plane)
+    window = Window(0, 0, *before.shape)
+    change = LabelChange.between(plane, window, before, labels.astype(before.dtype))
+    assert change is not None
+    session.reserve_labels(int(labels.max()))
+    change.redo(session.canvas)
+    session.note_written("labels", [change])

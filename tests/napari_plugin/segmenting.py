@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,18 @@ _CACHE = EmbeddingCache()
 def load(show: Any) -> Answerer:
     """Answer with the shipped model, which is loaded once for all tests."""
     return Answerer(shipped_model(), _CACHE, show)
+
+
+def load_held_back(may_go: threading.Event) -> Callable[[Any], Answerer]:
+    """Return the same, whose answers to prompts wait until they may go."""
+
+    def slow(show: Any) -> Answerer:
+        answerer = load(show)
+        answer = answerer.answer
+        answerer.answer = lambda *args: (may_go.wait(60), answer(*args))[1]  # type: ignore[method-assign]
+        return answerer
+
+    return slow
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sam_plugins.napari_plugin.automatic import Pace
+from sam_plugins.napari_plugin.automatic_estimate import RunEstimate
+from sam_plugins.napari_plugin.automatic_params import FindParams
+from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice
+from sam_plugins.napari_plugin.images import ImageSource
 
 
 class Clock:
@@ -45,3 +51,34 @@ def test_pictures_are_those_expected_however_many_tiles_there_are() -> None:
     few.note(200, 400)
     many.note(800, 1600)
     assert few.seconds_per_picture == many.seconds_per_picture == 16
+
+
+def pace_of(seconds: float) -> Pace:
+    """Return the pace of a run of two pictures."""
+    clock = Clock()
+    pace = Pace(2, clock)
+    pace.note(0, 0)
+    clock.now += 2 * seconds
+    pace.note(200, 200)
+    return pace
+
+
+def test_earlier_runs_tell_roughly_before_the_first_one_of_a_day() -> None:
+    small, large = (ImageSource([np.zeros((side, side), np.uint8)]) for side in (500, 6000))
+    params, grid = FindParams(), FindParams(prompts="grid")
+    first = RunEstimate(CurrentModel(ModelChoice("default", "cpu")))
+    assert "on cpu; how long, the first one will tell; " in first.text(large, params)
+    assert first.note(pace_of(30), first.key(params, is_tiled=False))
+    first.end()
+    assert "1 picture for the model, on cpu; about 30 s; " in first.text(small, params)
+    another = RunEstimate(CurrentModel(ModelChoice("default", "cpu")))
+    assert "will tell" in another.text(small, params)  # it was not complete, or not all new
+    first.keep(pace_of(30), first.key(params, is_tiled=False))
+    assert "roughly 30 s, as earlier runs tell" in another.text(small, params)
+    assert "64 pictures for the model, on cpu; roughly 32 min" in another.text(large, params)
+    first.keep(pace_of(15), first.key(params, is_tiled=True))
+    assert "roughly 16 min" in another.text(large, params)
+    assert "roughly 30 s" in another.text(small, params)
+    assert "will tell" in another.text(small, grid)
+    other = RunEstimate(CurrentModel(ModelChoice("mobile_sam", "cpu")))
+    assert "will tell" in other.text(small, params)

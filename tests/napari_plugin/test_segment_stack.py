@@ -20,7 +20,7 @@ pytest.importorskip("napari")
 
 from qtpy.QtCore import Qt  # noqa: E402
 from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton  # noqa: E402
-from tests.napari_plugin.helpers import keep_screenshot  # noqa: E402
+from tests.napari_plugin.helpers import keep_screenshot, put_labels  # noqa: E402
 from tests.napari_plugin.segmenting import (  # noqa: E402
     CTRL,
     SHIFT,
@@ -514,7 +514,7 @@ def test_large_labels_are_offered_to_be_kept_and_their_numbers_stay_apart(
     assert segmenter is not None
     assert widget.stored_labels.isVisible()
     plane = Plane((1, 2), (5,))
-    segmenter.session.replace_labels(plane, (volume[5] > 200).astype(np.uint32) * 41)
+    put_labels(segmenter.session, plane, (volume[5] > 200).astype(np.uint32) * 41)
     path = tmp_path / "kept.zarr"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     button = widget.findChild(QPushButton, "keep_labels")

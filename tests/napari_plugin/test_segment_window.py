@@ -26,6 +26,7 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
     drafts,
     iou,
     load,
+    load_held_back,
     mask_of,
     until,
 )
@@ -304,15 +305,8 @@ def test_answers_that_come_too_late_are_dropped(
     viewer: Any, open_segment: Open, nuclei: Nuclei
 ) -> None:
     may_go = threading.Event()
-
-    def slow(show: Any) -> Any:
-        answerer = load(show)
-        answer = answerer.answer
-        answerer.answer = lambda *args: (may_go.wait(60), answer(*args))[1]  # type: ignore[method-assign]
-        return answerer
-
     viewer.add_image(nuclei.image)
-    widget, hand = open_segment(loader=slow)
+    widget, hand = open_segment(loader=load_held_back(may_go))
     asker = widget.segmenter.asker  # type: ignore[union-attr]
     hand.click(nuclei.nucleus(0)[1])
     hand.click((3, 3), CTRL)  # the first answer is stale already
@@ -333,6 +327,32 @@ def test_answers_that_come_too_late_are_dropped(
     assert drafts(widget) == ()
     widget.controller.set_params(SegmentParams(contrast="layer"))
     assert asker.generation == generation + 1
+
+
+def test_another_mask_may_be_wanted_before_the_answer_is_there(
+    viewer: Any, open_segment: Open, nuclei: Nuclei
+) -> None:
+    may_go = threading.Event()
+    viewer.add_image(nuclei.image)
+    widget, hand = open_segment(loader=load_held_back(may_go))
+    assert widget.segmenter is not None
+    hand.click(nuclei.nucleus(0)[1])
+    hand.key(Qt.Key.Key_M)
+    hand.key(Qt.Key.Key_M)
+    assert "Then the next mask" in widget.status()
+    hand.key(Qt.Key.Key_N)
+    hand.click(nuclei.nucleus(1)[1])
+    hand.key(Qt.Key.Key_M)
+    hand.click((3, 3), CTRL)  # what was wanted of the answer before is no longer
+    may_go.set()
+    answered(widget)
+    first, second = drafts(widget)
+    best = int(np.argmax(first.answer.scores))
+    assert first.choice == (best + 2) % 3
+    assert second.turns[-1].choice is None
+    assert not widget.segmenter.choice.is_awaited
+    hand.key(Qt.Key.Key_Z, CTRL)
+    assert drafts(widget)[0].choice == best
 
 
 def test_layers_may_be_renamed_moved_and_removed(

@@ -184,7 +184,7 @@ def find_all(
     cache: EmbeddingCache,
     masks: FoundMasks,
     progress: JobProgress,
-) -> None:
+) -> bool:
     """Find the masks of all tiles, and hand over the objects of each as :class:`Painted`.
 
     Parameters
@@ -201,6 +201,12 @@ def find_all(
     masks : FoundMasks
         Where they are kept; tiles that are there already are not asked about again.
     progress : JobProgress
+
+    Returns
+    -------
+    bool
+        Whether all tiles were new, and nothing of them was known already: then the time that it
+        took tells of other pictures.
     """
     from sam_plugins.model.inference.automatic import require_instance_decoder
     from sam_plugins.model.inference.segment_options import usual_options
@@ -214,6 +220,7 @@ def find_all(
     options = replace(usual_options(model, mode), points_per_side=params.points_per_side)
     look = _Looking(model, mode, options, cache, masks)
     plan: TilePlan | None = None
+    are_new = True
     for number, sight in enumerate(sights):
         if plan is None or plan.size_hw != sight.region.shape:
             plan = look.plan(source, sight)
@@ -222,10 +229,11 @@ def find_all(
         for index in range(len(plan)):
             tell = _share_of(progress, number * len(plan) + index, len(sights) * len(plan))
             tell(0, 1)
-            look.find(source, ground, index, tell)
+            are_new &= look.find(source, ground, index, tell)
             progress.hand_over(_first_sight(masks, ground, index, keep()))
     steps = _STEPS_OF_A_TILE * len(sights) * (0 if plan is None else len(plan))
     progress(steps, steps)
+    return are_new
 
 
 def _share_of(progress: JobProgress, done: int, total: int) -> Callable[[int, int], None]:
@@ -285,8 +293,8 @@ class _Looking:
 
     def find(
         self, source: ImageSource, ground: Ground, index: int, tell: Callable[[int, int], None]
-    ) -> None:
-        """Find the masks of a tile, unless they are known."""
+    ) -> bool:
+        """Find the masks of a tile, unless they are known; return whether nothing of it was."""
         from sam_plugins.model.inference.automatic import propose
         from sam_plugins.model.large.plan import within
         from sam_plugins.model.large.proposals import DrawnSizes, WindowProposals
@@ -304,6 +312,7 @@ class _Looking:
             f"-{rows.start}_{rows.stop}-{columns.start}_{columns.stop}.npz"
         )
         path = self.masks.find(name)
+        is_new = path is None and not self.cache.holds(key)
         if path is None:
             # Masks are drawn in pixels of the plane, also where it is shown reduced.
             embedding = replace(self._encoded(rgb), original_size_hw=window.shape)
@@ -317,6 +326,7 @@ class _Looking:
             )
             path = self.masks.keep(name, WindowProposals(found, DrawnSizes.of(embedding)))
         ground.masks[index] = path
+        return is_new
 
     def _key(self, rgb: npt.NDArray[np.uint8]) -> str:
         """Return a digest of what the model sees."""

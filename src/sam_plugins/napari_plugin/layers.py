@@ -188,11 +188,16 @@ class LayerCanvas:
     viewer : ViewerModel
     layer : Labels
         Of one level, in an array that can be written to.
+
+    Attributes
+    ----------
+    written : Plane or None
+        What is being written just now.
     """
 
     def __init__(self, viewer: ViewerModel, layer: Labels) -> None:
         self.layer = layer
-        self.is_writing = False
+        self.written: Plane | None = None
         self._viewer = viewer
         self._blocks = 0
         self._is_stale = False
@@ -214,7 +219,7 @@ class LayerCanvas:
 
     def write(self, plane: Plane, window: Window, values: LabelArray) -> None:
         """Replace a window of a plane; of what is seen only the window is drawn again."""
-        self.is_writing = True
+        self.written = plane
         try:
             is_seen = self._is_seen(plane)
             if is_seen and isinstance(self.layer.data, np.ndarray):
@@ -225,7 +230,7 @@ class LayerCanvas:
                     self._is_stale = True
                     self._draw_again()
         finally:
-            self.is_writing = False
+            self.written = None
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -56,8 +56,9 @@ def whole_stack(source: ImageSource, sight: Sight, lengths: Sequence[float]) -> 
     size_hw = plane.size_hw(source.shape)
     if max(size_hw) > WHOLE_SIDE:
         raise UnusableImageError(
-            f"objects are linked in slices of up to {WHOLE_SIDE} pixels a side, got {size_hw}; "
-            "crop the stack, or segment it slice by slice"
+            f"objects are linked here in slices of up to {WHOLE_SIDE} pixels a side, got "
+            f"{size_hw}; crop the stack, segment it slice by slice, or let `sam-plugins segment "
+            "--stack` link it, by tiles and of any size"
         )
     axis = follow_axis(source, plane)
     return Stack(source, sight, axis, voxel_size(lengths, plane, axis))

@@ -1,14 +1,17 @@
-"""What people paint with napari's own tools: it is saved, and its numbers stay taken."""
+"""What people paint with napari's own tools: steps of the session, saved, its numbers taken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from sam_plugins.napari_plugin.session.planes import Plane
+from sam_plugins.napari_plugin.session.changes import LabelChange
+from sam_plugins.napari_plugin.session.planes import LabelArray, Plane, Window
 from sam_plugins.napari_plugin.session.session import Session
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class BrushWatch:
-    """Tells a session of what is painted, filled or erased by hand in its layer.
+    """Makes what is painted, filled or erased by hand in a session's layer a step of the session.
 
     Parameters
     ----------
@@ -26,6 +29,11 @@ class BrushWatch:
     canvas : LayerCanvas
         Of the session; what it writes itself is known already.
     session : Session
+
+    Notes
+    -----
+    napari tells of what is painted, and not of what its own undo and redo change: then the layer is
+    only drawn again, as it is for many reasons. So the session is told to look at what was painted.
     """
 
     def __init__(self, layer: Labels, canvas: LayerCanvas, session: Session) -> None:
@@ -34,26 +42,46 @@ class BrushWatch:
         self._session = session
         layer.events.paint.connect(self._on_paint)
         layer.events.selected_label.connect(self._on_selected)
+        for drawn in self._drawn:
+            drawn.connect(self._on_drawn)
 
     def close(self) -> None:
         """Listen no more."""
         self._layer.events.paint.disconnect(self._on_paint)
         self._layer.events.selected_label.disconnect(self._on_selected)
+        for drawn in self._drawn:
+            drawn.disconnect(self._on_drawn)
+
+    def hand_over(self, other: BrushWatch) -> None:
+        """Let the next session of the same layer know what can be undone in it."""
+        if other._layer is self._layer:
+            other._session.watch(self._session.watched_planes)
+
+    @property
+    def _drawn(self) -> tuple[Any, Any]:
+        """The events of a layer that is drawn, all of it or a part."""
+        return self._layer.events.set_data, self._layer.events.labels_update
+
+    def _on_drawn(self) -> None:
+        """Let whoever saves the session look for changes that nobody told of."""
+        if self._canvas.written is None:
+            self._session.suspect()
 
     def _on_selected(self) -> None:
         """Keep the number free that somebody is about to paint with."""
         self._session.reserve_labels(int(self._layer.selected_label))
 
     def _on_paint(self, event: Any) -> None:  # noqa: ANN401
-        """Take note of a stroke."""
-        if self._canvas.is_writing:
+        """Take note of a stroke, whose pixels may be written only after this."""
+        if self._canvas.written is not None:
+            self._session.watch([self._canvas.written])
             return
-        largest = int(self._layer.selected_label)
-        for where, value in map(_edit_of, event.value):
-            largest = max(largest, int(np.max(value)))
-            for plane in planes_of(_indices(where, self._layer.data.shape)):
-                self._session.touch(plane)
-        self._session.reserve_labels(largest)
+        edits = [_Edit.of(edit, self._layer.data.shape) for edit in event.value]
+        changes = changes_of(edits, self._layer.data)
+        self._session.watch(change.plane for change in changes)
+        largest = max(int(np.max(edit.new)) for edit in edits)
+        self._session.reserve_labels(max(largest, int(self._layer.selected_label)))
+        self._session.note_written("paint", changes)
 
 
 def planes_of(indices: Sequence[Sequence[int]]) -> list[Plane]:
@@ -79,16 +107,78 @@ def planes_of(indices: Sequence[Sequence[int]]) -> list[Plane]:
     return [Plane((rows, columns), tuple(at)) for at in product(*others)]
 
 
-def _edit_of(edit: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """Return where an edit of napari's history is, and the numbers that it writes."""
-    if hasattr(edit, "slice_key"):  # napari 0.9: a box with a mask
-        return edit.slice_key, edit.new_value
-    return edit[0], edit[2]
+@dataclass(frozen=True, eq=False)
+class _Edit:
+    """Pixels that got another number: a box with a mask, or an index array for each axis.
+
+    Parameters
+    ----------
+    where : tuple of slice, or of ndarray of shape (N,)
+        One for each axis of the labels.
+    mask : ndarray of bool, optional
+        Of a box; without it all of it.
+    old, new : array of integer, or one number
+    """
+
+    where: tuple[Any, ...]
+    mask: npt.NDArray[np.bool_] | None
+    old: Any
+    new: Any
+
+    @classmethod
+    def of(cls, edit: Any, shape: Sequence[int]) -> _Edit:  # noqa: ANN401
+        """Return an edit of napari's history."""
+        if not hasattr(edit, "slice_key"):
+            return cls(tuple(edit[0]), None, edit[1], edit[2])
+        box = (slice(*one.indices(n)) for one, n in zip(edit.slice_key, shape, strict=True))
+        return cls(tuple(box), edit.mask, edit.old_values, edit.new_value)
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """The first index and the one after the last on each axis."""
+        return [
+            (one.start, one.stop)
+            if isinstance(one, slice)
+            else (int(np.min(one)), int(np.max(one)) + 1)
+            for one in self.where
+        ]
+
+    def put(self, values: Any, labels: LabelArray, corner: Sequence[int]) -> None:  # noqa: ANN401
+        """Write old or new values into a part of the labels that begins at a corner."""
+        where = tuple(
+            slice(one.start - low, one.stop - low) if isinstance(one, slice) else one - low
+            for one, low in zip(self.where, corner, strict=True)
+        )
+        if self.mask is None:
+            labels[where] = values
+        else:
+            labels[where][self.mask] = values
 
 
-def _indices(where: Iterable[Any], shape: Sequence[int]) -> list[list[int]]:
-    """Return which indices an edit has on each axis."""
-    return [
-        list(range(*one.indices(length))) if isinstance(one, slice) else np.unique(one).tolist()
-        for one, length in zip(where, shape, strict=True)
-    ]
+def changes_of(edits: Sequence[_Edit], labels: Any) -> list[LabelChange]:  # noqa: ANN401
+    """Return what edits change, plane by plane, whether or not they are written yet.
+
+    Parameters
+    ----------
+    edits : sequence
+        In their order.
+    labels : array of integer
+        All of them; only the box around the edits is read.
+    """
+    bounds = [edit.bounds for edit in edits]
+    low = [min(start for start, _ in axis) for axis in zip(*bounds, strict=True)]
+    high = [max(stop for _, stop in axis) for axis in zip(*bounds, strict=True)]
+    before = np.array(labels[tuple(map(slice, low, high))])
+    after = before.copy()
+    for edit in reversed(edits):
+        edit.put(edit.old, before, low)
+    for edit in edits:
+        edit.put(edit.new, after, low)
+    found = []
+    for plane in planes_of([range(*ends) for ends in zip(low, high, strict=True)]):
+        rows, columns = plane.axes
+        window = Window(low[rows], low[columns], high[rows], high[columns])
+        begins = (low[axis] for axis in plane.other_axes)
+        part = Plane(plane.axes, tuple(a - b for a, b in zip(plane.at, begins, strict=True)))
+        found.append(LabelChange.between(plane, window, part.take(before), part.take(after)))
+    return [change for change in found if change is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from sam_plugins.napari_plugin.notifications import show_warning
 from sam_plugins.napari_plugin.session.autosave import (
     Autosave,
     forget_session,
+    renew_session,
     unfinished_sessions,
 )
 from sam_plugins.napari_plugin.session.files import ImageNote, SavedSession, load_session
 from sam_plugins.napari_plugin.session.session import Session
+from sam_plugins.napari_plugin.session.values import State
 
 if TYPE_CHECKING:
     from sam_plugins.napari_plugin.segmenter import Segmenter
@@ -77,6 +80,8 @@ class Recovery:
         name, path = str(image.name), getattr(image.source, "path", None)
         placed = segmenter.placement()
         folder = sessions_directory()
+        session, state = segmenter.session, segmenter.session.state
+        revisions = session.touched_planes
         self._watched.add(id(segmenter))
 
         def look(*, progress: Any) -> tuple[ImageNote, list[Path]]:  # noqa: ANN401
@@ -95,7 +100,11 @@ class Recovery:
                 return  # it was closed meanwhile, and nobody would end what began now
             note, files = result
             self._notes[id(segmenter)] = note
-            self._save(segmenter)
+            if files:
+                renew_session(files[0])  # or it might be one of those that are too many
+            # People may have begun to work while we looked.
+            is_as_before = _is_alike(session.state, state) and session.touched_planes == revisions
+            self._save(segmenter, is_saved=segmenter.session is session and is_as_before)
             if files:
                 self.found.emit(segmenter, files)
 
@@ -122,21 +131,32 @@ class Recovery:
         """Save a segmenter's session for the last time."""
         self._watched.discard(id(segmenter))
         self._notes.pop(id(segmenter), None)
-        _, autosave = self._saves.pop(id(segmenter), (None, None))
-        if autosave is not None:
-            autosave.close()
+        self._end_saving(segmenter)
 
     def restore(self, segmenter: Segmenter, path: Path) -> SavedSession:
         """Go on with a saved session: its objects, its open drafts, its parameters.
+
+        What was done before it stays in a file of its own, and the file of the session until it is
+        in the next one: whenever the process ends, both are there.
 
         Raises
         ------
         SessionFileError
             If it cannot be read, or is about another image.
+        OutputError
+            If the one or the other cannot be written; the session's file is still there.
         """
         saved = load_session(path)
-        segmenter.restore(saved)
-        self._save(segmenter)
+        saved.require_canvas(segmenter.session.canvas)
+        renew_session(path)
+        _, before = self._saves.get(id(segmenter), (None, None))
+        if before is not None:
+            before.save_now()
+            self._end_saving(segmenter)
+        try:
+            segmenter.restore(saved)
+        finally:
+            self._save(segmenter, is_saved=False)
         _, autosave = self._saves.get(id(segmenter), (None, None))
         if autosave is not None:
             autosave.save_now()
@@ -163,14 +183,18 @@ class Recovery:
         if known is not None and known[0] is not segmenter.session:
             self._save(segmenter)
 
-    def _save(self, segmenter: Segmenter) -> None:
+    def _end_saving(self, segmenter: Segmenter) -> None:
+        """Save the session that a segmenter has, or had, for the last time."""
+        _, autosave = self._saves.pop(id(segmenter), (None, None))
+        if autosave is not None:
+            autosave.close()
+
+    def _save(self, segmenter: Segmenter, *, is_saved: bool = True) -> None:
         """Begin to save the session that a segmenter has now."""
         note = self._notes.get(id(segmenter))
         if note is None:
             return
-        _, before = self._saves.pop(id(segmenter), (None, None))
-        if before is not None:
-            before.close()
+        self._end_saving(segmenter)
         session = segmenter.session
         self._saves[id(segmenter)] = (
             session,
@@ -180,5 +204,11 @@ class Recovery:
                 note,
                 lambda: (current_model().choice.name, segmenter.params.document()),
                 on_error=self._complaints.arrived.emit,
+                is_saved=is_saved,
             ),
         )
+
+
+def _is_alike(one: State, other: State) -> bool:
+    """Return whether two states are equal but for the number of the next object."""
+    return replace(one, next_label=other.next_label) == other

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.choosing import MaskChoice
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
@@ -109,11 +110,14 @@ class Segmenter:
         self.view = DraftView(viewer, image, self.viewpoint.channel_axis)
         self.through = ThroughStack(self, owner)
         self.edits = ObjectEdits(self, owner)
+        self.choice = MaskChoice(self)
         self.finder = ObjectFinder(self)
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
         self._brush: BrushWatch | None = None
-        self.session = self._session_on(self.objects, self._state_read_with(self.objects))
+        saved = self._saved_with(self.objects)
+        self.session = self._session_on(self.objects, None if saved is None else saved.state)
+        self._touch_all(saved)
         self.starts_new = False
         self.found_last = False
         self._is_closed = False
@@ -238,16 +242,11 @@ class Segmenter:
     # ----------------------------------------------------------------------------------- objects
 
     def cycle(self) -> int | None:
-        """Choose the next of the three masks of an ambiguous click.
+        """Choose the next of the three masks of an ambiguous click, now or when they are there.
 
         One that goes on beyond what the model was shown is asked for anew, in a larger part.
         """
-        choice, draft = self.session.cycle(), self.session.state.active
-        if choice is not None and draft is not None and draft.mask is not None:
-            wider = self.viewpoint.wider(draft.sight, draft.prompts, draft.mask.window)
-            if wider is not None:
-                self.session.look_again(draft.key, wider)
-        return choice
+        return self.choice.next()
 
     def accept_at(self, position: Position) -> tuple[int, ...]:
         """Write the draft at a position to the objects layer, and return its label.
@@ -337,12 +336,11 @@ class Segmenter:
         SessionFileError
             If it is about an image of another shape.
         """
+        params = SegmentParams.from_document(saved.parameters) if saved.parameters else self.params
         saved.write_labels(self.session.canvas)
-        if saved.parameters:
-            self.set_params(SegmentParams.from_document(saved.parameters))
+        self.set_params(params)
         self.session = self._session_on(self.objects, saved.state)
-        for plane in saved.planes:
-            self.session.touch(plane)
+        self._touch_all(saved)
         self._on_state()
 
     def replay(self) -> dict[str, list[int]]:
@@ -419,6 +417,7 @@ class Segmenter:
             self.asker.ask(self.session)  # first: the model works while we draw
             self.view.show(self.session.state)
             self.through.on_state(self.session.state)
+            self.choice.on_state()
             self.changed.emit()
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
@@ -426,9 +425,11 @@ class Segmenter:
         canvas = LayerCanvas(self.viewer, layer)
         session = Session(canvas, state)
         self.stored.count(session)
-        if self._brush is not None:
-            self._brush.close()
-        self._brush = BrushWatch(layer, canvas, session)
+        self.choice.forget()
+        before, self._brush = self._brush, BrushWatch(layer, canvas, session)
+        if before is not None:
+            before.close()
+            before.hand_over(self._brush)
         session.state_changed.connect(self._on_state)
         return session
 
@@ -445,10 +446,15 @@ class Segmenter:
             name=f"{self.image.name} objects",
         )
 
-    def _state_read_with(self, layer: Labels) -> State | None:
-        """Return the state of the session file that a layer was read from, once."""
+    def _saved_with(self, layer: Labels) -> SavedSession | None:
+        """Return the session file that a layer was read from, once."""
         path = layer.metadata.get(KEY, {}).pop("session", None)
-        return None if path is None else load_session(path).state
+        return None if path is None else load_session(path)
+
+    def _touch_all(self, saved: SavedSession | None) -> None:
+        """Let all that a session file had be saved with what comes next."""
+        for plane in () if saved is None else saved.planes:
+            self.session.touch(plane)
 
     def _add_again(self) -> None:
         """Put the objects layer back."""

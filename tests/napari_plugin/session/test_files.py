@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam_plugins.napari_plugin.session.autosave import Autosave, forget_session, unfinished_sessions
+from sam_plugins.napari_plugin.session.autosave import (
+    Autosave,
+    forget_session,
+    renew_session,
+    unfinished_sessions,
+)
 from sam_plugins.napari_plugin.session.files import (
     ImageNote,
     SavedSession,
@@ -311,3 +316,49 @@ def test_kill_9_loses_nothing_that_was_saved(tmp_path: Path, repository: Path) -
 
 def test_a_state_is_a_value() -> None:
     assert State() == State()
+
+
+def test_planes_that_cross_come_back_as_the_labels_were(tmp_path: Path) -> None:
+    labels = np.zeros((5, 16, 16), np.uint32)
+    session = Session(ArrayCanvas(labels))
+    autosave = Autosave(session, tmp_path, NOTE, lambda: ("", {}), seconds=60)
+    other = Plane((0, 2), (4,))
+    for number, plane in enumerate((PLANE, other, PLANE), start=1):
+        plane.put(labels, Window(0, 0, *plane.size_hw(labels.shape)), np.uint32(number))  # type: ignore[arg-type]
+        session.touch(plane)
+        autosave.save_now()
+    autosave.close()
+    back = np.zeros_like(labels)
+    load_session(autosave.path).write_labels(ArrayCanvas(back))
+    np.testing.assert_array_equal(back, labels)
+
+
+def test_what_others_change_without_a_word_is_saved_once_it_is_looked_for(tmp_path: Path) -> None:
+    labels = np.zeros((5, 16, 16), np.uint32)
+    session = Session(ArrayCanvas(labels))
+    autosave = Autosave(session, tmp_path, NOTE, lambda: ("", {}), seconds=60)
+    session.watch([PLANE])
+    labels[3] = 7
+    session.suspect()
+    autosave.save_now()
+    np.testing.assert_array_equal(load_session(autosave.path).planes[PLANE], labels[3])
+    before = autosave.path.stat().st_mtime_ns
+    session.suspect()
+    autosave.save_now()
+    assert autosave.path.stat().st_mtime_ns == before
+    assert session.touched_planes == {PLANE: 1}
+    autosave.close()
+
+
+def test_a_session_that_is_offered_is_none_of_those_that_are_too_many(
+    session: Session, tmp_path: Path
+) -> None:
+    for age in range(30):
+        path = tmp_path / f"{age}.samsession"
+        save_session(path, saved(session))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    renew_session(path)
+    renew_session(tmp_path / "gone.samsession")
+    Autosave(session, tmp_path, NOTE, lambda: ("", {})).close()
+    assert path.exists()
+    assert len(list(tmp_path.glob("*.samsession"))) == 20

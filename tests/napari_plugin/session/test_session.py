@@ -241,8 +241,6 @@ def test_what_cannot_be_done_says_why(session: Session) -> None:
         session.merge([1, 1], Plane())
     with pytest.raises(ValueError, match=r"at least one prompt, got none"):
         session.add_prompts([], SIGHT)
-    with pytest.raises(ValueError, match=r"must have the shape \(24, 24\), got \(2, 2\)"):
-        session.replace_labels(Plane(), np.zeros((2, 2), np.uint8))
     small = Session(ArrayCanvas(np.zeros((SIZE, SIZE), np.uint8)))
     small.reserve_labels(255)
     click(small, square(0, 0, 5))

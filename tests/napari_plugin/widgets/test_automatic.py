@@ -20,11 +20,13 @@ from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.model.large.automatic import segment_large
 from sam_plugins.model.weights.paths import proposals_directory
+from sam_plugins.napari_plugin.automatic_estimate import KnownPaces
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.images import ImageSource, look_at, robust_limits
 from sam_plugins.napari_plugin.layers import set_role
 from sam_plugins.napari_plugin.linked import whole_stack
 from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.settings import read_settings
 from sam_plugins.napari_plugin.widgets import automatic as widgets
 
 Picture = npt.NDArray[Any]
@@ -206,6 +208,21 @@ def test_a_large_picture_gets_the_objects_of_the_library_and_goes_on_after_a_can
     assert not any(proposals_directory().iterdir())  # nobody needs them any more
 
 
+def test_a_complete_run_tells_how_long_the_next_takes_on_other_days(
+    viewer: Any, qtbot: Any, nuclei: Picture
+) -> None:
+    viewer.add_image(nuclei[:64, :64], rgb=nuclei.ndim == 3)
+    widget = open_widget(viewer, "Automatic")
+    widget.run()
+    finish(widget, qtbot)
+    kept = read_settings("automatic pace", KnownPaces()).seconds
+    assert len(kept) == 1
+    assert "roughly" in widgets.AutomaticWidget(viewer)._status.text()
+    widget.run()  # what the model saw is known by now
+    finish(widget, qtbot)
+    assert read_settings("automatic pace", KnownPaces()).seconds == kept
+
+
 def test_a_part_of_the_first_tile_tells_how_long_all_take(
     viewer: Any, qtbot: Any, nuclei: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,5 +355,5 @@ def test_what_cannot_be_linked_says_why() -> None:
     with pytest.raises(UnusableImageError, match="stacks of three axes"):
         whole_stack(source, look_at(source, Plane((2, 3), (0, 0)), Window(0, 0, 64, 64)), [1.0] * 4)
     source = ImageSource([np.zeros((2, 3000, 64), np.uint8)])
-    with pytest.raises(UnusableImageError, match="crop the stack"):
+    with pytest.raises(UnusableImageError, match=r"crop the stack.* `sam-plugins segment --stack`"):
         whole_stack(source, look_at(source, Plane((1, 2), (0,)), Window(0, 0, 3000, 64)), [1.0] * 3)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
+from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget, put_labels
 
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.napari_plugin.folder import PictureFolder
@@ -225,7 +225,7 @@ def test_large_labels_are_written_into_the_folder_as_people_work(
     assert path.is_dir()
     segment = open_widget(viewer, "Segment")
     plane = Plane((1, 2), (4,))
-    segment.segmenter.session.replace_labels(plane, np.full((192, 192), 6, np.uint32))
+    put_labels(segment.segmenter.session, plane, np.full((192, 192), 6, np.uint32))
     assert (np.asarray(zarr.open_array(path, mode="r")[4]) == 6).all()
     again = PictureFolder(stacks)
     assert [again.state(index).value for index in range(3)] == ["begun", "new", "new"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.napari_plugin.helpers import put_labels
 from tests.napari_plugin.segmenting import load
 
 from sam_plugins.napari_plugin.session.files import SavedSession, save_session
@@ -49,7 +50,7 @@ def test_a_session_is_discarded_only_when_a_person_says_so(viewer: Any, qtbot: A
     first = SegmentWidget(viewer, load=load)
     assert first.segmenter is not None
     qtbot.waitUntil(lambda: bool(first.controller.recovery._saves), timeout=60_000)
-    first.segmenter.session.replace_labels(Plane((0, 1), ()), np.ones((32, 32), np.uint32))
+    put_labels(first.segmenter.session, Plane((0, 1), ()), np.ones((32, 32), np.uint32))
     first.controller.close()  # what is saved then is offered to the next one
     (path,) = sessions_directory().glob("*.samsession")
     viewer.layers.clear()

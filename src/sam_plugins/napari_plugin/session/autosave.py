@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 import uuid
@@ -51,6 +52,9 @@ class Autosave:
     on_error : callable, optional
         Told, in the thread, what went wrong, whatever it was; once for each kind of failure in a
         row.
+    is_saved : bool
+        Whether the session, as it is now, need not be saved: it is empty, or came from a file that
+        stays.
 
     Notes
     -----
@@ -66,6 +70,7 @@ class Autosave:
         *,
         seconds: float = SECONDS,
         on_error: Callable[[Exception], None] | None = None,
+        is_saved: bool = True,
     ) -> None:
         self.image = image
         self._session = session
@@ -77,7 +82,7 @@ class Autosave:
         self._writer = SessionWriter(self.path)
         self._lock = _lock_of(self.path)
         self._lock.acquire(timeout=1)
-        self._saved: State | None = session.state
+        self._saved: State | None = session.state if is_saved else None
         self._revisions: Mapping[Any, int] = session.touched_planes
         self._complaint = ""
         self._wanted, self._is_over = threading.Event(), threading.Event()
@@ -99,6 +104,7 @@ class Autosave:
             If it cannot be written.
         """
         with self._turn:
+            self._look_again()
             state, revisions, planes = self._moment()
             if state is self._saved and revisions == self._revisions:
                 return
@@ -115,6 +121,16 @@ class Autosave:
             )
             self._writer.write(saved, revisions)
             self._saved, self._revisions = state, revisions
+
+    def _look_again(self) -> None:
+        """Touch planes that somebody has changed without a word."""
+        try:
+            for plane in self._session.take_suspects():
+                if not self._writer.is_written(plane, self._session.canvas.read(plane)):
+                    self._session.touch(plane)
+        except Exception:
+            self._session.suspect()
+            raise
 
     def _moment(self) -> tuple[State, dict[Plane, int], dict[Plane, LabelArray]]:
         """Return the state and the pixels of one moment, though people go on meanwhile.
@@ -143,6 +159,7 @@ class Autosave:
         try:
             self._thread.join(timeout=10)
             if not discard:
+                self._session.suspect()  # of a layer that is hidden nothing was heard
                 self._try()
         finally:
             self._lock.release()
@@ -198,6 +215,12 @@ def unfinished_sessions(folder: Path, image: ImageNote | None = None) -> list[Pa
         if not is_empty and (image is None or _is_same(saved.image, image)):
             found.append(path)
     return found
+
+
+def renew_session(path: Path) -> None:
+    """Let a session file count as the latest one: of many the oldest are removed."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 def forget_session(path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 import sam_plugins
 from sam_plugins.errors import SamPluginsError
@@ -77,7 +78,8 @@ class SavedSession:
     dtype : str
         Of the labels.
     planes : mapping of Plane to ndarray of shape (H, W)
-        Planes of the labels; the others are as they were before the session.
+        Planes of the labels; the others are as they were before the session. Where planes cross,
+        the last one has the labels that count.
     image : ImageNote, optional
     model : str
         Name of the model.
@@ -93,8 +95,8 @@ class SavedSession:
     model: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def write_labels(self, canvas: LabelCanvas) -> None:
-        """Write the planes to the labels that the session goes on with.
+    def require_canvas(self, canvas: LabelCanvas) -> None:
+        """Refuse labels that the session cannot go on with.
 
         Raises
         ------
@@ -114,8 +116,27 @@ class SavedSession:
                 f"{canvas.dtype} hold numbers up to {holds}; convert the layer to {self.dtype} "
                 "first (Convert data type in its menu)"
             )
+
+    def write_labels(self, canvas: LabelCanvas) -> None:
+        """Write the planes to the labels that the session goes on with.
+
+        Raises
+        ------
+        SessionFileError
+            As :meth:`require_canvas` does; nothing is written then.
+        """
+        self.require_canvas(canvas)
         for plane, labels in self.planes.items():
             canvas.write(plane, Window(0, 0, *labels.shape), labels.astype(canvas.dtype))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A plane as it was written: how often it had changed by then, a digest, and what is stored."""
+
+    revision: int
+    digest: bytes
+    content: bytes
 
 
 class SessionWriter:
@@ -129,7 +150,7 @@ class SessionWriter:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._kept: dict[Plane, tuple[int, bytes]] = {}
+        self._kept: dict[Plane, _Kept] = {}
 
     def write(self, saved: SavedSession, revisions: Mapping[Plane, int] | None = None) -> None:
         """Write the file, complete or not at all.
@@ -148,7 +169,11 @@ class SessionWriter:
         """
         revisions = revisions or {}
         for plane, labels in saved.planes.items():
-            self._kept[plane] = (revisions.get(plane, 0), _packed(labels))
+            before, digest = self._kept.pop(plane, None), _digest(labels)
+            is_known = before is not None and before.digest == digest
+            content = before.content if before is not None and is_known else _packed(labels)
+            # It comes last: of planes that cross, the one that was read last has what counts.
+            self._kept[plane] = _Kept(revisions.get(plane, 0), digest, content)
         document = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -174,16 +199,20 @@ class SessionWriter:
         with atomic_path(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             text = json.dumps(document, separators=(",", ":"))
             archive.writestr(zipfile.ZipInfo(_DOCUMENT, _DATE), text, zipfile.ZIP_DEFLATED)
-            for number, (_, content) in enumerate(self._kept.values()):
-                archive.writestr(zipfile.ZipInfo(f"labels/{number}.zlib", _DATE), content)
+            for number, kept in enumerate(self._kept.values()):
+                archive.writestr(zipfile.ZipInfo(f"labels/{number}.zlib", _DATE), kept.content)
 
     def stale_planes(self, revisions: Mapping[Plane, int]) -> list[Plane]:
         """Return the planes that have changed since they were written."""
         return [
             plane
             for plane, revision in revisions.items()
-            if plane not in self._kept or self._kept[plane][0] != revision
+            if plane not in self._kept or self._kept[plane].revision != revision
         ]
+
+    def is_written(self, plane: Plane, labels: LabelArray) -> bool:
+        """Return whether a plane was written with just these labels."""
+        return plane in self._kept and self._kept[plane].digest == _digest(labels)
 
 
 def save_session(path: str | os.PathLike[str], saved: SavedSession) -> None:
@@ -254,6 +283,13 @@ def _require_ours(document: Mapping[str, Any], path: str | os.PathLike[str]) -> 
             f"{path} is of version {document['version']}, this program reads up to {_VERSION}; "
             "update sam_plugins"
         )
+
+
+def _digest(labels: LabelArray) -> bytes:
+    """Return what tells a plane of labels from others."""
+    digest = xxhash.xxh3_128(f"{labels.dtype.str} {labels.shape}".encode())
+    digest.update(np.ascontiguousarray(labels).tobytes())
+    return digest.digest()
 
 
 def _packed(labels: LabelArray) -> bytes:

@@ -17,7 +17,7 @@ from sam_plugins.napari_plugin.session.followed import (
 )
 from sam_plugins.napari_plugin.session.history import History, Step
 from sam_plugins.napari_plugin.session.meaning import begun_draft, draft_meant, title_of
-from sam_plugins.napari_plugin.session.planes import LabelArray, LabelCanvas, Plane, Window
+from sam_plugins.napari_plugin.session.planes import LabelCanvas, Plane
 from sam_plugins.napari_plugin.session.values import (
     Answer,
     Draft,
@@ -35,7 +35,6 @@ from sam_plugins.napari_plugin.session.writing import (
     fill_holes,
     is_in,
     merge_objects,
-    put,
     split_object,
 )
 
@@ -68,6 +67,8 @@ class Session:
         self._state = State() if state is None else state
         self._history = History()
         self._touched: dict[Plane, int] = {}
+        self._watched: set[Plane] = set()
+        self._is_suspect = False
         self._reserved = 0
 
     @property
@@ -93,6 +94,24 @@ class Session:
     def touch(self, plane: Plane) -> None:
         """Say that somebody else has painted on a plane."""
         self._touched[plane] = self._touched.get(plane, 0) + 1
+
+    @property
+    def watched_planes(self) -> tuple[Plane, ...]:
+        """Planes that others can change without a word."""
+        return tuple(self._watched)
+
+    def watch(self, planes: Iterable[Plane]) -> None:
+        """Say which planes others can change without a word, as the undo of napari's tools does."""
+        self._watched.update(planes)
+
+    def suspect(self) -> None:
+        """Say that watched planes may have changed; whoever saves them looks."""
+        self._is_suspect = True
+
+    def take_suspects(self) -> tuple[Plane, ...]:
+        """Return the planes that may have changed since this was asked last."""
+        is_suspect, self._is_suspect = self._is_suspect, False
+        return self.watched_planes if is_suspect else ()
 
     # ---------------------------------------------------------------------------------- drafts
 
@@ -217,14 +236,26 @@ class Session:
         self.state_changed.emit()
         return True
 
-    def cycle(self) -> int | None:
-        """Choose the next of the active draft's masks, and return its index."""
+    def cycle(self, key: int | None = None, steps: int = 1) -> int | None:
+        """Choose the next of a draft's masks, or one further on, and return its index.
+
+        Parameters
+        ----------
+        key : int, optional
+            Of the draft; by default the active one.
+        steps : int
+            How many masks to go on.
+        """
         active = self._state.active
-        if active is None or active.answer is None or active.choice is None:
+        key = active.key if key is None and active is not None else key
+        draft = next((one for one in self._state.drafts if one.key == key), None)
+        if draft is None or draft.answer is None or draft.choice is None:
             return None
-        choice = (active.choice + 1) % len(active.answer.masks)
-        if len(active.answer.masks) > 1:
-            self._do("another mask", self._state.with_active(active.with_choice(choice)))
+        choice = (draft.choice + steps) % len(draft.answer.masks)
+        if choice != draft.choice:
+            chosen = draft.with_choice(choice)
+            drafts = tuple(chosen if one is draft else one for one in self._state.drafts)
+            self._do("another mask", replace(self._state, drafts=drafts))
         return choice
 
     def look_again(self, key: int, sight: Sight) -> None:
@@ -388,18 +419,6 @@ class Session:
         changes = fill_holes(self.canvas, label, plane)
         if changes:
             self._do("fill", self._state, changes)
-
-    def replace_labels(self, plane: Plane, labels: LabelArray, *, title: str = "labels") -> None:
-        """Take the labels of a whole plane from elsewhere, such as automatic segmentation."""
-        before = self.canvas.read(plane)
-        if before.shape != labels.shape:
-            raise ValueError(f"labels must have the shape {before.shape}, got {labels.shape}")
-        window = Window(0, 0, *before.shape)
-        after = labels.astype(before.dtype)
-        state = replace(
-            self._state, next_label=max(self._state.next_label, int(after.max(initial=0)) + 1)
-        )
-        self._do(title, state, put(self.canvas, plane, window, before, after))
 
     def note_written(self, title: str, changes: Sequence[LabelChange]) -> None:
         """Take pixels that somebody wrote to the canvas already as one step."""

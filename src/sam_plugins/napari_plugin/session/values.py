@@ -258,10 +258,6 @@ class State:
         """The draft that the next prompt is about."""
         return self.drafts[-1] if self.drafts else None
 
-    def with_active(self, draft: Draft) -> State:
-        """Return the state with another active draft in the place of the last one."""
-        return replace(self, drafts=(*self.drafts[:-1], draft))
-
     def with_last(self, draft: Draft) -> State:
         """Return the state with a draft that it has as the active one."""
         others = tuple(known for known in self.drafts if known.key != draft.key)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
-import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
@@ -20,6 +19,7 @@ from sam_plugins.napari_plugin.automatic import (
     find_all,
     tiles_expected,
 )
+from sam_plugins.napari_plugin.automatic_estimate import RunEstimate
 from sam_plugins.napari_plugin.automatic_params import (
     WHERE,
     FindParams,
@@ -81,8 +81,7 @@ class AutomaticWidget(QWidget):
         self._writings: list[Writing] = []  # one or none, for when the widget is gone
         self._waiting: list[tuple[FoundObjects, Painted]] = []
         self.added = 0
-        self._seconds_per_picture: float | None = None
-        self._seconds_left: float | None = None
+        self._estimate = RunEstimate(self.model)
         self._status = QLabel()
         self._status.setWordWrap(True)
         self.run_button = self._button(
@@ -152,33 +151,31 @@ class AutomaticWidget(QWidget):
         from sam_plugins.model.weights.paths import embeddings_directory, proposals_directory
 
         run = self._begin(FoundObjects(viewpoint, proposals_directory()))
-        pace = Pace(sum(tiles_expected(sight.region.shape) for sight in sights))
+        pictures = sum(tiles_expected(sight.region.shape) for sight in sights)
+        pace, params = Pace(pictures), self.finding.params
+        key = self._estimate.key(params, is_tiled=pictures > len(sights))
         self.job = start_job(
             find_all,
             self.model.load,
             viewpoint.source,
             sights,
-            self.finding.params,
+            params,
             lambda: self.keeping.params,
             title=f"Finding objects in {run.image.name}",
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
             masks=run.masks,
-            on_progress=lambda done, total: self._note_pace(pace, done, total),
+            on_progress=lambda done, total: self._note_pace(pace, key, done, total),
             on_partial=lambda painted: self._show(run, painted),
-            on_result=lambda _: self._note_complete(run),
+            on_result=lambda are_new: self._note_complete(run, pace if are_new else None, key),
             on_finished=self._on_finished,
         )
         self._show_state()
 
-    def _note_pace(self, pace: Pace, done: int, total: int) -> None:
+    def _note_pace(self, pace: Pace, key: str, done: int, total: int) -> None:
         """Note how far a run is, and say how long it still takes where that reads otherwise."""
         pace.note(done, total)
-        before, left = self._seconds_left, pace.seconds_left
-        if left is None:
-            return
-        self._seconds_per_picture, self._seconds_left = pace.seconds_per_picture, left
-        if before is None or _duration(before) != _duration(left):
+        if self._estimate.note(pace, key):
             self._show_estimate()
 
     def _begin(self, run: FoundObjects) -> FoundObjects:
@@ -191,9 +188,11 @@ class AutomaticWidget(QWidget):
         self._held[:] = [run]
         return run
 
-    def _note_complete(self, run: FoundObjects) -> None:
-        """Keep nothing on the disk of what is done."""
+    def _note_complete(self, run: FoundObjects, pace: Pace | None, key: str) -> None:
+        """Keep nothing on the disk of what is done but how fast it was, where that tells."""
         run.is_complete = True
+        if pace is not None:
+            self._estimate.keep(pace, key)
 
     def _run_linked(self) -> None:
         """Find the objects of a whole stack, linked across its slices."""
@@ -362,7 +361,7 @@ class AutomaticWidget(QWidget):
     # ----------------------------------------------------------------------------- listening
 
     def _on_finished(self) -> None:
-        self._seconds_left = None
+        self._estimate.end()
         self._show_state()
         self._show_estimate()
         self._repaint()  # thresholds may have moved since the first tile
@@ -396,8 +395,6 @@ class AutomaticWidget(QWidget):
 
     def _show_estimate(self, _: object = None) -> None:
         """Say how long it will take, and what it needs."""
-        from sam_plugins.model.inference.memory import available_bytes, in_units
-
         image = choose_image(self.viewer)
         if image is None:
             self._status.setText("Open an image first.")
@@ -407,31 +404,7 @@ class AutomaticWidget(QWidget):
         except SamPluginsError as error:
             self._status.setText(str(error))
             return
-        is_all = self.finding.params.where in WHERE[2:]
-        planes = int(np.prod(source.shape[:-2])) if is_all else 1
-        count = planes * tiles_expected(source.shape[-2:])
-        free = available_bytes()
-        text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
-        text += self._how_long(count)
-        labels = int(np.prod(source.shape)) * 4
-        text += f"; {in_units(labels)} for the labels"
-        if free is not None:
-            text += f" ({in_units(free)} of memory are free)"
-        self._status.setText(text + ".")
-
-    def _how_long(self, count: int) -> str:
-        """Say how long some pictures take, or what is left of them."""
-        if self._seconds_left is not None:
-            return f"about {_duration(self._seconds_left)} left"
-        if self._seconds_per_picture is None:
-            return "how long, the first one will tell"
-        return f"about {_duration(count * self._seconds_per_picture)}"
-
-    def _device(self) -> str:
-        from sam_plugins.model.inference.loading import checked_device
-
-        device = self.model.choice.device
-        return str(checked_device(None)) if device == "auto" else device
+        self._status.setText(self._estimate.text(source, self.finding.params))
 
 
 def _session_of(layer: Labels) -> Session | None:
@@ -439,13 +412,6 @@ def _session_of(layer: Labels) -> Session | None:
     from sam_plugins.napari_plugin.widgets.segment import open_segmenters
 
     return next((one.session for _, one in open_segmenters() if one.objects is layer), None)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min"
 
 
 def _weakly(method: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -297,6 +297,9 @@ class SegmentWidget(QWidget):
             self.controller.recovery.restore(*offered)
         except (SamPluginsError, ValueError) as error:
             show_problem(error)
+            if offered[1].exists():  # once the cause is mended it can be tried again
+                self._offered = offered
+                self._offer_box.show()
             return
         self.controller.set_params(offered[0].params)
 
@@ -356,6 +359,8 @@ class SegmentWidget(QWidget):
             lines.append(f"{which}score {score:.2f}{also}")
         elif segmenter.asker.is_busy:
             lines.append("The model is at work…")
+            if segmenter.choice.is_awaited:
+                lines.append("Then the next mask is chosen.")
         else:
             lines.append(_HINT)
         if self.controller.viewer.dims.ndisplay == 3:

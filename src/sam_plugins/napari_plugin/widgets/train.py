@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
+from sam_plugins.napari_plugin.durations import duration
 from sam_plugins.napari_plugin.images import look_at
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.layers import (
@@ -304,7 +305,7 @@ class TrainWidget(QWidget):
         if rates is None or project is None or (rates.method, rates.device) != known:
             self.estimate.setText("")
             return
-        text = f"About {_duration(rates.seconds(params, project))}"
+        text = f"About {duration(rates.seconds(params, project))}"
         free = available_bytes()
         if rates.nbytes:
             text += f", and {in_units(rates.nbytes)} of memory or more"
@@ -429,13 +430,6 @@ class TrainWidget(QWidget):
         self.buttons["train"].setEnabled(not is_running)
         self.buttons["try"].setEnabled(not is_running)
         self.buttons["cancel"].setEnabled(is_running)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _summary(folder: Path, name: str, *, progress: JobProgress) -> tuple[str, ProjectSummary]:

@@ -1,0 +1,113 @@
+"""What automatic segmentation takes, said before it begins and while it runs; no Qt in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sam_plugins.napari_plugin.automatic import Pace, tiles_expected
+from sam_plugins.napari_plugin.automatic_params import WHERE, FindParams
+from sam_plugins.napari_plugin.durations import duration
+from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+
+if TYPE_CHECKING:
+    from sam_plugins.napari_plugin.current_model import CurrentModel
+    from sam_plugins.napari_plugin.images import ImageSource
+
+_SECTION = "automatic pace"
+
+
+@dataclass(frozen=True)
+class KnownPaces:
+    """How fast complete runs were, kept for other days.
+
+    Parameters
+    ----------
+    seconds : dict of str to float
+        For each picture, by what found the objects in it.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class RunEstimate:
+    """Says how long a run takes, as far as earlier ones and its own first tile tell.
+
+    Parameters
+    ----------
+    model : CurrentModel
+    """
+
+    def __init__(self, model: CurrentModel) -> None:
+        self._model = model
+        self._measured: dict[str, float] = {}
+        self._seconds_left: float | None = None
+
+    def key(self, params: FindParams, *, is_tiled: bool) -> str:
+        """Return what has a pace of its own: the model, where it computes, and how it is asked."""
+        points = f" {params.points_per_side}" if params.prompts == "grid" else ""
+        kind = "tiles" if is_tiled else "whole"
+        return f"{self._model.choice.name}, {self._device()}, {params.prompts}{points}, {kind}"
+
+    def note(self, pace: Pace, key: str) -> bool:
+        """Note how far a run is, and return whether what is left reads otherwise now."""
+        before, left = self._seconds_left, pace.seconds_left
+        if left is None or pace.seconds_per_picture is None:
+            return False
+        self._measured[key], self._seconds_left = pace.seconds_per_picture, left
+        return before is None or duration(before) != duration(left)
+
+    def end(self) -> None:
+        """Note that nothing runs any more."""
+        self._seconds_left = None
+
+    def keep(self, pace: Pace, key: str) -> None:
+        """Remember a complete run all of whose pictures were new to the model, for other days."""
+        if pace.seconds_per_picture is not None:
+            known = read_settings(_SECTION, KnownPaces()).seconds
+            keep_settings(_SECTION, KnownPaces({**known, key: pace.seconds_per_picture}))
+
+    def text(self, source: ImageSource, params: FindParams) -> str:
+        """Return what a run takes, in words.
+
+        Parameters
+        ----------
+        source : ImageSource
+        params : FindParams
+        """
+        from sam_plugins.model.inference.memory import available_bytes, in_units
+
+        planes = int(np.prod(source.shape[:-2])) if params.where in WHERE[2:] else 1
+        tiles = tiles_expected(source.shape[-2:])
+        count = planes * tiles
+        free = available_bytes()
+        text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
+        text += self._how_long(count, params, is_tiled=tiles > 1)
+        text += f"; {in_units(int(np.prod(source.shape)) * 4)} for the labels"
+        if free is not None:
+            text += f" ({in_units(free)} of memory are free)"
+        return text + "."
+
+    def _how_long(self, count: int, params: FindParams, *, is_tiled: bool) -> str:
+        """Say how long some pictures take, or what is left of them."""
+        if self._seconds_left is not None:
+            return f"about {duration(self._seconds_left)} left"
+        own, other = (self.key(params, is_tiled=tiled) for tiled in (is_tiled, not is_tiled))
+        if own in self._measured:
+            return f"about {duration(count * self._measured[own])}"
+        kept = read_settings(_SECTION, KnownPaces()).seconds
+        # A tile is a picture for the model, too; only how many there are is less certain.
+        earlier = (kept.get(own), self._measured.get(other), kept.get(other))
+        known = next((one for one in earlier if isinstance(one, float)), None)
+        if known is None:
+            return "how long, the first one will tell"
+        return f"roughly {duration(count * known)}, as earlier runs tell"
+
+    def _device(self) -> str:
+        """Return where the model computes."""
+        from sam_plugins.model.inference.loading import checked_device
+
+        device = self._model.choice.device
+        return str(checked_device(None)) if device == "auto" else device

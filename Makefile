@@ -1,13 +1,15 @@
 # Each target does its own set-up: `make demo` and `make test` work on a bare Debian with Python 3.11.
 # Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest),
-# BENCH (for each benchmark).
+# WORKERS (processes that test, one a core), BENCH (for each benchmark).
 
 SHELL := /bin/bash
 VENV ?= .venv
 DATA ?= ../shared/data
 ARGS ?=
+WORKERS ?= auto
 BENCH ?=
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 SETUP := pyproject.toml constraints/cpu.txt scripts/setup_venv.sh
 .DEFAULT_GOAL := help
 
@@ -34,7 +36,7 @@ system-packages:
 
 .PHONY: test
 test: $(VENV)/.stamp-dev system-packages ## all tests but the slow ones; ARGS="-k name" picks some
-	$(BIN)/pytest --durations=15 $(ARGS)
+	$(PYTEST) --durations=15 $(ARGS)
 
 # Label Studio in an environment of its own, once a machine.
 .PHONY: label-studio
@@ -43,11 +45,11 @@ label-studio: $(VENV)/.stamp-dev
 
 .PHONY: test-all
 test-all: $(VENV)/.stamp-dev system-packages label-studio ## those, and all that drive a real Label Studio server or a browser
-	$(BIN)/pytest -m "not slow or server or browser" --durations=15 $(ARGS)
+	$(PYTEST) -m "not slow or server or browser" --durations=15 $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.stamp-dev system-packages label-studio ## the slow tests
-	$(BIN)/pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.stamp-dev ## style and formatting

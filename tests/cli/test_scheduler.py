@@ -144,7 +144,7 @@ def test_tiles_of_a_large_picture_are_tasks(
 ) -> None:
     import zarr
 
-    wide = np.concatenate([picture_of(discs(seed)) for seed in range(5)], axis=1)
+    wide = np.concatenate([picture_of(discs(seed)) for seed in range(3)], axis=1)
     Image.fromarray(np.ascontiguousarray(wide)).save(tmp_path / "wide.png")
     command = ["segment", tmp_path / "wide.png", "--model", tiny, "--mode", "grid", "--tile", "64"]
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from sam_plugins.cli import main, torch_core
+from sam_plugins.cli import console, main, torch_core
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def test_the_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_LINE_SECONDS", math.inf)  # On slow machines it tells how far.
     assert main(["demo"]) == 0
     out, err = capsys.readouterr()
     assert err == ""

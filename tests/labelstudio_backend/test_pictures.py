@@ -227,7 +227,8 @@ def test_no_redirect_leads_to_what_is_no_picture_on_label_studio(
     ],
 )
 def test_limits_of_a_picture(host: str, tmp_path: Path, name: str, reason: str) -> None:
-    chosen = settings(tmp_path, allowed_hosts="127.0.0.1", max_image_mib=1, image_seconds=0.5)
+    seconds = 0.5 if name == "slow.png" else 30
+    chosen = settings(tmp_path, allowed_hosts="127.0.0.1", max_image_mib=1, image_seconds=seconds)
     with pytest.raises(ImageError, match=reason):
         PictureFiles(chosen).get(Source(f"{host}/{name}", "1"))
 

@@ -63,7 +63,7 @@ def test_a_killed_trainer_goes_on_and_a_restarted_backend_finds_it(
     until(learning, (run / "state.safetensors").exists)
     process = trainings(learning)[0]["process"]
     nice = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[16])
-    assert nice >= 1  # more would starve it on a busy machine
+    assert nice > os.getpriority(os.PRIO_PROCESS, 0)  # By one: more starves it where much is done.
     os.kill(process, signal.SIGKILL)
     learning.close()  # The backend dies, too; another one starts.
     again = small_learning(tmp_path)

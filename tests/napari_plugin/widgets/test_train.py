@@ -46,7 +46,7 @@ def test_labels_become_a_version_that_all_widgets_use(
     assert "Training needs both" not in widget.summary.text()
     widget.controls.set(method="decoder", steps=2, rounds=1)
     widget.train()
-    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=280_000)
+    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=600_000)
     assert widget.job.state is JobState.DONE
     assert len(widget.curve.losses) == 2
     assert [step for step, _ in widget.curve.measured] == [2, 2, 2]  # And parts of the way.
@@ -103,7 +103,7 @@ def test_a_few_steps_tell_how_long_training_takes(
     widget.controls.set(method="decoder", steps=2, rounds=1)
     assert not widget.estimate.text()
     widget.try_training()
-    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=280_000)
+    qtbot.waitUntil(lambda: widget.job.state is not JobState.RUNNING, timeout=600_000)
     assert widget.estimate.text().startswith("About ")
     assert "B of memory or more (" in widget.estimate.text()
     assert not ModelStore().names()

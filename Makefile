@@ -1,6 +1,6 @@
 # Each target does its own set-up: `make demo` and `make test` work on a bare Debian with Python 3.11.
 # Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest),
-# WORKERS (processes that test, one a core), BENCH (for each benchmark).
+# WORKERS (processes that test, one a core, at most 4), BENCH (for each benchmark).
 
 SHELL := /bin/bash
 VENV ?= .venv

@@ -9,7 +9,7 @@ from sam_plugins.model.inference import predict
 from sam_plugins.model.inference.box_fit import LEVELS, levels_that_fit
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import encode_image, predict_masks
-from sam_plugins.model.inference.prompts import Prompts
+from sam_plugins.model.inference.prompts import PADDING, POSITIVE, Prompts
 
 FloatArray = np.ndarray
 
@@ -108,10 +108,29 @@ def test_what_the_shipped_model_hardly_sees_is_found_by_its_box(
     assert after[2] == before[2] > 0.9
 
 
-def test_only_a_box_alone_is_fitted() -> None:
-    boxes = [[10, 8, 30, 40]]
-    points, logits = [[[20, 20]]], np.zeros((1, 1, 16, 16), np.float32)
-    assert Prompts(boxes_xyxy=boxes).is_box_alone
-    assert not Prompts(points_xy=points, point_labels=[[1]]).is_box_alone
-    assert not Prompts(boxes_xyxy=boxes, points_xy=points, point_labels=[[1]]).is_box_alone
-    assert not Prompts(boxes_xyxy=boxes, mask_logits=logits).is_box_alone
+def test_only_a_box_alone_is_fitted_also_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.zeros((48, 64), np.uint8)
+    picture[30:33, 50:53] = 9
+    model = load_model("default", device="cpu")
+    embedding = encode_image(model, picture)
+    boxes = [[49, 29, 53, 33], [10, 8, 30, 40]]
+    points, labels = [[[0, 0]], [[20, 20]]], [[PADDING], [POSITIVE]]
+    mixed = Prompts(points_xy=points, point_labels=labels, boxes_xyxy=boxes)
+    assert mixed.is_box_alone.tolist() == [True, False]
+    monkeypatch.setattr(predict, "levels_that_fit", lambda logits, _: np.full(len(logits), 9.0))
+    fitted = predict_masks(model, embedding, mixed)
+    as_it_is = predict_masks(model, embedding, mixed, fits_boxes=False)
+    moved = as_it_is.low_res_logits - fitted.low_res_logits
+    assert moved.mean(axis=(1, 2, 3)) == pytest.approx([9, 0], abs=1e-4)
+    one_by_one = predict_masks(model, embedding, mixed, chunk_size=1)
+    assert np.allclose(one_by_one.low_res_logits, fitted.low_res_logits, atol=1e-3)
+
+
+def test_what_is_a_box_alone() -> None:
+    boxes, points = [[10, 8, 30, 40]], [[[20, 20]]]
+    assert Prompts(boxes_xyxy=boxes).is_box_alone.tolist() == [True]
+    assert not Prompts(points_xy=points, point_labels=[[1]]).is_box_alone.any()
+    both = Prompts(boxes_xyxy=boxes, points_xy=points, point_labels=[[1]])
+    assert not both.is_box_alone.any()
+    logits = np.zeros((1, 1, 16, 16), np.float32)
+    assert not Prompts(boxes_xyxy=boxes, mask_logits=logits).is_box_alone.any()

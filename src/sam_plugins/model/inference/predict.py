@@ -285,7 +285,7 @@ def decode_prompts(
         start += size
         if weighs:
             output = weighed(output, multimask=multimask)
-            if fits_boxes and not multimask and chunk.is_box_alone:
+            if fits_boxes and not multimask and chunk.is_box_alone.any():
                 output = output._replace(logits=_fitted(output.logits, chunk, embedding))
         elif steady and not multimask and can_correct(chunk):
             output = output._replace(logits=_steadied(output.logits, chunk, embedding))
@@ -306,7 +306,10 @@ def _fitted(logits: Tensor, prompts: Prompts, embedding: ImageEmbedding) -> Tens
     assert prompts.boxes_xyxy is not None
     edges = prompts.boxes_xyxy + np.array([0, 0, 1, 1])  # of the outermost pixels
     cells = boxes_to_input(edges / CELL, *sizes)
-    levels = levels_that_fit(logits[:, 0, :height, :width].float().cpu().numpy(), cells)
+    alone = prompts.is_box_alone
+    levels = np.zeros(len(prompts), np.float32)
+    seen = logits[:, 0, :height, :width].float().cpu().numpy()
+    levels[alone] = levels_that_fit(seen[alone], cells[alone])
     return logits - torch.from_numpy(levels).to(logits)[:, None, None, None]
 
 

@@ -221,12 +221,15 @@ class Prompts:
         return bool((is_point.sum(axis=1) == 1).all() and is_positive.any(axis=1).all())
 
     @property
-    def is_box_alone(self) -> bool:
-        """Whether each object has a box and nothing else."""
-        if self.boxes_xyxy is None or self.mask_logits is not None:
-            return False
-        no_points = self.point_labels is None or bool((self.point_labels == PADDING).all())
-        return no_points and self.text_embeddings is None
+    def is_box_alone(self) -> npt.NDArray[np.bool_]:
+        """Of each object, whether it has a box and nothing else; shape (N,)."""
+        others = (self.mask_logits, self.text_embeddings)
+        if self.boxes_xyxy is None or any(value is not None for value in others):
+            return np.zeros(len(self), bool)
+        if self.point_labels is None:
+            return np.ones(len(self), bool)
+        alone: npt.NDArray[np.bool_] = (self.point_labels == PADDING).all(axis=1)
+        return alone
 
     def _set(self, values: dict[str, npt.NDArray[Any] | None]) -> None:
         """Fill the fields with arrays of our own, which nobody may change."""

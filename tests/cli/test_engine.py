@@ -202,7 +202,7 @@ def test_proposals_are_edited_elsewhere_and_brought_back(
     assert np.array_equal(labels > 0, true_labels(pictures, handed["path"]) > 0)
     assert Path(handed["files"]["overlay"]).is_file()
     error = project("next", "--propose", "-o", tmp_path / "out", code=1)
-    assert "somebody may have edited it" in error
+    assert "somebody has edited it" in error
 
     # One stays, one loses a part, one goes, one is new.
     _, second, third = (int(n) for n in np.unique(labels)[1:])

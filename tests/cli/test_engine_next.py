@@ -92,7 +92,7 @@ def test_what_was_handed_out_before_stays_and_stops_no_other_picture(
     said = json.loads(capsys.readouterr().out)
     assert {one["files"]["labels"] for one in said["next"]} == {str(path) for path in files[1:]}
     (failed,) = said["failed"]
-    assert f"{edited} exists, and somebody may have edited it; bring it in" in failed["error"]
+    assert f"{edited} holds something else: somebody has edited it" in failed["error"]
     assert tifffile.imread(edited).all()
     assert files[1].is_file()
     assert files[2].stat().st_mtime_ns == written

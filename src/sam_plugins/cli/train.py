@@ -156,10 +156,9 @@ def _tidied(
     except FolderBusyError:
         raise  # it is another's run
     except Exception:
+        # It would be in the way of the next try.
         if not args.resume and processes.rank == 0:
-            folder.discard_unbegun(
-                keeps_folder=keeps_folder
-            )  # it would be in the way of the next try
+            folder.discard_unbegun(keeps_folder=keeps_folder)
         raise
     except BaseException:
         if processes.rank == 0:

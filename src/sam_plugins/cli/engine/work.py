@@ -198,7 +198,7 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 "failed": failures.entries,
             }
         )
-    else:
+    elif handed:
         say(table([_choice_row(one, values) for one, values in handed]))
     return 1 if failures else 0
 
@@ -244,8 +244,8 @@ def _write_to_edit(project: Project, record: ImageRecord, folder: Path) -> dict[
         write_labels(paths["labels"], labels)
     elif not _holds(paths["labels"], labels):
         raise ProjectError(
-            f"{paths['labels']} exists, and somebody may have edited it; bring it in or remove it, "
-            "or choose another folder with -o"
+            f"{paths['labels']} holds something else: somebody has edited it, or what is "
+            "proposed has changed; bring it in or remove it, or choose another folder with -o"
         )
     rgb = to_rgb(project.labels.read_image(record.image_id))
     write_picture(paths["overlay"], draw_overlay(rgb, labels))

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import requests
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 EMAIL = "annotator@example.com"
 PASSWORD = "correct horse battery"
-_START_SECONDS = 600
+_START_SECONDS = 800
 _VARIABLE = "SAM_PLUGINS_TEST_LABEL_STUDIO"
 _VERSION = "1.23.2"
 
@@ -177,15 +178,15 @@ def template() -> Path:
     """A data folder in which the database was made, once for this machine and version."""
     number = executable().stat().st_mtime_ns
     folder = cache() / f"label-studio-data-{number:x}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-        first = LabelStudio(making, free_port(), {})
-        try:
-            first.start()
-        finally:
-            first.stop()
-        with contextlib.suppress(OSError):  # Another run was faster.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.with_suffix(".lock")):  # Tests run in several processes.
+        if not folder.is_dir():
+            making = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+            first = LabelStudio(making, free_port(), {})
+            try:
+                first.start()
+            finally:
+                first.stop()
             making.rename(folder)
     return folder
 

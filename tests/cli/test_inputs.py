@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sam_plugins.cli.inputs import find_images, plan_jobs, result_name
 from sam_plugins.errors import UnreadableImageError
+from sam_plugins.model.io.images import read_image
 
 
 def test_names_of_results() -> None:
@@ -29,6 +31,15 @@ def test_a_zarr_folder_is_one_image(tmp_path: Path) -> None:
     assert find_images(str(tmp_path)) == [tmp_path / "a.zarr"]
     with pytest.raises(UnreadableImageError, match="no image in the folder"):
         find_images(str(tmp_path / "plain"))
+
+
+def test_a_folder_has_the_pictures_that_are_read_when_they_are_named(tmp_path: Path) -> None:
+    named = sorted(tmp_path / f"a{suffix}" for suffix in (".bmp", ".gif", ".JPG", ".png", ".webp"))
+    for path in named:
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
+        assert read_image(path).shape[:2] == (4, 4)
+    (tmp_path / "notes.txt").touch()
+    assert find_images(str(tmp_path)) == named
 
 
 def test_brackets_in_real_names_are_no_pattern(tmp_path: Path) -> None:

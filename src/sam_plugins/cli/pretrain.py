@@ -81,7 +81,8 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="files (TIFF, OME-TIFF, PNG, JPEG, WebP, BMP, Zarr, OME-Zarr), folders or patterns",
+        help="files (TIFF, OME-TIFF, PNG, JPEG, WebP, BMP, GIF, Zarr, OME-Zarr), folders or "
+        "patterns",
     )
     parser.add_argument(
         "--channels", type=arguments.channels, metavar="MAP",

@@ -39,7 +39,8 @@ def add_parser(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="files (TIFF, OME-TIFF, PNG, JPEG, WebP, BMP, Zarr, OME-Zarr), folders or patterns",
+        help="files (TIFF, OME-TIFF, PNG, JPEG, WebP, BMP, GIF, Zarr, OME-Zarr), folders or "
+        "patterns",
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="DIR", help="folder of the results"

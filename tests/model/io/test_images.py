@@ -582,6 +582,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     ".jpeg": with_pillow,
     ".webp": with_pillow,
     ".bmp": with_pillow,
+    ".gif": with_pillow,
     ".zarr": lambda path: zarr.create_array(path, data=GREY),
 }
 

@@ -27,7 +27,7 @@ __all__ = [
     "read_image",
 ]
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".zarr")
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".zarr")
 """Endings by which images are found in a folder; a named file may have any ending."""
 
 

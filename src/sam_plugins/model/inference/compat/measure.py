@@ -53,6 +53,15 @@ def measure_masks(
     return measure(logits.float(), sizes, threshold, offset, min_stability)
 
 
+def boxes_of(inside: Tensor) -> IntArray:
+    """Return boxes (n, 4) of masks (n, h, w) on any device, as :class:`Measured` has them."""
+    by_column = mask_boxes(inside.any(-2)[:, None].cpu().numpy())
+    by_row = mask_boxes(inside.any(-1)[..., None].cpu().numpy())
+    boxes = np.stack([by_column[:, 0], by_row[:, 1], by_column[:, 2], by_row[:, 3]], axis=1)
+    boxes[boxes[:, 2] < 0] = 0
+    return boxes
+
+
 def _measure_windows(
     logits: Tensor, sizes: SizeChain, threshold: float, offset: float, min_stability: float
 ) -> Measured:
@@ -82,12 +91,7 @@ def _measure_whole(
         inner, outer = (
             (large > threshold + side * offset).sum((-2, -1)).cpu().numpy() for side in (1, -1)
         )
-        inside = large > threshold
-        by_column = mask_boxes(inside.any(-2)[:, None].cpu().numpy())
-        by_row = mask_boxes(inside.any(-1)[..., None].cpu().numpy())
-        boxes = np.stack([by_column[:, 0], by_row[:, 1], by_column[:, 2], by_row[:, 3]], axis=1)
-        boxes[boxes[:, 2] < 0] = 0
-        parts.append((_ratio(inner, outer), boxes))
+        parts.append((_ratio(inner, outer), boxes_of(large > threshold)))
     stability, all_boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Measured(stability, all_boxes)
 

@@ -40,12 +40,12 @@ def remove_small_regions(drawn: WindowMask, size_hw: SizeHW, min_area: int) -> C
         Pixels.
     """
     drawn, sides = _with_margin(drawn, size_hw, min_area)
-    holes = _small_regions(~drawn.mask, min_area, sides)
+    holes = small_regions(~drawn.mask, min_area, sides)
     filled = drawn.mask | holes
-    islands = _small_regions(filled, min_area)
+    islands = small_regions(filled, min_area)
     kept = filled & ~islands
     if not kept.any() and islands.any():
-        kept = _largest_region(filled)
+        kept = largest_region(filled)
     changed = bool(holes.any() or islands.any())
     return CleanedMask(WindowMask(drawn.window, kept), changed)
 
@@ -73,9 +73,9 @@ def _with_margin(
     return WindowMask(window, wide), (above, below, before, after)
 
 
-def _small_regions(
+def small_regions(
     inside: BoolArray,
-    min_area: int,
+    min_area: float,
     open_sides: tuple[bool, bool, bool, bool] = (False, False, False, False),
 ) -> BoolArray:
     """Return connected regions of fewer pixels that do not go on beyond an open side."""
@@ -90,7 +90,7 @@ def _small_regions(
     return small
 
 
-def _largest_region(inside: BoolArray) -> BoolArray:
+def largest_region(inside: BoolArray) -> BoolArray:
     """Return the largest connected region, of equal ones the first."""
     regions, _ = ndimage.label(inside, structure=_EIGHT)
     areas = np.bincount(regions.ravel())

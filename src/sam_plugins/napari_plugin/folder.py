@@ -86,7 +86,11 @@ class PictureFolder:
             raise DatasetError(
                 f"cannot read the folder {folder} ({error.strerror}); choose another one"
             ) from error
-        self.paths = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES]
+        self.paths = [
+            path
+            for path in entries
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        ]
         if not self.paths:
             raise DatasetError(
                 f"no picture in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}"

@@ -110,6 +110,7 @@ def test_a_disk_that_cannot_be_written_keeps_the_picture_open(
 def test_an_empty_folder_is_refused(viewer: Any, qtbot: Any, tmp_path: Path) -> None:
     from napari.utils.notifications import notification_manager
 
+    (tmp_path / "._left_by_macos.png").write_bytes(b"\0")
     widget = open_widget(viewer, "Folder")
     widget.open_folder(tmp_path)
     turned(widget, qtbot)

@@ -447,7 +447,7 @@ class Session:
         with self.canvas.together():
             for change in reversed(step.changes):
                 change.undo(self.canvas)
-        self._become(step.before, step.changes)
+        self._return_to(step.before, step.changes)
         return step.title
 
     def redo(self) -> str | None:
@@ -458,7 +458,7 @@ class Session:
         with self.canvas.together():
             for change in step.changes:
                 change.redo(self.canvas)
-        self._become(step.after, step.changes)
+        self._return_to(step.after, step.changes)
         return step.title
 
     def _do(self, title: str, state: State, changes: Changes | None = None) -> None:
@@ -466,6 +466,12 @@ class Session:
         done = tuple(changes or ())
         self._history.add(Step(title, self._state, state, done))
         self._become(state, done)
+
+    def _return_to(self, state: State, changes: Sequence[LabelChange]) -> None:
+        """Take over a state that was there before; what was answered since stays answered."""
+        state = state.with_answers_of(self._state)
+        self._history.amend(state)
+        self._become(state, changes)
 
     def _become(self, state: State, changes: Sequence[LabelChange]) -> None:
         """Take over a state, and say what is another."""

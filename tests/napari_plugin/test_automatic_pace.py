@@ -68,12 +68,13 @@ def test_earlier_runs_tell_roughly_before_the_first_one_of_a_day() -> None:
     params, grid = FindParams(), FindParams(prompts="grid")
     first = RunEstimate(CurrentModel(ModelChoice("default", "cpu")))
     assert "on cpu; how long, the first one will tell; " in first.text(large, params)
-    assert first.note(pace_of(30), first.key(params, is_tiled=False))
+    assert first.note(pace_of(30))
+    assert "on cpu; about 1 s left; " in first.text(small, params)
     first.end()
-    assert "1 picture for the model, on cpu; about 30 s; " in first.text(small, params)
+    assert "will tell" in first.text(small, params)  # it was not complete, or not all new
     another = RunEstimate(CurrentModel(ModelChoice("default", "cpu")))
-    assert "will tell" in another.text(small, params)  # it was not complete, or not all new
     first.keep(pace_of(30), first.key(params, is_tiled=False))
+    assert "1 picture for the model, on cpu; about 30 s; " in first.text(small, params)
     assert "roughly 30 s, as earlier runs tell" in another.text(small, params)
     assert "64 pictures for the model, on cpu; roughly 32 min" in another.text(large, params)
     first.keep(pace_of(15), first.key(params, is_tiled=True))

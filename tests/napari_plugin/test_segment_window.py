@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,79 @@ def test_another_mask_may_be_wanted_before_the_answer_is_there(
     assert not widget.segmenter.choice.is_awaited
     hand.key(Qt.Key.Key_Z, CTRL)
     assert drafts(widget)[0].choice == best
+
+
+def test_objects_may_be_committed_before_the_answer_is_there(
+    viewer: Any, open_segment: Open, nuclei: Nuclei
+) -> None:
+    may_go = threading.Event()
+    viewer.add_image(nuclei.image)
+    widget, hand = open_segment(loader=load_held_back(may_go))
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    may_go.set()
+    hand.click(nuclei.nucleus(0)[1])
+    answered(widget)
+    hand.key(Qt.Key.Key_N)
+    hand.click(nuclei.nucleus(1)[1])
+    answered(widget)
+    may_go.clear()
+    hand.click((3, 3), CTRL)
+    assert widget.controller.commit() == (1,)  # what is answered
+    assert len(drafts(widget)) == 1
+    assert "Then it is committed." in widget.status()
+    hand.click(nuclei.nucleus(2)[1])  # begins another object
+    hand.key(Qt.Key.Key_M)
+    hand.key(Qt.Key.Key_C)
+    params = widget.controller.params
+    widget.controller.set_params(replace(params, class_name="another"))
+    may_go.set()
+    until(lambda: not drafts(widget))
+    first, second, third = sorted(segmenter.session.state.objects, key=lambda one: one.key)
+    assert np.unique(objects(widget)).tolist() == [0, 1, 2, 3]
+    assert {one.class_name for one in (first, second, third)} == {params.class_name}
+    assert len(second.turns) == 2
+    asked = segmenter.asker.answerer().answer
+    assert second.mask == asked(second.sight, second.turns).masks[0]
+    assert third.turns[0].choice is not None
+    assert "Then it is committed." not in widget.status()
+    hand.key(Qt.Key.Key_Z, CTRL)
+    assert objects(widget).max() == 2
+    hand.key(Qt.Key.Key_C, SHIFT)
+
+
+def test_a_commit_that_is_waited_for_is_taken_back_or_says_what_is_wrong(
+    viewer: Any, open_segment: Open, nuclei: Nuclei
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    may_go = threading.Event()
+    viewer.add_image(nuclei.image)
+    widget, hand = open_segment(loader=load_held_back(may_go))
+    segmenter = widget.segmenter
+    assert segmenter is not None
+    hand.click(nuclei.nucleus(0)[1])
+    hand.key(Qt.Key.Key_C)
+    hand.click((3, 3), CTRL)  # another prompt for it
+    assert not segmenter.committing.is_awaited
+    hand.key(Qt.Key.Key_C)
+    hand.key(Qt.Key.Key_Z, CTRL)
+    assert not segmenter.committing.is_awaited
+    hand.click(nuclei.nucleus(0)[1])
+    assert len(drafts(widget)) == 1  # it goes on with what is not to be committed any more
+    hand.key(Qt.Key.Key_C)
+    hand.key(Qt.Key.Key_C, SHIFT)
+    assert not segmenter.committing.is_awaited
+    hand.click(nuclei.nucleus(0)[1])
+    hand.key(Qt.Key.Key_C)
+    segmenter.objects.data = segmenter.objects.data.astype(np.uint8)
+    segmenter.session.reserve_labels(255)
+    may_go.set()
+    answered(widget)
+    until(lambda: not segmenter.committing.is_awaited)
+    assert "a label must lie within 1 and 255" in notification_manager.records[-1].message
+    assert len(drafts(widget)) == 1
+    assert not objects(widget).any()
 
 
 def test_layers_may_be_renamed_moved_and_removed(

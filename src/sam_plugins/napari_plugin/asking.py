@@ -97,6 +97,10 @@ class Asker:
         """Return whether a prompt about this is answered at once, because it is encoded."""
         return self._answerer is not None and self._answerer.is_ready(sight)
 
+    def is_asked(self, draft: Draft) -> bool:
+        """Return whether the model is being asked about a draft as it is now."""
+        return (draft.key, draft.turns) in self._asked
+
     def use_other_model(self) -> None:
         """Load the model again: another one was chosen."""
         self._answerer = None

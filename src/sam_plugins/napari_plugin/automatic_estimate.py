@@ -51,12 +51,15 @@ class RunEstimate:
         kind = "tiles" if is_tiled else "whole"
         return f"{self._model.choice.name}, {self._device()}, {params.prompts}{points}, {kind}"
 
-    def note(self, pace: Pace, key: str) -> bool:
-        """Note how far a run is, and return whether what is left reads otherwise now."""
+    def note(self, pace: Pace) -> bool:
+        """Note how far a run is, and return whether what is left reads otherwise now.
+
+        It tells nothing of other runs: its pictures may be known already.
+        """
         before, left = self._seconds_left, pace.seconds_left
-        if left is None or pace.seconds_per_picture is None:
+        if left is None:
             return False
-        self._measured[key], self._seconds_left = pace.seconds_per_picture, left
+        self._seconds_left = left
         return before is None or duration(before) != duration(left)
 
     def end(self) -> None:
@@ -66,6 +69,7 @@ class RunEstimate:
     def keep(self, pace: Pace, key: str) -> None:
         """Remember a complete run all of whose pictures were new to the model, for other days."""
         if pace.seconds_per_picture is not None:
+            self._measured[key] = pace.seconds_per_picture
             known = read_settings(_SECTION, KnownPaces()).seconds
             keep_settings(_SECTION, KnownPaces({**known, key: pace.seconds_per_picture}))
 

@@ -21,11 +21,17 @@ class MaskChoice:
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._awaited: dict[tuple[int, tuple[Turn, ...]], int] = {}
+        self._is_choosing = False
 
     @property
     def is_awaited(self) -> bool:
         """Whether another mask is wanted of an answer that is still to come."""
         return bool(self._awaited)
+
+    @property
+    def is_choosing(self) -> bool:
+        """Whether a mask is being chosen just now, and may have to be asked about again."""
+        return self._is_choosing
 
     def next(self) -> int | None:
         """Choose the next mask of the active draft, as soon as there is one; return its index."""
@@ -44,10 +50,12 @@ class MaskChoice:
         known = {(one.key, one.turns): one for one in self._segmenter.session.state.drafts}
         for key in list(self._awaited):
             draft = known.get(key)
-            if draft is None:
-                del self._awaited[key]
-            elif draft.answer is not None:
-                self._choose(draft, self._awaited.pop(key))
+            if draft is not None and draft.answer is None:
+                continue
+            # What is chosen leads back to here, which may have come to this one already.
+            steps = self._awaited.pop(key, None)
+            if draft is not None and steps is not None:
+                self._choose(draft, steps)
 
     def forget(self) -> None:
         """Want nothing more: another session begins."""
@@ -55,6 +63,14 @@ class MaskChoice:
 
     def _choose(self, draft: Draft, steps: int) -> int | None:
         """Choose a mask; one that goes on beyond what was shown is asked for in a larger part."""
+        was_choosing, self._is_choosing = self._is_choosing, True
+        try:
+            return self._choose_whole(draft, steps)
+        finally:
+            self._is_choosing = was_choosing
+
+    def _choose_whole(self, draft: Draft, steps: int) -> int | None:
+        """Choose a mask, and have it asked for in a larger part where it needs one."""
         session, viewpoint = self._segmenter.session, self._segmenter.viewpoint
         choice = session.cycle(draft.key, steps)
         now = next((one for one in session.state.drafts if one.key == draft.key), None)

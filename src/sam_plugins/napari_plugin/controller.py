@@ -21,7 +21,7 @@ from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.keys import KeyBindings
 from sam_plugins.napari_plugin.layers import choose_image
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
-from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.notifications import show_problem, show_warning
 from sam_plugins.napari_plugin.opening import when_layers_are_cheap
 from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
@@ -133,7 +133,7 @@ class SegmentController(QObject):
         self._do(lambda segmenter: segmenter.prepare())
 
     def commit(self) -> tuple[int, ...]:
-        """Write the current masks to the objects layer."""
+        """Write the current masks to the objects layer: now, or when the model has answered."""
         labels = self._do(lambda segmenter: segmenter.commit()) or ()
         self.recovery.save_soon()
         return labels
@@ -316,14 +316,16 @@ class SegmentController(QObject):
             done = work(segmenter)
             self._starts_new = segmenter.starts_new
         except (SamPluginsError, ValueError) as error:
-            from napari.utils.notifications import show_warning
-
-            if isinstance(error, NothingThereError) or not isinstance(error, SamPluginsError):
-                show_warning(str(error))
-            else:
-                show_problem(error)
+            self._complain(error)
             return None
         return done
+
+    def _complain(self, error: Exception) -> None:
+        """Say what cannot be done."""
+        if isinstance(error, NothingThereError) or not isinstance(error, SamPluginsError):
+            show_warning(str(error))
+        else:
+            show_problem(error)
 
     # ------------------------------------------------------------------------------------ layers
 
@@ -361,6 +363,8 @@ class SegmentController(QObject):
             known = Segmenter(self.viewer, image, self.params, owner=self, load=self._load)
             known.through.params = self.follow_params
             known.changed.connect(self.changed.emit)
+            known.committing.came.connect(self.recovery.save_soon)
+            known.committing.failed.connect(self._complain)
             self._segmenters.append(known)
             self.recovery.watch(known)
         self._segmenter = known

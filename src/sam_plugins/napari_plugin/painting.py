@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from sam_plugins.napari_plugin.layers import LayerCanvas
 
+_LOOKS = 2
+
 
 class BrushWatch:
     """Makes what is painted, filled or erased by hand in a session's layer a step of the session.
@@ -32,40 +35,50 @@ class BrushWatch:
 
     Notes
     -----
-    napari tells of what is painted, and not of what its own undo and redo change: then the layer is
-    only drawn again, as it is for many reasons. So the session is told to look at what was painted.
+    napari tells of what is painted, and not of what its own undo and redo change. So it is compared
+    what they would do next with what it was when we heard last: where it is something else, whoever
+    saves the session looks at all that they can have changed. They look twice, since the pixels are
+    written only after that.
     """
 
     def __init__(self, layer: Labels, canvas: LayerCanvas, session: Session) -> None:
         self._layer = layer
         self._canvas = canvas
         self._session = session
+        self._known = _NextSteps.of(layer)
+        self._looks_due = 0
+        self._turn = threading.Lock()
+        session.look_with(self._has_changed)
         layer.events.paint.connect(self._on_paint)
         layer.events.selected_label.connect(self._on_selected)
-        for drawn in self._drawn:
-            drawn.connect(self._on_drawn)
 
     def close(self) -> None:
         """Listen no more."""
         self._layer.events.paint.disconnect(self._on_paint)
         self._layer.events.selected_label.disconnect(self._on_selected)
-        for drawn in self._drawn:
-            drawn.disconnect(self._on_drawn)
 
     def hand_over(self, other: BrushWatch) -> None:
         """Let the next session of the same layer know what can be undone in it."""
         if other._layer is self._layer:
             other._session.watch(self._session.watched_planes)
 
-    @property
-    def _drawn(self) -> tuple[Any, Any]:
-        """The events of a layer that is drawn, all of it or a part."""
-        return self._layer.events.set_data, self._layer.events.labels_update
+    def _has_changed(self) -> bool:
+        """Return whether napari may have undone or done again anything since this was asked."""
+        with self._turn:
+            now = _NextSteps.of(self._layer)
+            if not now.is_same(self._known):
+                self._known, self._looks_due = now, _LOOKS
+            is_due = self._looks_due > 0
+            self._looks_due -= is_due
+        return is_due
 
-    def _on_drawn(self) -> None:
-        """Let whoever saves the session look for changes that nobody told of."""
-        if self._canvas.written is None:
-            self._session.suspect()
+    def _hear(self) -> None:
+        """Take note of what napari would undo next, now that it tells of it."""
+        with self._turn:
+            now = _NextSteps.of(self._layer)
+            if not now.follows(self._known):
+                self._looks_due = _LOOKS
+            self._known = now
 
     def _on_selected(self) -> None:
         """Keep the number free that somebody is about to paint with."""
@@ -73,6 +86,7 @@ class BrushWatch:
 
     def _on_paint(self, event: Any) -> None:  # noqa: ANN401
         """Take note of a stroke, whose pixels may be written only after this."""
+        self._hear()
         if self._canvas.written is not None:
             self._session.watch([self._canvas.written])
             return
@@ -82,6 +96,60 @@ class BrushWatch:
         largest = max(int(np.max(edit.new)) for edit in edits)
         self._session.reserve_labels(max(largest, int(self._layer.selected_label)))
         self._session.note_written("paint", changes)
+
+
+@dataclass(frozen=True, eq=False)
+class _NextSteps:
+    """What the undo and the redo of napari's tools would do next.
+
+    Parameters
+    ----------
+    about : tuple
+        The labels and both queues; each may be replaced.
+    undone, undone_before : object
+        What would be undone next, and after it; None for nothing.
+    done_again : object
+        What would be done again next.
+    """
+
+    about: tuple[Any, ...]
+    undone: Any
+    undone_before: Any
+    done_again: Any
+
+    @classmethod
+    def of(cls, layer: Labels) -> _NextSteps:
+        """Return those of a layer; where napari has none that we know, each time others."""
+        # There is no public way to hear of what was undone.
+        done = getattr(layer, "_undo_history", (object(),))
+        undone = getattr(layer, "_redo_history", (object(),))
+        return cls((layer.data, done, undone), _last(done), _last(done, 2), _last(undone))
+
+    def is_same(self, other: _NextSteps) -> bool:
+        """Return whether nothing was done, undone or done again."""
+        return (
+            self._is_about_same_as(other)
+            and self.undone is other.undone
+            and self.done_again is other.done_again
+        )
+
+    def follows(self, other: _NextSteps) -> bool:
+        """Return whether at most one thing was done since, and nothing undone."""
+        return self.is_same(other) or (
+            self._is_about_same_as(other) and self.undone_before is other.undone
+        )
+
+    def _is_about_same_as(self, other: _NextSteps) -> bool:
+        """Return whether both are about the same labels."""
+        return all(one is two for one, two in zip(self.about, other.about, strict=True))
+
+
+def _last(queue: Sequence[Any], number: int = 1) -> Any:  # noqa: ANN401
+    """Return the last but some of a queue that another thread may change; None if there is none."""
+    try:
+        return queue[-number]
+    except IndexError:
+        return None
 
 
 def planes_of(indices: Sequence[Sequence[int]]) -> list[Plane]:

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
 from sam_plugins.napari_plugin.choosing import MaskChoice
+from sam_plugins.napari_plugin.committing import Committing
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
@@ -83,6 +84,8 @@ class Segmenter:
         Whether the last drafts were found: the next prompt is about another object then.
     finder : ObjectFinder
         Finds many objects at once, which become drafts.
+    committing : Committing
+        Writes drafts to the objects, also those that are still to be answered.
     edits : ObjectEdits
         What can be done to committed objects.
     stored : StoredLabels
@@ -111,6 +114,7 @@ class Segmenter:
         self.through = ThroughStack(self, owner)
         self.edits = ObjectEdits(self, owner)
         self.choice = MaskChoice(self)
+        self.committing = Committing(self)
         self.finder = ObjectFinder(self)
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
@@ -228,6 +232,7 @@ class Segmenter:
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
         starts_new = self.params.each_is_new or self.starts_new or self.found_last
+        starts_new |= self.committing.is_meant(active)
         is_new = new_object or (starts_new and not is_negative)
         is_known = active is not None and is_about(active, Turn(tuple(prompts)), found.plane)
         if is_negative and not is_known and not self.through.is_known(found):
@@ -283,18 +288,11 @@ class Segmenter:
         raise NothingThereError("there is no current mask here; point at one of them")
 
     def commit(self, keys: Collection[int] | None = None) -> tuple[int, ...]:
-        """Write the drafts, or those of some keys, to the objects layer; return their labels."""
-        self.through.require_rest()
-        self.stored.require_count()
-        if self.objects not in self.viewer.layers:  # somebody removed it
-            self._add_again()
-        params = self.params
-        return self.session.commit(
-            overlap=params.overlap,
-            class_name=params.class_name,
-            class_label=params.class_label if params.is_semantic else None,
-            keys=keys,
-        )
+        """Write the drafts, or those of some keys, to the objects layer; return their labels.
+
+        Those that the model is being asked about are written when it has answered.
+        """
+        return self.committing.commit(keys)
 
     def clear(self) -> None:
         """Drop the drafts."""
@@ -303,6 +301,7 @@ class Segmenter:
     def undo(self) -> str | None:
         """Take the last step back, and return what it was."""
         self.found_last = False
+        self.committing.forget()
         return self.session.undo()
 
     def redo(self) -> str | None:
@@ -411,6 +410,11 @@ class Segmenter:
             getattr(self.image.events, name).disconnect(self._follow_image)
         self.view.close()
 
+    def show_objects(self) -> None:
+        """Put the objects layer back where somebody removed it."""
+        if self.objects not in self.viewer.layers:
+            add_unselected(self.viewer, self.objects)
+
     def _on_state(self) -> None:
         """Show what has changed, and ask what is to be asked."""
         if not self._is_closed:
@@ -418,6 +422,7 @@ class Segmenter:
             self.view.show(self.session.state)
             self.through.on_state(self.session.state)
             self.choice.on_state()
+            self.committing.on_state()
             self.changed.emit()
 
     def _session_on(self, layer: Labels, state: State | None = None) -> Session:
@@ -426,6 +431,7 @@ class Segmenter:
         session = Session(canvas, state)
         self.stored.count(session)
         self.choice.forget()
+        self.committing.forget()
         before, self._brush = self._brush, BrushWatch(layer, canvas, session)
         if before is not None:
             before.close()
@@ -455,10 +461,6 @@ class Segmenter:
         """Let all that a session file had be saved with what comes next."""
         for plane in () if saved is None else saved.planes:
             self.session.touch(plane)
-
-    def _add_again(self) -> None:
-        """Put the objects layer back."""
-        add_unselected(self.viewer, self.objects)
 
     def _follow_image(self) -> None:
         """Keep our layers where the image is."""

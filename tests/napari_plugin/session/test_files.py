@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,39 @@ def test_what_others_change_without_a_word_is_saved_once_it_is_looked_for(tmp_pa
     assert autosave.path.stat().st_mtime_ns == before
     assert session.touched_planes == {PLANE: 1}
     autosave.close()
+
+
+def test_looking_for_changes_copies_no_plane(tmp_path: Path) -> None:
+    labels = np.arange(1 << 20, dtype=np.uint32).reshape(1024, 1024)
+    writer = SessionWriter(tmp_path / "a.samsession")
+    writer.write(SavedSession(State(), (1024, 1024), "uint32", {Plane(): labels}))
+    tracemalloc.start()
+    try:
+        assert writer.is_written(Plane(), labels)
+        assert not writer.is_written(Plane(), labels.T)
+        assert writer.is_written(Plane(), labels)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        assert writer.is_written(Plane(), labels)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most - before < labels.nbytes // 4
+
+
+def test_what_comes_to_be_suspect_while_others_look_stays_so() -> None:
+    session = Session(ArrayCanvas(np.zeros((5, 16, 16), np.uint32)))
+    session.watch([PLANE])
+
+    def looks() -> bool:
+        session.look_with(lambda: False)
+        assert session.take_suspects() == ()  # another thread, which has asked already
+        session.suspect()
+        return False
+
+    session.look_with(looks)
+    assert session.take_suspects() == (PLANE,)
+    assert session.take_suspects() == ()
 
 
 def test_a_session_that_is_offered_is_none_of_those_that_are_too_many(

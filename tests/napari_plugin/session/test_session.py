@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam_plugins.napari_plugin.session.changes import LabelChange
 from sam_plugins.napari_plugin.session.documents import state_to_document
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import ArrayCanvas, Plane, Window
@@ -90,6 +91,31 @@ def test_a_stale_answer_is_dropped(session: Session) -> None:
     assert active.mask is None
     assert session.set_answer(active.key, active.turns, Answer((square(0, 0, 3),), (1.0,)))
     assert not session.set_answer(active.key, active.turns, Answer((square(0, 0, 2),), (1.0,)))
+
+
+def test_undoing_a_stroke_keeps_the_answer_that_came_after_it(session: Session) -> None:
+    draft = session.add_prompts([PointPrompt(1, 1)], SIGHT)
+    before = session.canvas.read(SIGHT.plane)
+    window = Window(0, 0, *before.shape)
+    change = LabelChange.between(SIGHT.plane, window, before, before + 7)
+    assert change is not None
+    change.redo(session.canvas)
+    session.note_written("paint", [change])
+    answered(session, square(2, 2, 3))
+    seen = session.state.drafts
+    assert session.undo() == "paint"
+    assert session.state.drafts == seen
+    session.undo()
+    session.redo()
+    assert session.state.drafts == seen
+    session.redo()
+    assert session.state.drafts == seen
+    session.undo()
+    session.undo()
+    session.add_prompts([PointPrompt(2, 1)], SIGHT)
+    assert session.state.active is not None
+    assert session.state.active.key == draft.key
+    assert session.state.active.answer is None
 
 
 def test_the_chosen_mask_is_kept_and_committed(session: Session) -> None:

@@ -159,7 +159,6 @@ class Autosave:
         try:
             self._thread.join(timeout=10)
             if not discard:
-                self._session.suspect()  # of a layer that is hidden nothing was heard
                 self._try()
         finally:
             self._lock.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from psygnal import Signal
@@ -69,6 +69,7 @@ class Session:
         self._touched: dict[Plane, int] = {}
         self._watched: set[Plane] = set()
         self._is_suspect = False
+        self._has_changed: Callable[[], bool] = lambda: False
         self._reserved = 0
 
     @property
@@ -104,14 +105,20 @@ class Session:
         """Say which planes others can change without a word, as the undo of napari's tools does."""
         self._watched.update(planes)
 
+    def look_with(self, has_changed: Callable[[], bool]) -> None:
+        """Say what tells, in any thread, whether others may have changed a watched plane."""
+        self._has_changed = has_changed
+
     def suspect(self) -> None:
         """Say that watched planes may have changed; whoever saves them looks."""
         self._is_suspect = True
 
     def take_suspects(self) -> tuple[Plane, ...]:
         """Return the planes that may have changed since this was asked last."""
-        is_suspect, self._is_suspect = self._is_suspect, False
-        return self.watched_planes if is_suspect else ()
+        if not self._has_changed() and not self._is_suspect:
+            return ()
+        self._is_suspect = False  # only here: another thread may have set it since
+        return self.watched_planes
 
     # ---------------------------------------------------------------------------------- drafts
 
@@ -440,7 +447,7 @@ class Session:
         with self.canvas.together():
             for change in reversed(step.changes):
                 change.undo(self.canvas)
-        self._become(step.before, step.changes)
+        self._return_to(step.before, step.changes)
         return step.title
 
     def redo(self) -> str | None:
@@ -451,7 +458,7 @@ class Session:
         with self.canvas.together():
             for change in step.changes:
                 change.redo(self.canvas)
-        self._become(step.after, step.changes)
+        self._return_to(step.after, step.changes)
         return step.title
 
     def _do(self, title: str, state: State, changes: Changes | None = None) -> None:
@@ -459,6 +466,12 @@ class Session:
         done = tuple(changes or ())
         self._history.add(Step(title, self._state, state, done))
         self._become(state, done)
+
+    def _return_to(self, state: State, changes: Sequence[LabelChange]) -> None:
+        """Take over a state that was there before; what was answered since stays answered."""
+        state = state.with_answers_of(self._state)
+        self._history.amend(state)
+        self._become(state, changes)
 
     def _become(self, state: State, changes: Sequence[LabelChange]) -> None:
         """Take over a state, and say what is another."""

@@ -258,6 +258,15 @@ class State:
         """The draft that the next prompt is about."""
         return self.drafts[-1] if self.drafts else None
 
+    def with_answers_of(self, other: State) -> State:
+        """Return the state with the answers that another one has to what waits for one here."""
+        answered = {(one.key, one.turns): one for one in other.drafts if one.answer is not None}
+        drafts = tuple(
+            draft if draft.answer is not None else answered.get((draft.key, draft.turns), draft)
+            for draft in self.drafts
+        )
+        return self if drafts == self.drafts else replace(self, drafts=drafts)
+
     def with_last(self, draft: Draft) -> State:
         """Return the state with a draft that it has as the active one."""
         others = tuple(known for known in self.drafts if known.key != draft.key)

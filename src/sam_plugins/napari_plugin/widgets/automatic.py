@@ -165,17 +165,17 @@ class AutomaticWidget(QWidget):
             owner=self,
             cache=EmbeddingCache(embeddings_directory()),
             masks=run.masks,
-            on_progress=lambda done, total: self._note_pace(pace, key, done, total),
+            on_progress=lambda done, total: self._note_pace(pace, done, total),
             on_partial=lambda painted: self._show(run, painted),
             on_result=lambda are_new: self._note_complete(run, pace if are_new else None, key),
             on_finished=self._on_finished,
         )
         self._show_state()
 
-    def _note_pace(self, pace: Pace, key: str, done: int, total: int) -> None:
+    def _note_pace(self, pace: Pace, done: int, total: int) -> None:
         """Note how far a run is, and say how long it still takes where that reads otherwise."""
         pace.note(done, total)
-        if self._estimate.note(pace, key):
+        if self._estimate.note(pace):
             self._show_estimate()
 
     def _begin(self, run: FoundObjects) -> FoundObjects:

@@ -361,6 +361,8 @@ class SegmentWidget(QWidget):
             lines.append("The model is at work…")
             if segmenter.choice.is_awaited:
                 lines.append("Then the next mask is chosen.")
+            if segmenter.committing.is_awaited:
+                lines.append("Then it is committed.")
         else:
             lines.append(_HINT)
         if self.controller.viewer.dims.ndisplay == 3:

@@ -33,6 +33,7 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
 )
 
 from sam_plugins.napari_plugin.asking import load_answerer  # noqa: E402
+from sam_plugins.napari_plugin.current_model import current_model  # noqa: E402
 from sam_plugins.napari_plugin.layers import role_of  # noqa: E402
 from sam_plugins.napari_plugin.params import SegmentParams  # noqa: E402
 from sam_plugins.napari_plugin.recovery import sessions_directory  # noqa: E402
@@ -427,6 +428,21 @@ def test_a_commit_that_is_waited_for_is_taken_back_or_says_what_is_wrong(
     assert "a label must lie within 1 and 255" in notification_manager.records[-1].message
     assert len(drafts(widget)) == 1
     assert not objects(widget).any()
+
+
+def test_another_model_answers_what_the_one_before_had_not(
+    viewer: Any, open_segment: Open, nuclei: Nuclei
+) -> None:
+    may_go = threading.Event()
+    viewer.add_image(nuclei.image)
+    widget, hand = open_segment(loader=load_held_back(may_go))
+    hand.click(nuclei.nucleus(0)[1])
+    current_model().changed.emit(current_model().choice)  # as when a version is promoted
+    until(lambda: widget.segmenter is not None and widget.segmenter.asker.generation > 0)
+    may_go.set()
+    answered(widget)
+    (draft,) = drafts(widget)
+    assert draft.answer is not None
 
 
 def test_layers_may_be_renamed_moved_and_removed(

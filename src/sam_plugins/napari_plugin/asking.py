@@ -214,8 +214,9 @@ class Asker:
                     session.set_answer(draft.key, draft.turns, answer, seen)
 
         def finished() -> None:
-            for draft in drafts:
-                self._asked.discard((draft.key, draft.turns))
+            if generation == self._generation:  # Otherwise the marks are those of later jobs.
+                for draft in drafts:
+                    self._asked.discard((draft.key, draft.turns))
             self._tidy()
 
         is_ready = self.is_ready(sight)

@@ -410,6 +410,7 @@ class SegmentController(QObject):
         for segmenter in self._segmenters:
             segmenter.through.stop()
             segmenter.asker.use_other_model()
+            segmenter.asker.ask(segmenter.session)  # what the one before had not answered yet
         self._timer.start()
 
     def _forget_segmenters(self) -> None:

@@ -152,6 +152,13 @@ def test_a_backend_that_ends_answers_the_batch_at_once(
     assert found == [[]] * 9
     assert predicted(client, body) == [[]] * 9
     go.set()
+    end = time.monotonic() + 10  # what was begun ends now
+    while service.status()["batches"][0]["done"] < 9 and time.monotonic() < end:
+        time.sleep(0.01)
+    newest = service.status()["batches"][0]
+    assert (newest["done"], newest["failed"]) == (9, 9)  # what was never begun does not go on
+    assert predicted(client, {**body, "tasks": []}) == []
+    assert [one["tasks"] for one in service.status()["batches"]] == [9, 9]
     asked = request([click(60, 50, size_hw=SIZE)], own(), url=PICTURE)
     answer = client.post("/predict", json=asked)
     assert len(answer.json["results"][0]["result"]) == 1  # type: ignore[index]

@@ -39,14 +39,16 @@ BROWSERS = (
 def said(host: str, headers: dict[str, str], **settings: Any) -> str | None:
     """Why a request is refused that names a host so."""
     own = {name: value.format(host) for name, value in headers.items()}
-    return why_refused(Headers({"Host": host, **own}), Settings(**settings))
+    return why_refused(Headers({"Host": host, **own}), Settings(**settings), asks_password=False)
 
 
 @pytest.mark.parametrize("headers", PROGRAMS)
 @pytest.mark.parametrize(
     "host", ["sam-plugins:9090", "host.docker.internal:9090", "sam.team.svc.cluster.local", EVIL]
 )
-def test_programs_use_any_name(host: str, headers: dict[str, str]) -> None:
+def test_what_does_not_look_like_a_browser_uses_any_name(
+    host: str, headers: dict[str, str]
+) -> None:
     assert said(host, headers) is None
 
 
@@ -72,13 +74,20 @@ def test_browsers_use_names_that_are_known(headers: dict[str, str]) -> None:
         {"host_names": ("http://Sam.Lab.Example:9090/",)},
         {"url": "https://sam.lab.example/studio"},
         {"url_map": {"http://localhost:8080": "http://sam.lab.example:8080"}},
-        {"user": "me", "password": "sesame"},
     ],
 )
 def test_operators_name_their_backend(settings: dict[str, Any]) -> None:
     for headers in BROWSERS:
         assert said("sam.lab.example:9090", headers) is not None
         assert said("sam.lab.example:9090", headers, **settings) is None
+
+
+@pytest.mark.parametrize("headers", BROWSERS)
+def test_a_password_does_for_any_name_where_it_is_asked_for(headers: dict[str, str]) -> None:
+    # One that is set where nobody asks for it keeps no page away.
+    assert said(EVIL, headers, user="me", password="sesame") is not None
+    sent = Headers({name: value.format(EVIL) for name, value in headers.items()} | {"Host": EVIL})
+    assert why_refused(sent, Settings(), asks_password=True) is None
 
 
 def test_names_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +116,9 @@ def test_another_server_is_guarded_too(make_service: MakeService) -> None:
     service = make_service()
     app = create_app(service.settings, service=service)
     app.before_request_funcs.clear()  # one that looks at nothing
-    app.wsgi_app = guarded(app.wsgi_app, service.settings)  # type: ignore[method-assign]
+    app.wsgi_app = guarded(  # type: ignore[method-assign]
+        app.wsgi_app, service.settings, asks_password=False
+    )
     client = app.test_client()
     for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}):
         answer = client.post("/setup", json={"project": "1.1"}, headers=headers)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.learning.helpers import annotation, brush, event, square
 from tests.labelstudio_backend.payloads import click, data_url, disk, iou, own, picture_of, request
 
 from sam_plugins.errors import MissingExtraError
-from sam_plugins.labelstudio_backend.hosting import host_app, host_class
+from sam_plugins.labelstudio_backend.hosting import (
+    basic_auth_of,
+    host_app,
+    host_class,
+)
 from sam_plugins.labelstudio_backend.learning.creating import create_learning
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.io.label_studio import mask_of, regions_of
 
 SIZE = (60, 80)
@@ -37,13 +42,81 @@ def test_without_label_studio_ml_the_cure_is_told(service: Service) -> None:
 
 
 @pytest.fixture
-def client(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def its_server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """label-studio-ml's one application of a process as it was."""
+    # When it is imported it makes its cache, for all tests: in MODEL_DIR, or where they are run.
+    folder = tmp_path_factory.mktemp("label-studio-ml")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MODEL_DIR", str(folder))
+    api = importlib.import_module("label_studio_ml.api")
+    monkeypatch.setattr(api, "BASIC_AUTH", None)
+    monkeypatch.setattr(api._server, "wsgi_app", api._server.wsgi_app)
+
+
+@pytest.fixture
+def client(service: Service, its_server: None) -> Any:
     """A client of label-studio-ml's own server."""
-    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
     learning = create_learning(service.settings, service)
     yield host_app(service, learning=learning).test_client()
     assert learning.status()["events_waiting"] == 1
     learning.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "settings", "wanted"),
+    [
+        ({}, (), {}, None),
+        ({}, (), {"user": "me", "password": "sesame"}, ("me", "sesame")),
+        ({}, ("them", "open"), {}, ("them", "open")),
+        ({}, ("them", "open"), {"user": "me", "password": "sesame"}, ("them", "open")),
+        ({}, ("them", "open"), {"password": "sesame"}, ("them", "open")),
+        ({"basic_auth_pass": "shut"}, ("them", "open"), {}, ("them", "shut")),
+        ({}, ("them", ""), {"user": "me", "password": "sesame"}, ("me", "sesame")),
+        ({}, ("them", ""), {}, None),
+    ],
+)
+def test_one_password_is_asked_for(
+    options: dict[str, str],
+    variables: tuple[str, ...],
+    settings: dict[str, Any],
+    wanted: tuple[str, str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in zip(("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), variables, strict=False):
+        monkeypatch.setenv(name, value)
+    found = basic_auth_of(options, Settings(**settings))
+    names = ("basic_auth_user", "basic_auth_pass")
+    assert found == ({} if wanted is None else dict(zip(names, wanted, strict=True)))
+
+
+@pytest.mark.parametrize("settings", [{"user": "me"}, {"password": "sesame"}])
+def test_half_a_password_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="set both SAM_PLUGINS_LS_USER and SAM_PLUGINS_LS_PASS"):
+        basic_auth_of({}, Settings(**settings))  # type: ignore[arg-type]
+
+
+@needs_host
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_name_does_only_where_its_server_asks_for_a_password(
+    make_service: MakeService, its_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(service: Service, auth: tuple[str, str] | None = None) -> int:
+        client = host_app(service).test_client()
+        page = {"Accept-Language": "en"}
+        return client.get(
+            "/health", base_url="http://rebound.example", headers=page, auth=auth
+        ).status_code
+
+    with monkeypatch.context() as variables:
+        variables.setenv("BASIC_AUTH_USER", "them")
+        variables.setenv("BASIC_AUTH_PASS", "open")
+        assert asked(make_service()) == 401
+        assert asked(make_service(), ("them", "open")) == 200
+    mine = make_service(user="me", password="sesame")
+    assert asked(mine) == 401
+    assert asked(mine, ("me", "sesame")) == 200
+    monkeypatch.setattr("label_studio_ml.api.BASIC_AUTH", None)
+    assert asked(make_service()) == 403
 
 
 @needs_host

@@ -97,7 +97,7 @@ def _add_guards(app: Flask, settings: Settings, service: Service) -> None:
         is_plain = given.isascii() and given.replace("-", "").isalnum() and len(given) <= 64
         g.request_id = given if is_plain else uuid.uuid4().hex[:16]
         request_id.set(g.request_id)
-        refused = why_refused(request.headers, settings)
+        refused = why_refused(request.headers, settings, asks_password=settings.asks_password)
         if refused is not None:
             g.noted = {"refused": refused}
             return _problem(403, refused)

@@ -117,6 +117,8 @@ class Batches:
         request : PredictRequest
             Without prompts.
         """
+        if not request.tasks:
+            return []
         is_single = len(request.tasks) == 1
         settings = project.settings
         seconds = settings.open_seconds if is_single else settings.batch_seconds
@@ -200,9 +202,9 @@ class Batches:
                 except RuntimeError:  # the backend ends
                     future = Future()
                     future.cancel()
-                    return _Work(project, task, future)
-                self._under_way[key] = future
-                future.add_done_callback(lambda _: self._ended(key))
+                else:
+                    self._under_way[key] = future
+                    future.add_done_callback(lambda _: self._ended(key))
             future.add_done_callback(lambda done: self._count(done, progress))
         return _Work(project, task, future, is_joined)
 

@@ -5,10 +5,12 @@ this backend after it was loaded (DNS rebinding) is of the same origin as the ba
 browser: it says nothing but that name. So what a browser sends must name the backend by a number,
 which nobody can make lead elsewhere, or by a name that the operator knows.
 
-Programs are never refused by a name: no page can make one of them ask, and Label Studio, Prometheus
-and health checks reach a backend by names of containers and services that it does not know itself.
-A browser is told by headers that pages can change and cannot leave out, for it tells no origin with
-a GET to its own server, and ``Sec-Fetch-...`` over https and to this machine only.
+What does not look like a browser is never refused by a name: no page can make it ask, and Label
+Studio, Prometheus and health checks reach a backend by names of containers and services that it
+does not know itself. A browser is told by headers that pages can change and cannot leave out, for
+it tells no origin with a GET to its own server, and ``Sec-Fetch-...`` over https and to this
+machine only. A program that sends such headers too (Node's ``fetch``, a monitor that calls itself
+``Mozilla/5.0``) cannot be told from one, and has to use a name that is known.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ _FOREIGN = (
 )
 
 
-def why_refused(headers: Headers, settings: Settings) -> str | None:
+def why_refused(headers: Headers, settings: Settings, *, asks_password: bool) -> str | None:
     """Return why a request must not be answered, with what to do; None where it may be.
 
     Parameters
@@ -41,13 +43,15 @@ def why_refused(headers: Headers, settings: Settings) -> str | None:
     headers : Headers
         Of the request.
     settings : Settings
-        With the names of the backend and the address of Label Studio. Where a password is set, any
-        name will do: a browser gives the one of a name to no other name.
+        With the names of the backend and the address of Label Studio.
+    asks_password : bool
+        Whether the server asks for a password before it answers, wherever that is set. Then any
+        name will do: a browser gives the password of a name to no other name.
     """
     origin, host = headers.get("Origin"), headers.get("Host", "")
     if origin is not None and not _is_ours(origin, host, settings):
         return _FOREIGN
-    if settings.asks_password or not _is_of_browser(headers):
+    if asks_password or not _is_of_browser(headers):
         return None
     name = host_name(host)
     if _is_number(name) or name in _known_names(settings) or name.endswith(".localhost"):
@@ -55,21 +59,30 @@ def why_refused(headers: Headers, settings: Settings) -> str | None:
     return (
         f"this backend does not know that it is called {name[:100]!r}, and any page can give it a "
         f"name; add this one to SAM_PLUGINS_LS_HOST_NAMES, use the number of the machine in place "
-        "of its name, or set SAM_PLUGINS_LS_USER and SAM_PLUGINS_LS_PASSWORD. Browsers alone are "
-        "refused, Label Studio is not"
+        "of its name, or set SAM_PLUGINS_LS_USER and SAM_PLUGINS_LS_PASSWORD. Only what looks "
+        "like a browser is refused, Label Studio is not"
     )
 
 
-def guarded(application: WSGIApplication, settings: Settings) -> WSGIApplication:
+def guarded(
+    application: WSGIApplication, settings: Settings, *, asks_password: bool
+) -> WSGIApplication:
     """Return an application that refuses what :func:`why_refused` does, with 403 and the reason.
 
     For servers that are not ours; ours asks by itself.
+
+    Parameters
+    ----------
+    application : WSGI application
+    settings, asks_password
+        As for :func:`why_refused`. A password in the settings is no proof that the application
+        asks for one.
     """
     from werkzeug.datastructures import EnvironHeaders
     from werkzeug.wrappers import Response
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        reason = why_refused(EnvironHeaders(environ), settings)
+        reason = why_refused(EnvironHeaders(environ), settings, asks_password=asks_password)
         if reason is None:
             return application(environ, start_response)
         body = json.dumps({"detail": reason})

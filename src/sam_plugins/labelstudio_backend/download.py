@@ -22,7 +22,7 @@ _CHUNK = 1 << 18
 _CONNECT_SECONDS = 5.0
 NOT_MODIFIED = 304
 OF_SERVER = frozenset({None, 401, 502, 503, 504})
-"""What says that a server is down or refuses a token, and nothing of what was asked for."""
+"""What a server that is down or refuses a token answers; others may, too, of one file."""
 
 
 class DownloadFailedError(ImageError):
@@ -34,7 +34,8 @@ class DownloadFailedError(ImageError):
     status : int or None
         What the server answered.
     is_of_server : bool
-        Whether the server is Label Studio, and is down or refuses the token.
+        Whether the server is Label Studio, and this is what happens where it is down or refuses the
+        token.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ def download(
                 return Answer(NOT_MODIFIED)
             if response.status != 200:
                 raise _refused(where, response.status)
-            content = _body(response, settings, deadline)
+            content = _body(where, response, settings, deadline)
             kept = {
                 name: response.headers[name]
                 for name in ("ETag", "Last-Modified")
@@ -181,7 +182,9 @@ def _opened(
     ) from reason
 
 
-def _body(response: urllib3.BaseHTTPResponse, settings: Settings, deadline: float) -> bytes:
+def _body(
+    where: Where, response: urllib3.BaseHTTPResponse, settings: Settings, deadline: float
+) -> bytes:
     """Return the content, unless it is too long, too slow or cut."""
     limit = settings.max_image_bytes
     said = response.headers.get("Content-Length", "")
@@ -201,15 +204,18 @@ def _body(response: urllib3.BaseHTTPResponse, settings: Settings, deadline: floa
             if time.monotonic() > deadline:
                 raise DownloadFailedError(
                     f"the picture was not fetched within {settings.image_seconds:g} s; raise "
-                    "SAM_PLUGINS_LS_IMAGE_SECONDS, or use a faster server"
+                    "SAM_PLUGINS_LS_IMAGE_SECONDS, or use a faster server",
+                    is_of_server=where.is_label_studio,
                 )
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise DownloadFailedError(
-            f"the picture broke off after {len(content)} bytes ({type(error).__name__}); try again"
+            f"the picture broke off after {len(content)} bytes ({type(error).__name__}); try again",
+            is_of_server=where.is_label_studio,
         ) from error
     if expected is not None and len(content) != expected:
         raise DownloadFailedError(
-            f"the picture has {len(content)} bytes, its server promised {expected}; try again"
+            f"the picture has {len(content)} bytes, its server promised {expected}; try again",
+            is_of_server=where.is_label_studio,
         )
     return bytes(content)
 

@@ -116,7 +116,7 @@ def _told(error: Exception) -> tuple[str, str]:
 
 
 def _is_of_server(error: Exception) -> bool:
-    """Return whether an error says that Label Studio is down, or refuses the token."""
+    """Return whether an error may come of a Label Studio that is down or refuses the token."""
     if isinstance(error, DownloadFailedError):
         return error.is_of_server
     return isinstance(error, LabelStudioError) and error.status in OF_SERVER

@@ -12,6 +12,8 @@ compared with Label Studio, once an hour.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.errors import MissingExtraError
@@ -42,6 +44,10 @@ def host_app(
     It looks at no origin by itself, so that any page in a browser could ask it. Here those of other
     sites are refused as they are by our own server, see :func:`~.browsers.why_refused`.
 
+    It asks for a password where label-studio-ml has one, by ``basic_auth_user`` and
+    ``basic_auth_pass`` or by ``BASIC_AUTH_USER`` and ``BASIC_AUTH_PASS``, and else for the one of
+    the settings.
+
     Parameters
     ----------
     service, learning
@@ -53,13 +59,50 @@ def host_app(
     ------
     MissingExtraError
         If label-studio-ml is missing, or of a version before 2.
+    ValueError
+        If only one of user and password is set: label-studio-ml would ask for none.
     """
     init_app = _imported()[0]
     shared = service or Service(Settings())
+    auth = basic_auth_of(options, shared.settings)
     model = host_class(shared, learning=learning)
-    app: Flask = init_app(model_class=model, **options)
-    app.wsgi_app = guarded(app.wsgi_app, shared.settings)  # type: ignore[assignment,method-assign]
+    app: Flask = init_app(model_class=model, **{**options, **auth})
+    guard = guarded(app.wsgi_app, shared.settings, asks_password=bool(auth))
+    app.wsgi_app = guard  # type: ignore[assignment,method-assign]
     return app
+
+
+def basic_auth_of(options: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+    """Return the ``basic_auth_user`` and ``basic_auth_pass`` to host with; nothing for neither.
+
+    Parameters
+    ----------
+    options : mapping
+        Of :func:`host_app`, which come first; then label-studio-ml's own variables.
+    settings : Settings
+        With the user and password for where label-studio-ml has not both.
+
+    Raises
+    ------
+    ValueError
+        If the settings have to tell them, and hold only one of the two.
+    """
+    variables = {"basic_auth_user": "BASIC_AUTH_USER", "basic_auth_pass": "BASIC_AUTH_PASS"}
+    given = {
+        option: str(options.get(option) or os.environ.get(variable, ""))
+        for option, variable in variables.items()
+    }
+    if all(given.values()):
+        return given
+    if not settings.asks_password:
+        return {}
+    user, password = settings.user, settings.password.get_secret_value()
+    if not (user and password):
+        raise ValueError(
+            "label-studio-ml asks for no password unless a user is set too: set both "
+            "SAM_PLUGINS_LS_USER and SAM_PLUGINS_LS_PASSWORD, got only one of them"
+        )
+    return {"basic_auth_user": user, "basic_auth_pass": password}
 
 
 def host_class(service: Service | None = None, *, learning: Learning | None = None) -> type:

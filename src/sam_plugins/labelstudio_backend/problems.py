@@ -47,8 +47,8 @@ class Problem:
 class Problems:
     """What goes on and what happened lately, for the status page: Label Studio's editor shows none.
 
-    What happened because Label Studio was down or refused the token is no problem any more once it
-    answers again.
+    What happened while Label Studio was down or refused the token, and because of it, is no problem
+    any more once it answers again.
     """
 
     def __init__(self) -> None:
@@ -72,8 +72,8 @@ class Problems:
         kind, message, project, task
             See :class:`Problem`.
         is_of_server : bool
-            Whether it happened because Label Studio was down or refused the token: it is forgotten
-            when Label Studio is back.
+            Whether it may have happened because Label Studio was down or refused the token: if it
+            was at that moment, this is forgotten when Label Studio is back.
         """
         problem = Problem(kind, message, project, str(task), _now())
         with self._lock:
@@ -102,10 +102,16 @@ class Problems:
         with self._lock:
             return self._standing.pop(name, None) is not None
 
-    def forget_of_server(self, before: float) -> None:
-        """Forget what happened because of Label Studio before a moment of ``time.monotonic()``."""
+    def forget_of_server(self, since: float, until: float) -> None:
+        """Forget what an outage of Label Studio explains.
+
+        Parameters
+        ----------
+        since, until : float
+            Between which moments of ``time.monotonic()`` it was down or refused the token.
+        """
         with self._lock:
-            kept = [(one, moment) for one, moment in self._last if moment >= before]
+            kept = [(one, at) for one, at in self._last if not since <= at < until]
             self._last = deque(kept, maxlen=_KEPT)
 
     def documents(self) -> list[dict[str, Any]]:

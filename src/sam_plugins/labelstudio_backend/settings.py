@@ -45,8 +45,8 @@ class Settings(BaseSettings):
         events of data.
     host_names : tuple of str
         Names under which browsers may open the backend where no password is set, besides numbers,
-        ``localhost``, the name of the machine, and those of ``url`` and ``url_map``. Programs such
-        as Label Studio use any name.
+        ``localhost``, the name of the machine, and those of ``url`` and ``url_map``. What does not
+        look like a browser, such as Label Studio, uses any name.
     folder : Path
         Where embeddings, pictures and the queue of events are kept.
     allowed_hosts : tuple of str

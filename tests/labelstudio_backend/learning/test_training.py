@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
 import os
@@ -25,7 +26,7 @@ from tests.labelstudio_backend.learning.small_project import (
     until,
 )
 
-from sam_plugins.labelstudio_backend.learning import trainer
+from sam_plugins.labelstudio_backend.learning import promotion, trainer
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.database import Database
 from sam_plugins.labelstudio_backend.learning.jobs import JobState
@@ -279,6 +280,54 @@ def test_kill_9_during_a_promotion_leaves_one_model_in_use_and_goes_on(
     assert store.rollback(NAME).model_id == trained.parent_id
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "state"),
+    [(trainer, "_run_of", JobState.CANCELLED), (promotion, "finish", JobState.PROMOTED)],
+)
+def test_a_training_that_ends_as_it_is_cancelled_has_an_outcome(
+    trained: RunFolder, owner: Any, name: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled before it comes into use, it does not; afterwards, it was not cancelled."""
+    job = trained.path.parent
+    real = getattr(owner, name)
+
+    def cancelled_at_its_end(*args: Any) -> Any:
+        result = real(*args)
+        (job / "cancel").touch()
+        _thread.interrupt_main()  # as the watcher does that sees it at this moment
+        return result
+
+    monkeypatch.setattr(owner, name, cancelled_at_its_end)
+    request = json.loads((job / "request.json").read_text())
+    request |= {"threads": torch.get_num_threads(), "niceness": 0}  # of this very process
+    (job / "request.json").write_text(json.dumps(request))
+    before = signal.getsignal(signal.SIGINT)
+    assert trainer.main(job) == 0
+    assert signal.getsignal(signal.SIGINT) == before
+    outcome = json.loads((job / "outcome.json").read_text())
+    assert outcome["state"] == state
+    in_use = [str(one) for one in ModelStore().versions(NAME) if one.is_in_use]
+    assert in_use == ([outcome["version"]] if outcome["version"] else [])
+
+
+def test_no_interrupt_comes_once_it_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_LOOK_SECONDS", 0.0)
+    cancel = tmp_path / "cancel"
+    for number in range(200):
+        cancel.unlink(missing_ok=True)
+        is_done = False
+        try:
+            with trainer._Interrupts(cancel) as interrupts:
+                cancel.touch()
+                sum(range(number * 50))  # now it comes before, now during, now after
+                interrupts.ignore()
+                is_done = True
+        except KeyboardInterrupt:
+            assert not is_done
+
+
 def test_a_full_disk_at_the_end_is_said_and_the_model_in_use_stays(
     trained: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +338,7 @@ def test_a_full_disk_at_the_end_is_said_and_the_model_in_use_stays(
 
     monkeypatch.setattr("sam_plugins.model.weights.store.shutil.copyfile", full)
     request = json.loads((job / "request.json").read_text())
-    outcome = trainer._outcome(job, request)
+    outcome = trainer._outcome(job, request, trainer._Interrupts(job / "cancel"))
     assert outcome["state"] == JobState.FAILED
     assert "No space left on device" in outcome["message"]
     assert ModelStore().versions(NAME) == []

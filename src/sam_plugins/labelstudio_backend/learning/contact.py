@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 from sam_plugins.errors import LabelStudioError
@@ -37,6 +38,7 @@ class Contact:
         self._problems = problems
         self._look_seconds = look_seconds
         self._look_at = 0.0
+        self._answered_at = -math.inf
         self.is_up = True
 
     def came_back(self) -> bool:
@@ -54,7 +56,9 @@ class Contact:
         else:
             self.is_up = True
             self._problems.end(_NAME)
-            self._problems.forget_of_server(began)
+            if not was_up:  # what goes wrong while it answers has another cause, and stays
+                self._problems.forget_of_server(self._answered_at, began)
+            self._answered_at = time.monotonic()
         pause = self._look_seconds if self.is_up else min(self._look_seconds, LOOK_AGAIN_SECONDS)
         self._look_at = time.monotonic() + pause
         return self.is_up and not was_up

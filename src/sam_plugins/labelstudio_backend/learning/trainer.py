@@ -8,17 +8,16 @@ make. Killed at any moment, the same command goes on where it was.
 from __future__ import annotations
 
 import _thread
-import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 
@@ -39,6 +38,7 @@ LOCK_NAME = "alive.lock"
 RUN_NAME = "run"
 LOG_NAME = "trainer.log"
 _PROGRESS_SECONDS = 0.5
+_LOOK_SECONDS = 0.3
 
 
 def main(folder: Path) -> int:
@@ -51,24 +51,35 @@ def main(folder: Path) -> int:
     with lock:
         request = json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8"))
         _lower_priority(int(request["niceness"]), int(request["threads"]))
-        # A backend that a shell started with "&" ignores it, and so would what it starts.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with _interrupted_by(folder / CANCEL_NAME):
-            outcome = _outcome(folder, request)
-        write_bytes(folder / OUTCOME_NAME, json.dumps(outcome, indent=1).encode())
+        with _Interrupts(folder / CANCEL_NAME) as interrupts:
+            outcome = _outcome(folder, request, interrupts)
+            write_bytes(folder / OUTCOME_NAME, json.dumps(outcome, indent=1).encode())
     return 0
 
 
-def _outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, str]:
+def _outcome(folder: Path, request: Mapping[str, Any], interrupts: _Interrupts) -> dict[str, str]:
+    """Train unless it is cancelled, and say what came of it; nothing interrupts after that."""
+    from sam_plugins.labelstudio_backend.learning.jobs import JobState
+
+    try:
+        outcome = _uncancelled_outcome(folder, request, interrupts)
+        interrupts.ignore()
+    except KeyboardInterrupt:
+        interrupts.ignore()
+        if not (folder / CANCEL_NAME).exists():
+            raise
+        return {"state": JobState.CANCELLED, "message": "cancelled", "version": ""}
+    return outcome
+
+
+def _uncancelled_outcome(
+    folder: Path, request: Mapping[str, Any], interrupts: _Interrupts
+) -> dict[str, str]:
     """Train, and say what came of it."""
     from sam_plugins.labelstudio_backend.learning.jobs import JobState
 
     try:
-        outcome = _trained(folder, request)
-    except KeyboardInterrupt:
-        if (folder / CANCEL_NAME).exists():
-            return {"state": JobState.CANCELLED, "message": "cancelled", "version": ""}
-        raise
+        outcome = _trained(folder, request, interrupts)
     except DatasetError as error:
         return {"state": JobState.WAITING, "message": str(error), "version": ""}
     except SamPluginsError as error:
@@ -81,7 +92,7 @@ def _outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, str]:
     return {"state": outcome.state, "message": outcome.message, "version": outcome.version}
 
 
-def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
+def _trained(folder: Path, request: Mapping[str, Any], interrupts: _Interrupts) -> Outcome:
     """Train from where the run is, and bring its model into use if it is better."""
     from sam_plugins.labelstudio_backend.learning.promotion import finish
     from sam_plugins.model.engine.project.project import Project
@@ -99,6 +110,7 @@ def _trained(folder: Path, request: Mapping[str, Any]) -> Outcome:
             result = train_run(run, on_progress=report)
             if result.stopped_by is not None:
                 raise result.stopped_by  # Cancelled after a better round: nothing is promoted.
+        interrupts.ignore()  # What comes into use now was not cancelled.
         outcome = finish(project, run)
         _note_round(project, run, outcome)
         return outcome
@@ -183,24 +195,47 @@ def _lower_priority(niceness: int, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-@contextlib.contextmanager
-def _interrupted_by(cancel: Path) -> Iterator[None]:
-    """Interrupt what runs in the block when the file is made; look no longer than the block."""
-    ended = threading.Event()
+class _Interrupts:
+    """Interrupts the block when a file is made, until it is told to ignore that.
 
-    def watch() -> None:
-        while not ended.wait(0.3):
-            if cancel.exists():
+    The interrupt is a signal, which Python handles in the thread of the block: it comes before
+    :meth:`ignore`, or not at all. One that is under way at that moment is ignored as well.
+    """
+
+    def __init__(self, cancel: Path) -> None:
+        self._cancel = cancel
+        self._ended = threading.Event()
+        self._is_ignored = False
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def ignore(self) -> None:
+        """Interrupt no more."""
+        self._is_ignored = True
+
+    def __enter__(self) -> Self:
+        # A backend that a shell started with "&" ignores it, and so would what it starts.
+        self._before = signal.signal(signal.SIGINT, self._on_signal)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_ignored = True
+        self._ended.set()
+        self._watcher.join()
+        # One that was sent before that is handled before the handler changes.
+        signal.signal(signal.SIGINT, self._before)
+
+    def _watch(self) -> None:
+        """Send the signal when the file is there."""
+        while not self._ended.wait(_LOOK_SECONDS):
+            if self._cancel.exists():
                 _thread.interrupt_main()
                 return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
+    def _on_signal(self, *_: object) -> None:
+        """Interrupt, unless that is ignored."""
+        if not self._is_ignored:
+            raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -21,14 +21,19 @@ def import_official() -> ModuleType:
     Returns
     -------
     module
-        Where torchvision does not import, small functions stand in for it.
+        Where torchvision does not import, small functions stand in for it; only while it is
+        imported, for transformers would take them for the whole of torchvision.
     """
+    stand_in: dict[str, ModuleType] = {}
     try:
         importlib.import_module("torchvision.ops.boxes")
     except (ImportError, RuntimeError):
-        sys.modules.update(_stand_in())
+        stand_in = _stand_in()
+    sys.modules.update(stand_in)
     module = importlib.import_module("segment_anything")
     importlib.import_module("segment_anything.modeling")
+    for name in stand_in:
+        del sys.modules[name]
     return module
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 
 import pytest
 import torch
@@ -64,10 +63,7 @@ def their_state(mine: dict[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def test_the_answers_are_those_of_another_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The official code of SAM is imported with a stand-in for it, over which transformers stumbles.
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        monkeypatch.delitem(sys.modules, name)
+def test_the_answers_are_those_of_another_implementation() -> None:
     transformers = pytest.importorskip(
         "transformers", reason="transformers is not installed (extra: text)"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -76,15 +78,10 @@ def test_the_input_as_the_official_code_computes_it(size_hw: tuple[int, int]) ->
     assert torch.equal(tensor, expected)
 
 
-def test_the_resize_of_the_official_package() -> None:
-    transforms = pytest.importorskip(
-        "segment_anything.utils.transforms",
-        reason="segment-anything (with torchvision) is not installed",
-        exc_type=ImportError,
-    )
+def test_the_resize_of_the_official_package(official: ModuleType) -> None:
     rgb = picture(300, 777)
-    official = transforms.ResizeLongestSide(1024).apply_image(rgb)
-    np.testing.assert_array_equal(resize_rgb(rgb, resized_size_hw((300, 777), SAM)), official)
+    theirs = official.utils.transforms.ResizeLongestSide(1024).apply_image(rgb)
+    np.testing.assert_array_equal(resize_rgb(rgb, resized_size_hw((300, 777), SAM)), theirs)
 
 
 def test_padding_is_zero_and_only_at_the_bottom_and_the_right() -> None:

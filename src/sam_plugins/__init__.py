@@ -41,13 +41,13 @@ if TYPE_CHECKING:
         area_from_rle,
         batched_mask_to_box,
         build_all_layer_point_grids,
-        build_point_grid,
-        calculate_stability_score,
         coco_encode_rle,
         mask_to_rle_pytorch,
         remove_small_regions,
         rle_to_mask,
     )
+    from sam_plugins.model.inference.compat.crops import build_point_grid
+    from sam_plugins.model.inference.compat.measure import calculate_stability_score
     from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
     from sam_plugins.model.inference.overlay import draw_overlay
     from sam_plugins.model.inference.predict import (
@@ -154,12 +154,12 @@ _HOME_OF_NAME = {
     "area_from_rle": "sam_plugins.model.inference.compat.amg",
     "batched_mask_to_box": "sam_plugins.model.inference.compat.amg",
     "build_all_layer_point_grids": "sam_plugins.model.inference.compat.amg",
-    "build_point_grid": "sam_plugins.model.inference.compat.amg",
+    "build_point_grid": "sam_plugins.model.inference.compat.crops",
     "build_sam": "sam_plugins.model.inference.compat",
     "build_sam_vit_b": "sam_plugins.model.inference.compat",
     "build_sam_vit_h": "sam_plugins.model.inference.compat",
     "build_sam_vit_l": "sam_plugins.model.inference.compat",
-    "calculate_stability_score": "sam_plugins.model.inference.compat.amg",
+    "calculate_stability_score": "sam_plugins.model.inference.compat.measure",
     "coco_encode_rle": "sam_plugins.model.inference.compat.amg",
     "describe_exemplars": "sam_plugins.model.inference.exemplars",
     "draw_overlay": "sam_plugins.model.inference.overlay",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TextIO, TypeVar
 
 from sam_plugins.cli.wording import in_options
+from sam_plugins.durations import duration
 from sam_plugins.errors import OutputError
 
 T = TypeVar("T")
@@ -250,7 +251,7 @@ class LoggedProgress:
         if done >= units:
             return f"{beginning}{units} of {units} {self._unit}, putting them together"
         left = self._worked.seconds_for(units - done)
-        expected = "" if left is None else f", about {in_time(left)} left"
+        expected = "" if left is None else f", about {duration(left)} left"
         return f"{beginning}{done} of {units} {self._unit}{expected}"
 
 
@@ -335,17 +336,3 @@ def in_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
-
-
-def in_time(seconds: float) -> str:
-    """Return a duration as people say it.
-
-    Examples
-    --------
-    >>> in_time(41.3), in_time(400), in_time(5000)
-    ('41 s', '7 min', '1 h 23 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sam_plugins.durations import duration
 from sam_plugins.napari_plugin.automatic import Pace, tiles_expected
 from sam_plugins.napari_plugin.automatic_params import WHERE, FindParams
-from sam_plugins.napari_plugin.durations import duration
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:

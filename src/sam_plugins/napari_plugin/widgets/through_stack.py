@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from sam_plugins.durations import duration
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.follow_params import FollowParams, preset
 from sam_plugins.napari_plugin.session.followed import DoubtfulSlice, Followed
@@ -90,7 +91,9 @@ class ThroughStackBox(QGroupBox):
             self.progress.setRange(0, total)
             self.progress.setValue(done)
             left = job.seconds_left
-            self.progress.setFormat("%v of at most %m slices" + (_in_words(left) if left else ""))
+            self.progress.setFormat(
+                "%v of at most %m slices" + (f", {duration(left)} left" if left else "")
+            )
         active = through.shown
         self.confidence.setVisible(active is not None)
         self.confidence.show_object(active, through.length)
@@ -163,10 +166,3 @@ def _doubts(followed: tuple[Followed, ...]) -> Iterator[tuple[Followed, Doubtful
     for one in followed:
         for doubt in one.doubts:
             yield one, doubt
-
-
-def _in_words(seconds: float) -> str:
-    """Return how long it will take at most."""
-    return (
-        f", {max(1, round(seconds))} s left" if seconds < 90 else f", {seconds / 60:.0f} min left"
-    )

@@ -25,10 +25,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from sam_plugins.durations import duration
 from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
-from sam_plugins.napari_plugin.durations import duration
 from sam_plugins.napari_plugin.images import look_at
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.layers import (

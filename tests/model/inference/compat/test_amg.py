@@ -48,7 +48,7 @@ def test_run_lengths(amg: ModuleType, masks: torch.Tensor) -> None:
 
 
 def test_run_lengths_of_coco(amg: ModuleType, masks: torch.Tensor) -> None:
-    pytest.importorskip("pycocotools")
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra: evaluate)")
     for rle in amg.mask_to_rle_pytorch(masks):
         assert sam_plugins.coco_encode_rle(rle) == amg.coco_encode_rle(rle)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sam_plugins.model.inference.checks import count
-from sam_plugins.model.inference.compat.crops import layer_grids, unit_grid
+from sam_plugins.model.inference.compat.crops import layer_grids
 from sam_plugins.model.inference.compat.measure import boxes_of
 from sam_plugins.model.inference.compat.regions import largest_region, small_regions
 from sam_plugins.model.io.rle import compress, decode_mask, encode_mask, mask_area
@@ -94,58 +94,6 @@ def build_all_layer_point_grids(
         If a layer would have no points.
     """
     return layer_grids(count("n_per_side", n_per_side), n_layers, scale_per_layer)
-
-
-def build_point_grid(n_per_side: int) -> npt.NDArray[np.float64]:
-    """Return points that cover the unit square evenly.
-
-    Parameters
-    ----------
-    n_per_side : int
-        Points along each side.
-
-    Returns
-    -------
-    ndarray of shape (n_per_side ** 2, 2), float64
-        x before y, row by row.
-
-    Raises
-    ------
-    ValueError
-        If ``n_per_side`` is less than 1.
-
-    Examples
-    --------
-    >>> build_point_grid(2).tolist()
-    [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
-    """
-    return unit_grid(count("n_per_side", n_per_side))
-
-
-def calculate_stability_score(
-    masks: Tensor, mask_threshold: float, threshold_offset: float
-) -> Tensor:
-    """Return how little masks change with the threshold (Kirillov et al. 2023, appendix B).
-
-    Parameters
-    ----------
-    masks : Tensor of shape (..., H, W)
-        Logits, on any device.
-    mask_threshold : float
-        Logits above are inside.
-    threshold_offset : float
-        The score is the IoU of the two masks whose thresholds lie so far above and below.
-
-    Returns
-    -------
-    Tensor of shape (...), float32
-        0 to 1; NaN where nothing lies above the lower threshold.
-    """
-    inner, outer = (
-        torch.count_nonzero(masks > mask_threshold + side * threshold_offset, dim=(-2, -1))
-        for side in (1, -1)
-    )
-    return inner.float() / outer.float()
 
 
 def coco_encode_rle(uncompressed_rle: Mapping[str, Any]) -> dict[str, Any]:

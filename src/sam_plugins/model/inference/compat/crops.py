@@ -12,6 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.model.inference.checks import count
 from sam_plugins.model.inference.coordinates import SizeHW
 
 IntArray = npt.NDArray[np.int64]
@@ -21,16 +22,31 @@ _NEAR = 20
 """Pixels: a mask that comes so near to the edge of a crop was probably cut off there."""
 
 
-def unit_grid(points_per_side: int) -> npt.NDArray[np.float64]:
-    """Return points (n * n, 2), x before y, that cover the unit square evenly, row by row.
+def build_point_grid(n_per_side: int) -> npt.NDArray[np.float64]:
+    """Return points that cover the unit square evenly.
+
+    Parameters
+    ----------
+    n_per_side : int
+        Points along each side.
+
+    Returns
+    -------
+    ndarray of shape (n_per_side ** 2, 2), float64
+        x before y, row by row.
+
+    Raises
+    ------
+    ValueError
+        If ``n_per_side`` is less than 1.
 
     Examples
     --------
-    >>> unit_grid(2).tolist()
+    >>> build_point_grid(2).tolist()
     [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
     """
-    half = 1 / (2 * points_per_side)
-    places = np.linspace(half, 1 - half, points_per_side)
+    half = 1 / (2 * count("n_per_side", n_per_side))
+    places = np.linspace(half, 1 - half, n_per_side)
     return np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
 
 
@@ -60,7 +76,7 @@ def layer_grids(
             f"{', '.join(map(str, sides))} along a side; take more points, fewer crop layers or a "
             "smaller crop_n_points_downscale_factor"
         )
-    return [unit_grid(side) for side in sides]
+    return [build_point_grid(side) for side in sides]
 
 
 def crop_boxes(size_hw: SizeHW, n_layers: int, overlap_ratio: float) -> list[tuple[int, Box]]:

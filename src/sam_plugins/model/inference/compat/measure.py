@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from sam_plugins.model.inference.full_size import SizeChain
@@ -53,6 +54,32 @@ def measure_masks(
     return measure(logits.float(), sizes, threshold, offset, min_stability)
 
 
+def calculate_stability_score(
+    masks: Tensor, mask_threshold: float, threshold_offset: float
+) -> Tensor:
+    """Return how little masks change with the threshold (Kirillov et al. 2023, appendix B).
+
+    Parameters
+    ----------
+    masks : Tensor of shape (..., H, W)
+        Logits, on any device.
+    mask_threshold : float
+        Logits above are inside.
+    threshold_offset : float
+        The score is the IoU of the two masks whose thresholds lie so far above and below.
+
+    Returns
+    -------
+    Tensor of shape (...), float32
+        0 to 1; NaN where nothing lies above the lower threshold.
+    """
+    inner, outer = (
+        torch.count_nonzero(masks > mask_threshold + side * threshold_offset, dim=(-2, -1))
+        for side in (1, -1)
+    )
+    return inner.float() / outer.float()
+
+
 def boxes_of(inside: Tensor) -> IntArray:
     """Return boxes (n, 4) of masks (n, h, w) on any device, as :class:`Measured` has them."""
     by_column = mask_boxes(inside.any(-2)[:, None].cpu().numpy())
@@ -72,7 +99,8 @@ def _measure_windows(
         cut = sizes.cut(one, threshold - abs(offset))
         large = sizes.enlarge_cut(cut)
         inner, outer = (np.count_nonzero(large > threshold + side * offset) for side in (1, -1))
-        stability[index] = _ratio(np.array(inner), np.array(outer))
+        with np.errstate(invalid="ignore"):  # NaN for nothing by nothing
+            stability[index] = np.divide(inner, outer, dtype=np.float32)
         if large.size and not stability[index] < min_stability:
             top, left = cut.window[0].start, cut.window[1].start
             box = mask_boxes((large > threshold)[None])[0]
@@ -88,16 +116,7 @@ def _measure_whole(
     parts = []
     for start in range(0, max(1, len(logits)), _CHUNK_ON_GPU):
         large = sizes.enlarge(logits[start : start + _CHUNK_ON_GPU, None])[:, 0]
-        inner, outer = (
-            (large > threshold + side * offset).sum((-2, -1)).cpu().numpy() for side in (1, -1)
-        )
-        parts.append((_ratio(inner, outer), boxes_of(large > threshold)))
-    stability, all_boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Measured(stability, all_boxes)
-
-
-def _ratio(inner: npt.NDArray[Any], outer: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return quotients as PyTorch divides counts: in float32, NaN for nothing by nothing."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: npt.NDArray[np.float32] = np.divide(inner, outer, dtype=np.float32)
-    return ratio
+        stability = calculate_stability_score(large, threshold, offset).cpu().numpy()
+        parts.append((stability, boxes_of(large > threshold)))
+    all_stability, all_boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Measured(all_stability, all_boxes)

@@ -9,7 +9,8 @@ ARGS ?=
 WORKERS ?= auto
 BENCH ?=
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
+# In the order of the folders: xdist would begin with files of many tests, and end with a long one alone.
+PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SETUP := pyproject.toml constraints/cpu.txt scripts/setup_venv.sh
 .DEFAULT_GOAL := help
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from skimage.measure import regionprops
 
 from sam_plugins import EmbeddingCache, load_model, read_image
 from sam_plugins.napari_plugin.answering import Answerer
+from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget
@@ -155,6 +157,27 @@ def _move(
     QApplication.sendEvent(native, event)
 
 
+Open = Callable[..., tuple[SegmentWidget, Hand]]
+
+
+@contextmanager
+def opening_segment(viewer: Any) -> Iterator[Open]:
+    """Hand over what opens **Segment** beside the layers that are there; close it at the end."""
+    opened: list[SegmentWidget] = []
+
+    def open_it(params: SegmentParams | None = None, loader: Any = load) -> Any:
+        widget = SegmentWidget(viewer, params, load=loader)
+        viewer.window.add_dock_widget(widget, name="Segment")
+        opened.append(widget)
+        hand = Hand(viewer)
+        hand.settle()
+        return widget, hand
+
+    yield open_it
+    for widget in opened:
+        widget.controller.close()
+
+
 def until(is_so: Callable[[], Any], seconds: float = SECONDS) -> None:
     """Let the window live until something is so."""
     end = time.monotonic() + seconds
@@ -167,6 +190,11 @@ def until(is_so: Callable[[], Any], seconds: float = SECONDS) -> None:
 def answered(widget: SegmentWidget) -> None:
     """Wait for all drafts to be answered."""
     until(lambda: all(draft.answer for draft in drafts(widget)))
+
+
+def objects(widget: SegmentWidget) -> npt.NDArray[Any]:
+    assert widget.segmenter is not None
+    return np.asarray(widget.segmenter.objects.data)
 
 
 def drafts(widget: SegmentWidget) -> tuple[Any, ...]:

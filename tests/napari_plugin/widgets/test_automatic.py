@@ -228,12 +228,13 @@ def test_a_part_of_the_first_tile_tells_how_long_all_take(
 ) -> None:
     may_end = Event()
 
-    def find(*_: object, progress: Any, **__: object) -> None:
+    def find(*_: object, progress: Any, **__: object) -> bool:
         progress(0, 0)
         time.sleep(1)
         progress(50, 6000)  # a half of one of sixty tiles
         assert may_end.wait(60)
         progress(6000, 6000)
+        return True  # nothing of it was known before
 
     monkeypatch.setattr(widgets, "find_all", find)
     viewer.add_image(nuclei, rgb=nuclei.ndim == 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,15 +16,19 @@ from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.join import (
     Contact,
     Joined,
+    JoinOptions,
     TileObjects,
     contacts_of,
     join,
     objects_of_tile,
 )
-from sam_plugins.model.large.plan import shared, size_of, within
+from sam_plugins.model.large.plan import Tile, TilePlan, shared, size_of, within
 from sam_plugins.model.large.tiles import TileResult, read_tile, read_tile_if_done
 
 _TILES_IN_MEMORY = 8
+
+ReadTile = Callable[[int], TileResult]
+"""Returns the result of a tile by its index."""
 
 
 class Merged(NamedTuple):
@@ -61,32 +65,43 @@ def number_objects(job: TileJob) -> Numbering:
     job : TileJob
         Tiles that are not done have no objects: what is done can be looked at before the rest is.
     """
-    read = lru_cache(_TILES_IN_MEMORY)(lambda index: read_tile_if_done(job, index))
-    counts = [len(read(index).scores) for index in range(len(job.plan))]
+    read = lru_cache(_TILES_IN_MEMORY)(partial(read_tile_if_done, job))
+    numbering = join_tiles(job.plan, read, job.join)
+    return numbering if job.coarse is None else _with_coarse(job, numbering, read)
+
+
+def join_tiles(plan: TilePlan, read: ReadTile, options: JoinOptions) -> Numbering:
+    """Join the objects of all tiles.
+
+    Parameters
+    ----------
+    plan : TilePlan
+    read : callable
+        Returns the result of a tile by its index.
+    options : JoinOptions
+    """
+    counts = [len(read(index).scores) for index in range(len(plan))]
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     tiles: list[TileObjects] = []
     points: list[npt.NDArray[np.float32]] = [np.zeros((0, 2), np.float32)]
     contacts: list[Contact] = []
-    for tile in job.plan:
+    for tile in plan:
         mine = read(tile.index)
         points.append(mine.points_xy)
-        tiles.append(objects_of_tile(mine.labels, mine.scores, tile, job.plan.size_hw))
+        tiles.append(objects_of_tile(mine.labels, mine.scores, tile, plan.size_hw))
         if not counts[tile.index]:
             continue
-        for other in job.plan.later_neighbours(tile.index):
+        for other in plan.later_neighbours(tile.index):
             if counts[other]:
                 contacts += contacts_of(
                     (tile, mine.labels, int(offsets[tile.index])),
-                    (job.plan[other], read(other).labels, int(offsets[other])),
+                    (plan[other], read(other).labels, int(offsets[other])),
                 )
-    joined = join(tiles, contacts, job.join)
-    numbering = Numbering(offsets, joined, np.concatenate(points)[joined.sources])
-    return numbering if job.coarse is None else _with_coarse(job, numbering, read)
+    joined = join(tiles, contacts, options)
+    return Numbering(offsets, joined, np.concatenate(points)[joined.sources])
 
 
-def _with_coarse(
-    job: TileJob, numbering: Numbering, read: Callable[[int], TileResult]
-) -> Numbering:
+def _with_coarse(job: TileJob, numbering: Numbering, read: ReadTile) -> Numbering:
     """Give objects of tiles that are one in the reduced picture one number."""
     assert job.coarse is not None
     seen, joined = read_tile(job.coarse_path), numbering.joined
@@ -131,20 +146,44 @@ def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np
     numbering : Numbering
         Of :func:`number_objects`.
     """
-    core = job.plan[index].core
-    if numbering.coarse is not None:
-        merged = numbering.coarse
-        by_tiles = paint_core(job, index, numbering._replace(joined=merged.before, coarse=None))
-        whole = merged.numbers[by_tiles]
-        for number, mask in merged.labels.smooth(core):
-            whole[mask & (whole == 0)] = number
-        return whole
-    others = [other for other in job.plan.touching(core) if other != index]
-    parts = _parts(job, index, core, numbering)
+    read = partial(read_tile_if_done, job)
+    if numbering.coarse is None:
+        return paint_joined(job.plan, read, index, numbering)
+    core, merged = job.plan[index].core, numbering.coarse
+    before = numbering._replace(joined=merged.before, coarse=None)
+    whole = merged.numbers[paint_joined(job.plan, read, index, before)]
+    for number, mask in merged.labels.smooth(core):
+        whole[mask & (whole == 0)] = number
+    return whole
+
+
+def paint_joined(
+    plan: TilePlan, read: ReadTile, index: int, numbering: Numbering
+) -> npt.NDArray[np.uint32]:
+    """Return the labels of a core, as :func:`paint_core` does, from results that are at hand.
+
+    Parameters
+    ----------
+    plan : TilePlan
+    read : callable
+        Returns the result of a tile by its index.
+    index : int
+        Of the tile.
+    numbering : Numbering
+        Of :func:`join_tiles`.
+    """
+    core = plan[index].core
+
+    def parts_of(tile: int) -> list[_Part]:
+        first, result = int(numbering.offsets[tile]), read(tile)
+        numbers = numbering.joined.numbers[first : first + len(result.scores)]
+        return _parts(plan[tile], result, core, numbers, numbering.joined.scores)
+
+    parts = parts_of(index)
     is_own = {part.number for part in parts}
-    for other in others:
-        seen = _parts(job, other, core, numbering)
-        parts += [part for part in seen if part.number not in is_own]
+    for other in plan.touching(core):
+        if other != index:
+            parts += [part for part in parts_of(other) if part.number not in is_own]
     painted = np.zeros(size_of(core), np.uint32)
     for part in sorted(parts, key=lambda part: (-part.score, part.number)):
         there = painted[part.window]
@@ -161,15 +200,21 @@ class _Part(NamedTuple):
     mask: npt.NDArray[np.bool_]
 
 
-def _parts(job: TileJob, index: int, core: Window, numbering: Numbering) -> list[_Part]:
-    """Return what is drawn in a core of the objects of one tile."""
-    tile, result = job.plan[index], read_tile_if_done(job, index)
+def _parts(
+    tile: Tile,
+    result: TileResult,
+    core: Window,
+    numbers: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float32],
+) -> list[_Part]:
+    """Return what is drawn in a core of the objects of one tile.
+
+    ``numbers`` are those of the tile's objects in the picture, ``scores`` of all in the picture.
+    """
     part = shared(core, tile.window)
     assert part is not None
     labels = result.labels[within(part, tile.window)]
     top, left = (slice_.start for slice_ in within(part, core))
-    first = int(numbering.offsets[index])
-    numbers = numbering.joined.numbers[first : first + len(result.scores)]
     parts = []
     for place, where in enumerate(ndimage.find_objects(labels, len(numbers))):
         number = int(numbers[place])
@@ -180,6 +225,5 @@ def _parts(job: TileJob, index: int, core: Window, numbering: Numbering) -> list
             slice(rows.start + top, rows.stop + top),
             slice(columns.start + left, columns.stop + left),
         )
-        score = float(numbering.joined.scores[number - 1])
-        parts.append(_Part(score, number, window, labels[where] == place + 1))
+        parts.append(_Part(float(scores[number - 1]), number, window, labels[where] == place + 1))
     return parts

@@ -43,8 +43,8 @@ def encode(data: str) -> None:
 
 def automatic(data: str) -> None:
     """Segment a picture of hundreds of nuclei."""
-    from sam_plugins.model.inference.automatic import segment
     from sam_plugins.model.io.images import read_image
+    from sam_plugins.model.large.whole import segment
 
     segment(read_image(Path(data) / _DAPI), _model())
 
@@ -55,8 +55,8 @@ def grid(data: str) -> None:
 
     from skimage.data import coins
 
-    from sam_plugins.model.inference.automatic import segment
     from sam_plugins.model.inference.segment_options import GRID
+    from sam_plugins.model.large.whole import segment
 
     del data
     segment(coins(), _model(), mode="grid", options=replace(GRID, points_per_side=16))  # type: ignore[no-untyped-call]

@@ -23,7 +23,6 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 if TYPE_CHECKING:
     from sam_plugins.errors import SamPluginsError
-    from sam_plugins.model.inference.automatic import segment
     from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
     from sam_plugins.model.inference.clip import load_clip
     from sam_plugins.model.inference.compat import (
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from sam_plugins.model.large.prompts import predict_large
     from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.stack import segment_large_stack
+    from sam_plugins.model.large.whole import segment
 
 __version__ = "0.1.0.dev0"
 
@@ -177,7 +177,7 @@ _HOME_OF_NAME = {
     "remove_small_regions": "sam_plugins.model.inference.compat.amg",
     "rle_to_mask": "sam_plugins.model.inference.compat.amg",
     "sam_model_registry": "sam_plugins.model.inference.compat",
-    "segment": "sam_plugins.model.inference.automatic",
+    "segment": "sam_plugins.model.large.whole",
     "segment_large": "sam_plugins.model.large.automatic",
     "segment_large_stack": "sam_plugins.model.large.stack",
     "to_rgb": "sam_plugins.model.inference.rgb",

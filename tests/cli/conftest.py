@@ -29,7 +29,9 @@ class FakeCore:
         self.seen: list[npt.NDArray[np.uint8]] = []
         self.asked: list[Any] = []
 
-    def automatic(self, rgb: npt.NDArray[np.uint8], mode: str, progress: Any) -> Found:
+    def automatic(
+        self, rgb: npt.NDArray[np.uint8], mode: str, progress: Any, *, closer: bool = True
+    ) -> Found:
         self.seen.append(rgb)
         self.asked.append(mode)
         if progress is not None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QTimer
 
-from sam_plugins.model.inference.automatic import segment
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import list_manifest_files
+from sam_plugins.model.large.whole import segment
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import JobProgress, start_job
 from sam_plugins.napari_plugin.training import TrainParams, add_labels_to_project, train_project

@@ -135,8 +135,15 @@ class Core(Protocol):
     def model_id(self) -> str:
         """Name and digest of the weights."""
 
-    def automatic(self, rgb: npt.NDArray[np.uint8], mode: str, progress: Progress | None) -> Found:
-        """Return all objects of a picture."""
+    def automatic(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        mode: str,
+        progress: Progress | None,
+        *,
+        closer: bool = True,
+    ) -> Found:
+        """Return all objects of a picture, which may be looked at in windows."""
 
     def needs_tiles(self, size_hw: tuple[int, int]) -> bool:
         """Return whether a picture is so large that segmenting it by tiles pays."""

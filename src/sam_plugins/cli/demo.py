@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from sam_plugins.cli.failures import Failures
     from sam_plugins.cli.results import Job
     from sam_plugins.cli.segment_jobs import Order, Summary, segment_jobs
+    from sam_plugins.cli.tiles import TileChoice
     from sam_plugins.cli.view import View
     from sam_plugins.model.cluster.outcome import SerialRunner
     from sam_plugins.model.io.leftovers import remove_leftovers
@@ -49,7 +50,14 @@ def run(args: argparse.Namespace) -> int:
         job = Job(picture, picture.stem, Path(args.output), args.overwrite)
         remove_leftovers(job.folder)
         job.refuse_to_overwrite()
-        order = Order(args.model, Running(args.device), "auto", PromptChoice(), View())
+        order = Order(
+            args.model,
+            Running(args.device),
+            "auto",
+            PromptChoice(),
+            View(),
+            choice=TileChoice(),
+        )
         segment_jobs([job], order, summary, SerialRunner())
     if summary.failures:
         return 1

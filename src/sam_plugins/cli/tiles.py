@@ -78,7 +78,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "of the picture; by default tiles suit its objects",
     )  # fmt: skip
     either.add_argument(
-        "--no-tiles", action="store_true", help="reduce large pictures to the model's input"
+        "--no-tiles",
+        action="store_true",
+        help="reduce every picture to the model's input, and look at none in windows",
     )
     group.add_argument(
         "--coarse", action="store_true",

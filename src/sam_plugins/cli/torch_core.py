@@ -22,7 +22,7 @@ from sam_plugins.cli.core import (
     TextChoice,
 )
 from sam_plugins.cli.tiles import TileChoice
-from sam_plugins.model.inference.automatic import require_instance_decoder, segment_watched
+from sam_plugins.model.inference.automatic import require_instance_decoder
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.clip import DEFAULT_CLIP, Clip, load_clip
 from sam_plugins.model.inference.exemplars import Exemplars, describe_exemplars
@@ -44,6 +44,7 @@ from sam_plugins.model.large.results import LargeSegmentation
 from sam_plugins.model.large.sources import FileSource
 from sam_plugins.model.large.stack import plan_stack, segment_large_stack, segment_slice
 from sam_plugins.model.large.tiles import segment_tile
+from sam_plugins.model.large.whole import segment_rgb
 from sam_plugins.model.weights.paths import embeddings_directory
 
 _DTYPES: dict[Precision, torch.dtype | Literal["auto"]] = {
@@ -77,11 +78,18 @@ class TorchCore:
         """Name and digest of the weights."""
         return self.model.model_id
 
-    def automatic(self, rgb: npt.NDArray[np.uint8], mode: str, progress: Progress | None) -> Found:
-        """Return all objects of a picture."""
-        if mode == "auto":
-            require_instance_decoder(self.model)  # before the slow part
-        found = segment_watched(self.model, self._encoded(rgb), mode=mode, progress=progress)
+    def automatic(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        mode: str,
+        progress: Progress | None,
+        *,
+        closer: bool = True,
+    ) -> Found:
+        """Return all objects of a picture, which may be looked at in windows."""
+        found = segment_rgb(
+            self.model, rgb, mode=mode, closer=closer, encode=self._encoded, progress=progress
+        )
         return Found(found.labels, found.scores, found.points_xy)
 
     def needs_tiles(self, size_hw: tuple[int, int]) -> bool:

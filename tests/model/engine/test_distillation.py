@@ -22,8 +22,8 @@ from sam_plugins.errors import (
 )
 from sam_plugins.model.engine import distillation, lesson, students
 from sam_plugins.model.engine.distillation import Hooks, distil
-from sam_plugins.model.inference.automatic import segment
 from sam_plugins.model.inference.loading import load_model
+from sam_plugins.model.large.whole import segment
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
 from sam_plugins.model.networks.mask_decoder import MaskOutput
 from sam_plugins.model.training.distillation_config import DistillationConfig

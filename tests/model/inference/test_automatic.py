@@ -26,13 +26,14 @@ from sam_plugins.errors import (
 from sam_plugins.model.evaluation.metrics import match_objects
 from sam_plugins.model.evaluation.overlaps import overlap_table
 from sam_plugins.model.inference import memory
-from sam_plugins.model.inference.automatic import instance_maps, segment, segment_embedding
+from sam_plugins.model.inference.automatic import instance_maps, segment_embedding
 from sam_plugins.model.inference.candidates import MaskFilter
 from sam_plugins.model.inference.label_image import LabelOptions
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.segment_options import AUTO, GRID, MODES, SegmentOptions
 from sam_plugins.model.inference.types import Segmentation
+from sam_plugins.model.large.whole import segment
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.instance_decoder import InstanceMaps

@@ -11,7 +11,7 @@ import skimage.data
 from PIL import Image
 from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 
-from sam_plugins.model.inference.automatic import object_regions, segment
+from sam_plugins.model.inference.automatic import object_regions
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.reduction import (
@@ -22,6 +22,7 @@ from sam_plugins.model.inference.reduction import (
 )
 from sam_plugins.model.inference.seeds import CELL
 from sam_plugins.model.inference.segment_options import SegmentOptions
+from sam_plugins.model.large.whole import segment
 from sam_plugins.model.networks.config import Preprocessing
 
 
@@ -44,7 +45,7 @@ def test_segment_names_the_tiled_way(size_hw: tuple[int, int], seen: str) -> Non
     image[3:9, 3:9] = 200
     pixels = f"of {size_hw[0]} x {size_hw[1]} pixels reduced to {seen}"
     with pytest.warns(ReducedImageWarning, match=f"{pixels}, .*with segment_large") as caught:
-        segment(image, make_model(TINY_PYRAMID, "tiny"))
+        segment(image, make_model(TINY_PYRAMID, "tiny"), closer=False)
     assert [one.filename for one in caught] == [__file__]
 
 
@@ -71,7 +72,7 @@ def discs(size_hw: tuple[int, int], diameter: int, gap: int) -> npt.NDArray[np.u
 def test_small_objects_of_a_reduced_picture_are_warned_of(diameter: int, is_warned: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        segment(discs((500, 2000), diameter, 64), "default")
+        segment(discs((500, 2000), diameter, 64), "default", closer=False)
     named = [(one.category, one.filename) for one in caught]
     assert named == [(ReducedImageWarning, __file__)] * is_warned
 

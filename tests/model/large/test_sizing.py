@@ -16,7 +16,7 @@ from tests.model.inference.tiny_models import TINY_VIT, make_model
 from tests.model.large.mosaics import Oracle, coins_labels, drawn, nuclei, repeated
 from tests.model.large.test_automatic import Stops, job_of, run
 
-from sam_plugins.model.inference.automatic import instance_maps, object_regions, segment
+from sam_plugins.model.inference.automatic import instance_maps, object_regions
 from sam_plugins.model.inference.candidates import MaskFilter
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_rgb
@@ -26,6 +26,7 @@ from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.large.picture import LazyPicture
 from sam_plugins.model.large.results import work_folder
 from sam_plugins.model.large.sizing import TileSize, earlier_size, model_glance, tile_size
+from sam_plugins.model.large.whole import segment
 
 
 class Look:

@@ -15,10 +15,10 @@ import tifffile
 from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
 
 from sam_plugins.errors import UnusableImageError
-from sam_plugins.model.inference.automatic import segment
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.model.large.automatic import segment_large
+from sam_plugins.model.large.whole import segment
 from sam_plugins.model.weights.paths import proposals_directory
 from sam_plugins.napari_plugin.automatic_estimate import KnownPaces
 from sam_plugins.napari_plugin.current_model import current_model

@@ -13,9 +13,11 @@ from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.evaluation.single_point import LowResMasks
 from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.predict import decode_prompts, encode_image
+from sam_plugins.model.inference.predict import decode_prompts, encode_image, encode_rgb
+from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.segment_options import Mode, SegmentOptions
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
+from sam_plugins.model.large.whole import segment_rgb
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ class AutomaticSegmenter:
 
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the label image of a picture as it comes from a file."""
+        rgb = to_rgb(image)
+        if self.mode == "auto":
+            return segment_rgb(self.model, rgb, options=self.options).labels
         # not segment(), which warns of large pictures: here they are measured as they are seen
-        embedding = encode_image(self.model, image)
-        found = segment_embedding(self.model, embedding, mode=self.mode, options=self.options)
-        return found.labels
+        embedding = encode_rgb(self.model, rgb)
+        return segment_embedding(self.model, embedding, mode=self.mode, options=self.options).labels

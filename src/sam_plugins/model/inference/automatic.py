@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,9 +25,9 @@ from sam_plugins.model.inference.coordinates import CELL, boxes_to_original, poi
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.grid import grid_points
 from sam_plugins.model.inference.label_image import paint_labels
-from sam_plugins.model.inference.loading import Model, load_model
+from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.memory import memory_limits, require_memory
-from sam_plugins.model.inference.predict import check_model, encode_image
+from sam_plugins.model.inference.predict import check_model
 from sam_plugins.model.inference.reduction import (
     is_reduced,
     is_reduced_strip,
@@ -36,7 +35,6 @@ from sam_plugins.model.inference.reduction import (
     shows_small_objects,
     warn_reduced,
 )
-from sam_plugins.model.inference.rgb import Channels, Limits
 from sam_plugins.model.inference.seeds import (
     InstanceProbabilities,
     SeedOptions,
@@ -51,95 +49,7 @@ from sam_plugins.model.inference.segment_options import (
 )
 from sam_plugins.model.inference.suppression import suppress
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
-from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.io.windows import Window
-
-
-def segment(
-    image: npt.ArrayLike | SliceableArray,
-    model: Model | str | os.PathLike[str] = "default",
-    *,
-    mode: Mode | str = "auto",
-    channels: Channels | None = None,
-    limits: Limits | Sequence[Limits] | None = None,
-    channel_axis: int | None = None,
-    options: SegmentOptions | None = None,
-    progress: Progress | None = None,
-) -> Segmentation:
-    """Segment every object of a picture.
-
-    Parameters
-    ----------
-    image : array_like of shape (H, W), (H, W, C) or (C, H, W)
-        Any numbers; see :func:`~sam_plugins.to_rgb`. Files are read with
-        :func:`~sam_plugins.read_image`.
-    model : Model, str or path
-        A loaded model, or what :func:`~sam_plugins.load_model` takes; load it once when there are
-        several pictures.
-    mode : {"auto", "grid"}
-        Where points come from: the model's own instance decoder, or a regular grid, which is slower
-        and asks nothing of the model.
-    channels : int, sequence or array of int, or mapping of colour name to int, optional
-        Which channels to show, such as ``{"red": 0, "cyan": 3}``; needed for more than four.
-    limits : (float, float) or sequence of (float, float), optional
-        Values shown as black and as white; by default robust percentiles of the whole picture.
-    channel_axis : int, optional
-        Axis of the channels; guessed by default.
-    options : SegmentOptions, optional
-        :func:`usual_options` by default: :data:`AUTO`; :data:`GRID`, or for models with an instance
-        decoder :data:`OWN_GRID`.
-    progress : callable, optional
-        Called often, with the steps done and the steps in all. An exception that it raises stops
-        the work.
-
-    Returns
-    -------
-    Segmentation
-        The best object has label 1.
-
-    Warns
-    -----
-    ReducedImageWarning
-        If the picture is much longer than the model's input, or reduced so that its objects become
-        too small: :func:`~sam_plugins.segment_large` segments it at its own resolution.
-
-    Raises
-    ------
-    UnusableImageError
-        If the array is no picture.
-    UnsuitableModelError
-        If the model has no instance decoder and ``mode`` is "auto".
-    UnknownModelError, WeightsError
-        If the model cannot be had.
-    MemoryLimitError
-        If memory runs out.
-    ValueError
-        If ``mode`` is unknown, or ``channels``, ``limits`` or ``channel_axis`` do not fit the
-        picture.
-    TypeError
-        If ``image`` is the name of a file, ``channels`` holds no indices, or ``model`` or
-        ``options`` are of another type.
-    """
-    check_mode(mode)
-    _check_options(options)
-    if not isinstance(model, Model | str | os.PathLike):
-        raise TypeError(
-            "model must be a loaded model, a name or a path, and come after the picture, "
-            f"got {type(model).__name__}"
-        )
-    loaded = model if isinstance(model, Model) else load_model(model)
-    if mode == "auto":
-        require_instance_decoder(loaded)
-    _report(progress, 0, 1)
-    embedding = encode_image(
-        loaded, image, channels=channels, limits=limits, channel_axis=channel_axis
-    )
-    if needs_tiles(embedding.original_size_hw, loaded.preprocessing):
-        warn_reduced(embedding.original_size_hw, loaded.preprocessing)
-        return segment_embedding(loaded, embedding, mode=mode, options=options, progress=progress)
-    return segment_watched(
-        loaded, embedding, mode=mode, options=options, progress=progress, stacklevel=3
-    )
 
 
 def segment_watched(
@@ -154,9 +64,13 @@ def segment_watched(
     """Segment as :func:`segment_embedding`; warn where the model sees objects too small.
 
     Models with an instance decoder tell before the slow part, and of objects that are not found.
+
+    Warns
+    -----
+    ReducedImageWarning
     """
     size_hw, seen = embedding.original_size_hw, model.preprocessing
-    is_lossy = is_reduced_strip(size_hw, seen)
+    is_lossy = needs_tiles(size_hw, seen) or is_reduced_strip(size_hw, seen)
     tells_later = not is_lossy and is_reduced(size_hw, seen)
     if tells_later and model.has_instance_decoder:
         tells_later = False
@@ -184,17 +98,17 @@ def segment_embedding(
     ``within`` is as for :func:`propose`.
     """
     check_mode(mode)
-    _check_options(options)
+    check_options(options)
     check_model(model, embedding)
     chosen = options or usual_options(model, mode)
     height, width = embedding.original_size_hw
-    _require_label_image(height, width)
+    require_label_image(height, width)
     with segmenting_memory(embedding, mode):
         proposals = propose(
             model, embedding, mode=mode, options=chosen, within=within, progress=progress
         )
         if not len(proposals.points_xy):
-            _report(progress, 1, 1)
+            report(progress, 1, 1)
         return put_together(proposals, embedding, chosen, progress=progress).segmentation
 
 
@@ -367,7 +281,7 @@ def object_regions(
     return _points_of_maps(model, embedding, options or SeedOptions())[1]
 
 
-def _check_options(options: SegmentOptions | None) -> None:
+def check_options(options: SegmentOptions | None) -> None:
     """Refuse options that are none."""
     if options is not None:
         require_type(
@@ -375,7 +289,7 @@ def _check_options(options: SegmentOptions | None) -> None:
         )
 
 
-def _require_label_image(height: int, width: int) -> None:
+def require_label_image(height: int, width: int) -> None:
     """Refuse a picture whose label image cannot fit."""
     each = np.dtype(np.int32).itemsize
 
@@ -472,7 +386,7 @@ def put_together(
 
     def draw_all() -> Iterator[WindowMask]:
         for index in order:
-            _report(progress, len(points_xy), len(points_xy))
+            report(progress, len(points_xy), len(points_xy))
             yield sizes.draw_cut(found.cuts[index])
 
     painted = paint_labels(draw_all(), embedding.original_size_hw, options.labels)
@@ -491,7 +405,7 @@ def put_together(
     return PutTogether(segmentation, sources)
 
 
-def _report(progress: Progress | None, done: int, total: int) -> None:
+def report(progress: Progress | None, done: int, total: int) -> None:
     """Tell how far the work is."""
     if progress is not None:
         progress(done, total)

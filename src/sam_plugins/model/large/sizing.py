@@ -81,7 +81,7 @@ def tile_size(
         return TileSize(tile, tile // HALO_SHARE if halo is None else halo)
     small = max(_STEP, longest // 2)
     lengths: list[float] = []
-    for window in _windows(picture.size_hw, longest):
+    for window in glanced_windows(picture.size_hw, longest):
         lengths += _lengths(look(picture.rgb(window)), window, picture.size_hw)
         if len(lengths) >= _ENOUGH:
             break
@@ -140,8 +140,21 @@ def earlier_size(output: Path, folder: Path) -> TileSize | None:
         return None
 
 
-def _windows(size_hw: SizeHW, side: int) -> Iterator[Window]:
-    """Yield windows along the diagonal; a small picture has one."""
+def glanced_windows(size_hw: SizeHW, side: int) -> Iterator[Window]:
+    """Yield the windows of a picture that tell how large its objects are.
+
+    Parameters
+    ----------
+    size_hw : (int, int)
+        Of the picture.
+    side : int
+        Of the windows.
+
+    Yields
+    ------
+    (slice, slice)
+        Along the diagonal, the middle first; a small picture has one.
+    """
     seen = set()
     for place in _PLACES:
         starts = tuple(max(0, int(place * length - side / 2)) for length in size_hw)

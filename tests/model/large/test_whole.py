@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import pytest
+import skimage.data
 
 from sam_plugins.errors import MemoryLimitError
 from sam_plugins.model.inference import memory
@@ -92,17 +94,25 @@ def test_windows_enlarge_no_more_than_the_model_allows(model: Model) -> None:
     assert plan.tile == 256  # 768 pixels of input, enlarged three times
 
 
-def test_a_picture_beyond_twice_the_input_is_never_seen_as_a_whole(model: Model) -> None:
-    seen: list[tuple[int, ...]] = []
+@pytest.mark.parametrize("size_hw", [(60, 2100), (800, 2400)])
+def test_a_picture_beyond_twice_the_input_is_looked_at_in_windows_half_as_long_as_it(
+    model: Model, size_hw: tuple[int, int]
+) -> None:
+    image = to_rgb(discs(size_hw, 16, 100 if size_hw[0] > 60 else 60))
+    plan = closer_plan(model, image)
+    assert plan is not None
+    assert plan.tile == 512
+    found = segment_rgb(model, image)
+    assert len(found) == len(centres(size_hw, 100 if size_hw[0] > 60 else 60))
 
-    def encode(rgb: Image) -> ImageEmbedding:
-        seen.append(rgb.shape)
-        return encode_rgb(model, rgb)
 
-    image = discs((60, 2100), 20, 60)
-    found = segment_rgb(model, np.repeat(image[..., None], 3, 2), encode=encode)
-    assert len(found) == 35
-    assert max(shape[1] for shape in seen) <= 1024
+def test_a_large_photograph_of_large_objects_is_looked_at_as_a_whole_with_a_warning(
+    model: Model,
+) -> None:
+    photo = np.asarray(PIL.Image.fromarray(skimage.data.coffee()).resize((2400, 1600)))
+    with pytest.warns(ReducedImageWarning):
+        found = segment(photo, model)
+    assert len(found) > 0
 
 
 def test_progress_grows_to_its_end_and_its_exception_stops_the_work(model: Model) -> None:
@@ -149,9 +159,9 @@ def test_a_picture_that_is_looked_at_as_a_whole_is_encoded_once(model: Model) ->
 
 
 def test_labels_that_cannot_fit_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = np.zeros((30, 3000), np.uint8)
+    image = discs((150, 1200), 12, 60)
     monkeypatch.setattr(memory, "available_bytes", lambda: 40_000)
-    with pytest.raises(MemoryLimitError, match="label image of 30 x 3000 pixels"):
+    with pytest.raises(MemoryLimitError, match="label image of 150 x 1200 pixels"):
         segment(image, model)
 
 
@@ -160,6 +170,7 @@ def test_closer_is_a_bool(model: Model) -> None:
         segment(np.zeros((9, 9), np.uint8), model, closer="no")  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore::sam_plugins.model.inference.reduction.ReducedImageWarning")
 def test_the_blank_picture_has_no_objects_at_any_size(model: Model) -> None:
     for size_hw in ((40, 50), (20, 1500), (20, 3000)):
         found = segment(np.full(size_hw, 7, np.uint8), model)

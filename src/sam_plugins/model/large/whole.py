@@ -36,7 +36,7 @@ from sam_plugins.model.inference.checks import require_type
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.preprocess import check_rgb
-from sam_plugins.model.inference.reduction import is_reduced, is_reduced_strip, needs_tiles
+from sam_plugins.model.inference.reduction import is_reduced, needs_tiles
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.segment_options import (
     Mode,
@@ -48,14 +48,8 @@ from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.large.assemble import join_tiles, paint_joined
 from sam_plugins.model.large.join import JoinOptions
-from sam_plugins.model.large.picture import LazyPicture
 from sam_plugins.model.large.plan import Tile, TilePlan, within
-from sam_plugins.model.large.sizing import (
-    HALO_SHARE,
-    glanced_windows,
-    model_glance,
-    tile_size,
-)
+from sam_plugins.model.large.sizing import HALO_SHARE, glanced_windows, model_glance
 from sam_plugins.model.large.tiles import TileResult
 
 Encode = Callable[[npt.NDArray[np.uint8]], ImageEmbedding]
@@ -68,7 +62,6 @@ LEAST_ENLARGEMENT = 1.3
 """What windows would enlarge by less is looked at as a whole: objects larger than 16 cells came out
 worse in windows."""
 
-_SHARE_OF_INPUT = 4  # of the longest input: windows are no smaller
 _SOME, _ENOUGH = 10, 100  # objects: a few say nothing of a picture
 _SPECK = 4.0  # side in cells
 _STEPS_OF_A_WINDOW = 100
@@ -111,7 +104,7 @@ def segment(
     closer : bool
         Whether a picture that the model would see reduced is looked at in windows that show its
         objects larger, with mode "auto": more objects and finer outlines for more time. One of
-        large objects is looked at as a whole in any case, unless it is twice as long as the input.
+        large objects is looked at as a whole in any case.
     progress : callable, optional
         Called often, with the steps done and the steps in all. An exception that it raises stops
         the work.
@@ -125,8 +118,8 @@ def segment(
     -----
     ReducedImageWarning
         If the picture is much longer than the model's input, or reduced so that its objects become
-        too small, and no window shows them larger: with mode "grid", or without ``closer``.
-        :func:`~sam_plugins.segment_large` segments it at its own resolution in either mode.
+        too small, and is looked at as a whole: :func:`~sam_plugins.segment_large` segments it at
+        its own resolution in either mode.
 
     Raises
     ------
@@ -196,19 +189,13 @@ def segment_rgb(
     check_mode(mode)
     check_options(options)
     check_rgb(rgb)
-    size_hw = int(rgb.shape[0]), int(rgb.shape[1])
     chosen = options or usual_options(model, mode)
     encoded = _once(rgb, encode or partial(encode_rgb, model))
     report(progress, 0, 1)
     if mode == "auto":
         require_instance_decoder(model)
     if mode == "auto" and closer:
-        if needs_tiles(size_hw, model.preprocessing) or is_reduced_strip(
-            size_hw, model.preprocessing
-        ):
-            plan: TilePlan | None = _plan_of_large(model, rgb, chosen, encoded)
-        else:
-            plan = closer_plan(model, rgb, chosen, encoded)
+        plan = closer_plan(model, rgb, chosen, encoded)
         if plan is not None:
             return _segment_windows(model, rgb, plan, chosen, encoded, progress)
     return segment_watched(
@@ -279,7 +266,8 @@ def closer_plan(
     if len(areas) < _SOME:
         return None
     wanted = min(USUAL_SIDE / _usual_side(areas), seen.max_enlargement)
-    tile = max(math.ceil(seen.min_long_side / wanted), seen.max_long_side // _SHARE_OF_INPUT)
+    least = seen.max_long_side // (2 if needs_tiles(size_hw, seen) else 4)
+    tile = max(math.ceil(seen.min_long_side / wanted), least)
     if wanted < LEAST_ENLARGEMENT * whole_scale or tile >= longest:
         return None
     return TilePlan(size_hw, tile, tile // HALO_SHARE)
@@ -302,16 +290,6 @@ def _usual_side(areas: npt.NDArray[np.float64]) -> float:
     rising = np.sort(areas)
     middle = np.searchsorted(rising.cumsum(), rising.sum() / 2)
     return math.sqrt(rising[middle])
-
-
-def _plan_of_large(
-    model: Model, rgb: npt.NDArray[np.uint8], options: SegmentOptions, encode: Encode
-) -> TilePlan:
-    """Return the windows of a picture that is larger than the model's input."""
-    picture = LazyPicture(rgb, limits=(0, 255), channel_axis=2)
-    look = model_glance(model, "auto", options, encode)
-    size = tile_size(picture, model.preprocessing.max_long_side, look)
-    return TilePlan(picture.size_hw, size.tile, size.halo)
 
 
 def _segment_windows(

@@ -173,6 +173,8 @@ def segment_rgb(
 ) -> Segmentation:
     """Segment every object of what the model sees of a picture.
 
+    What it returns, warns of and raises is as for :func:`segment`.
+
     Parameters
     ----------
     model, mode, options, closer, progress
@@ -183,8 +185,6 @@ def segment_rgb(
         Returns the embedding of the picture or of a window, from a cache say.
     stacklevel : int
         Of warnings, as in :func:`warnings.warn`.
-
-    Returns, warnings and errors are those of :func:`segment`.
     """
     check_mode(mode)
     check_options(options)

@@ -28,12 +28,14 @@ class FakeCore:
     def __init__(self) -> None:
         self.seen: list[npt.NDArray[np.uint8]] = []
         self.asked: list[Any] = []
+        self.looked_closer: list[bool] = []
 
     def automatic(
-        self, rgb: npt.NDArray[np.uint8], mode: str, progress: Any, *, closer: bool = True
+        self, rgb: npt.NDArray[np.uint8], mode: str, progress: Any, *, looks_closer: bool = True
     ) -> Found:
         self.seen.append(rgb)
         self.asked.append(mode)
+        self.looked_closer.append(looks_closer)
         if progress is not None:
             progress(1, 2)
             progress(2, 2)

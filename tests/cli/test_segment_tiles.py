@@ -57,6 +57,7 @@ def test_tiles_can_be_forced_and_refused(
     assert run_segment(pictures / "a.png", "--tile", "256") == 0
     assert core.asked[-1][2]["tile"] == 256
     assert run_segment(large, "--no-tiles") == 0
+    assert core.looked_closer == [False]
     assert core.asked[-1] == "auto"
     assert (out / "large_labels.tif").is_file()
 

@@ -141,7 +141,7 @@ class Core(Protocol):
         mode: str,
         progress: Progress | None,
         *,
-        closer: bool = True,
+        looks_closer: bool = True,
     ) -> Found:
         """Return all objects of a picture, which may be looked at in windows."""
 

@@ -222,7 +222,9 @@ def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = Fal
         _tell_doubt(job, found)
     else:
         with step_progress(job.name) as progress:
-            found = core.automatic(rgb, order.mode, progress, closer=not order.choice.is_refused)
+            found = core.automatic(
+                rgb, order.mode, progress, looks_closer=not order.choice.is_refused
+            )
     seconds = time.perf_counter() - start
     mode = wanted.mode if wanted else order.mode
     described = _describe(job, core, order.prompts, mode, order.view)

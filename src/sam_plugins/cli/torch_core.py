@@ -84,11 +84,16 @@ class TorchCore:
         mode: str,
         progress: Progress | None,
         *,
-        closer: bool = True,
+        looks_closer: bool = True,
     ) -> Found:
         """Return all objects of a picture, which may be looked at in windows."""
         found = segment_rgb(
-            self.model, rgb, mode=mode, closer=closer, encode=self._encoded, progress=progress
+            self.model,
+            rgb,
+            mode=mode,
+            looks_closer=looks_closer,
+            encode=self._encoded,
+            progress=progress,
         )
         return Found(found.labels, found.scores, found.points_xy)
 

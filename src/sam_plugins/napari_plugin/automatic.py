@@ -257,19 +257,14 @@ class _Looking:
     masks: FoundMasks
 
     def plan(self, source: ImageSource, sight: Sight) -> TilePlan:
-        """Return the tiles of a part of a plane: one, unless that shows too little of it."""
-        from sam_plugins.model.inference.reduction import is_reduced, needs_tiles
+        """Return the tiles of a part of a plane: one, unless the model sees less at once."""
+        from sam_plugins.model.inference.reduction import needs_tiles
         from sam_plugins.model.large.plan import TilePlan
         from sam_plugins.model.large.sizing import model_glance, tile_size
-        from sam_plugins.model.large.whole import closer_plan
 
         size_hw = sight.region.shape
         if not needs_tiles(size_hw, self.model.preprocessing):
-            one = TilePlan(size_hw, max(size_hw), 0)
-            if self.mode != "auto" or not is_reduced(size_hw, self.model.preprocessing):
-                return one
-            rgb = show_model(source, sight)
-            return closer_plan(self.model, rgb, self.options, self._encoded) or one
+            return TilePlan(size_hw, max(size_hw), 0)
         longest = self.model.preprocessing.max_long_side
         look = model_glance(self.model, self.mode, self.options, self._encoded)
         with shown_source(source, sight).open() as picture:

@@ -45,7 +45,7 @@ def test_segment_names_the_tiled_way(size_hw: tuple[int, int], seen: str) -> Non
     image[3:9, 3:9] = 200
     pixels = f"of {size_hw[0]} x {size_hw[1]} pixels reduced to {seen}"
     with pytest.warns(ReducedImageWarning, match=f"{pixels}, .*with segment_large") as caught:
-        segment(image, make_model(TINY_PYRAMID, "tiny"), closer=False)
+        segment(image, make_model(TINY_PYRAMID, "tiny"), looks_closer=False)
     assert [one.filename for one in caught] == [__file__]
 
 
@@ -72,7 +72,7 @@ def discs(size_hw: tuple[int, int], diameter: int, gap: int) -> npt.NDArray[np.u
 def test_small_objects_of_a_reduced_picture_are_warned_of(diameter: int, is_warned: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        segment(discs((500, 2000), diameter, 64), "default", closer=False)
+        segment(discs((500, 2000), diameter, 64), "default", looks_closer=False)
     named = [(one.category, one.filename) for one in caught]
     assert named == [(ReducedImageWarning, __file__)] * is_warned
 

@@ -13,12 +13,15 @@ import skimage.data
 
 from sam_plugins.errors import MemoryLimitError
 from sam_plugins.model.inference import memory
+from sam_plugins.model.inference.automatic import object_regions
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.reduction import ReducedImageWarning
 from sam_plugins.model.inference.rgb import to_rgb
+from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
-from sam_plugins.model.large.whole import closer_plan, segment, segment_rgb
+from sam_plugins.model.large.closer import closer_plan
+from sam_plugins.model.large.whole import segment, segment_rgb
 
 Image = npt.NDArray[np.uint8]
 
@@ -61,7 +64,7 @@ def test_small_discs_of_a_reduced_picture_are_each_found_once(
     assert len(set(numbers) - {0}) == len(numbers) == 125
     assert len(found) == len(numbers)
     with pytest.warns(ReducedImageWarning):
-        whole = segment(discs(SIZE_HW, 12, GAP), model, closer=False)
+        whole = segment(discs(SIZE_HW, 12, GAP), model, looks_closer=False)
     assert len(whole) < len(found)
 
 
@@ -88,6 +91,25 @@ def test_windows_are_for_many_small_objects_of_reduced_pictures(
     assert (plan is not None) == is_closer
 
 
+def test_a_few_objects_are_no_reason_for_windows(model: Model) -> None:
+    # At three places along it: four discs are fewer than ten however often they are seen.
+    image = np.full((160, 1200, 3), 40, np.uint8)
+    for place in (400, 500, 600, 700):
+        image[70:82, place : place + 12] = 200
+    assert closer_plan(model, image) is None
+
+
+def test_discs_too_small_for_the_reduced_picture_are_looked_for_at_full_resolution(
+    model: Model,
+) -> None:
+    image = to_rgb(discs((640, 2040), 8, 40))
+    whole = object_regions(model, encode_rgb(model, image))
+    assert np.sqrt(np.median(np.bincount(whole.ravel())[1:])) < 4  # specks
+    plan = closer_plan(model, image)
+    assert plan is not None
+    assert plan.tile < 512
+
+
 def test_windows_enlarge_no_more_than_the_model_allows(model: Model) -> None:
     plan = closer_plan(model, to_rgb(discs((300, 1200), 8, 24)))
     assert plan is not None
@@ -110,6 +132,7 @@ def test_a_large_photograph_of_large_objects_is_looked_at_as_a_whole_with_a_warn
     model: Model,
 ) -> None:
     photo = np.asarray(PIL.Image.fromarray(skimage.data.coffee()).resize((2400, 1600)))
+    assert closer_plan(model, photo) is None
     with pytest.warns(ReducedImageWarning):
         found = segment(photo, model)
     assert len(found) > 0
@@ -165,9 +188,9 @@ def test_labels_that_cannot_fit_are_refused(model: Model, monkeypatch: pytest.Mo
         segment(image, model)
 
 
-def test_closer_is_a_bool(model: Model) -> None:
-    with pytest.raises(TypeError, match="closer must be of type bool, got str"):
-        segment(np.zeros((9, 9), np.uint8), model, closer="no")  # type: ignore[arg-type]
+def test_looks_closer_is_a_bool(model: Model) -> None:
+    with pytest.raises(TypeError, match="looks_closer must be of type bool, got str"):
+        segment(np.zeros((9, 9), np.uint8), model, looks_closer="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore::sam_plugins.model.inference.reduction.ReducedImageWarning")
@@ -178,7 +201,7 @@ def test_the_blank_picture_has_no_objects_at_any_size(model: Model) -> None:
         assert found.labels.shape == size_hw
 
 
-def test_an_object_longer_than_windows_is_joined_from_them(model: Model) -> None:
+def test_a_larger_object_among_small_ones_is_one(model: Model) -> None:
     image = discs((320, 1500), 12, 40)
     y, x = np.ogrid[:320, :1500]
     image[np.hypot((y - 160) / 65, (x - 700) / 90) < 1] = 40
@@ -191,8 +214,9 @@ def test_an_object_longer_than_windows_is_joined_from_them(model: Model) -> None
 
 
 def test_options_are_those_of_windows_too(model: Model) -> None:
-    from sam_plugins.model.inference.segment_options import AUTO
-
     image = discs((150, 1200), 12, 60)
+    assert closer_plan(model, to_rgb(image)) is not None
     none = replace(AUTO, labels=replace(AUTO.labels, min_area=10_000))
     assert len(segment(image, model, options=none)) == 0
+    blind = replace(AUTO, seeds=replace(AUTO.seeds, min_foreground=1.0))
+    assert closer_plan(model, to_rgb(image), blind) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.evaluation.single_point import LowResMasks
-from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.predict import decode_prompts, encode_image, encode_rgb
+from sam_plugins.model.inference.predict import decode_prompts, encode_image
+from sam_plugins.model.inference.reduction import ReducedImageWarning
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.segment_options import Mode, SegmentOptions
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
@@ -140,8 +141,7 @@ class AutomaticSegmenter:
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the label image of a picture as it comes from a file."""
         rgb = to_rgb(image)
-        if self.mode == "auto":
-            return segment_rgb(self.model, rgb, options=self.options).labels
-        # not segment(), which warns of large pictures: here they are measured as they are seen
-        embedding = encode_rgb(self.model, rgb)
-        return segment_embedding(self.model, embedding, mode=self.mode, options=self.options).labels
+        with warnings.catch_warnings():
+            # Large pictures are measured as people get them.
+            warnings.simplefilter("ignore", ReducedImageWarning)
+            return segment_rgb(self.model, rgb, mode=self.mode, options=self.options).labels

@@ -68,6 +68,7 @@ def segment_watched(
     Warns
     -----
     ReducedImageWarning
+        If most objects are too small, or the picture is so long that they may be.
     """
     size_hw, seen = embedding.original_size_hw, model.preprocessing
     is_lossy = needs_tiles(size_hw, seen) or is_reduced_strip(size_hw, seen)
@@ -93,7 +94,7 @@ def segment_embedding(
     within: Window | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Segment every object of a picture that is encoded already; see :func:`segment`.
+    """Segment every object of a picture that is encoded already; see :func:`~sam_plugins.segment`.
 
     ``within`` is as for :func:`propose`.
     """
@@ -157,7 +158,7 @@ def propose(
     Parameters
     ----------
     model, embedding, mode, progress
-        As for :func:`segment`.
+        As for :func:`~sam_plugins.segment`.
     options : SegmentOptions
         Says how points are found and which masks pass.
     within : (slice, slice), optional

@@ -10,8 +10,8 @@ answer to a correction is held against the mask that it corrects:
 - All the rest moves a part of the way only, the less the more was said, so that a slip is not seen,
   and what every answer says comes through in the end.
 - Near the click the earlier mask grows or shrinks: where it ended too early at one place of its
-  border, it mostly did so beside it, too. Its level moves there by as much as lets it end on the
-  far side of what is wrong.
+  border, it mostly did so beside it, too. Its level moves there towards the one that would let it
+  end on the far side of what is wrong, the less the more was said.
 - A click that the earlier mask followed stays followed.
 
 Measured with version 7 of the shipped model on train pictures of ten sets, up to 40 objects each,
@@ -47,8 +47,8 @@ LEVEL_REACH = 0.3
 """Standard deviation, in sides of the mask (the root of its area), of the Gaussian with which a
 level that a click moved fades."""
 
-_MOST_LEVEL = 4.0  # logits
-_KEPT_BY_LEVEL = 0.8  # of the distance of a followed click from its level, which stays followed
+_MOST_LEVEL = 4.0  # logits: of masks that are surer than that, what is wrong is no matter of level
+_KEPT_BY_LEVEL = 0.8  # of the logit of a followed click, which stays followed
 
 
 def can_correct(prompts: Prompts) -> bool:

@@ -40,6 +40,9 @@ _ENOUGH = 100
 _OFTEN = 90  # percentile of the lengths of objects
 _STEP = 32
 
+Encode = Callable[[npt.NDArray[np.uint8]], ImageEmbedding]
+"""From what the model sees of a picture or a window, (h, w, 3) uint8, to its embedding."""
+
 Glance = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer]]
 """From what the model sees of a window, (h, w, 3) uint8, to a label image of it, in cells of any
 size: how long its objects are, whatever they look like."""
@@ -96,7 +99,7 @@ def model_glance(
     model: Model,
     mode: str,
     options: SegmentOptions,
-    encode: Callable[[npt.NDArray[np.uint8]], ImageEmbedding] | None = None,
+    encode: Encode | None = None,
 ) -> Glance:
     """Return what tells how long objects are with a model.
 

@@ -194,7 +194,7 @@ def test_the_demo_replaces_nothing_that_somebody_changed(
 def test_a_demo_that_fails(
     core: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(core, "automatic", fail)

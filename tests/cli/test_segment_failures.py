@@ -101,10 +101,10 @@ def test_the_rest_go_on_after_any_error_of_the_system(
     real = core.automatic
     count = iter(range(2))
 
-    def fail_first(*arguments: Any) -> Found:
+    def fail_first(*arguments: Any, **options: Any) -> Found:
         if next(count) == 0:
             raise OSError(errno.EIO, "Input/output error")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(core, "automatic", fail_first)
     assert run_segment(pictures) == 1
@@ -145,7 +145,7 @@ def test_a_mistake_of_ours_costs_one_picture(
     options: list[str],
     said: Said,
 ) -> None:
-    def stumble(*_: Any) -> Found:
+    def stumble(*_: Any, **__: Any) -> Found:
         monkeypatch.undo()  # the next picture is segmented as usual
         raise AttributeError("no attribute of that name")
 
@@ -175,7 +175,7 @@ def test_memory_that_runs_out_in_a_library(
     doubt: str,
     said: Said,
 ) -> None:
-    def fail(*_: Any) -> Found:
+    def fail(*_: Any, **__: Any) -> Found:
         raise RuntimeError(message)
 
     monkeypatch.setattr(core, "automatic", fail)
@@ -214,10 +214,10 @@ def test_json_tells_how_far_it_came(
 ) -> None:
     real = core.automatic
 
-    def interrupt_second(*arguments: Any) -> Found:
+    def interrupt_second(*arguments: Any, **options: Any) -> Found:
         if core.seen:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(core, "automatic", interrupt_second)
     assert run_segment(pictures, "--json") == 130
@@ -226,7 +226,7 @@ def test_json_tells_how_far_it_came(
     assert "interrupted" in document["error"]
 
 
-def run_out_of_memory(*_: Any) -> None:
+def run_out_of_memory(*_: Any, **__: Any) -> None:
     raise MemoryError("Unable to allocate 9 GiB")
 
 

@@ -95,9 +95,9 @@ def test_what_somebody_changes_while_the_model_works_is_kept(
     assert run_segment(pictures / "a.png") == 0
     real = core.automatic
 
-    def edit_meanwhile(*arguments: Any) -> Found:
+    def edit_meanwhile(*arguments: Any, **options: Any) -> Found:
         edit_overlay(out / "a_overlay.png")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(core, "automatic", edit_meanwhile)
     assert run_segment(pictures / "a.png") == 1
@@ -253,7 +253,7 @@ def test_an_overlay_that_cannot_be_drawn_leaves_no_labels(
     said: Said,
 ) -> None:
     wrong = Found(np.ones((30, 3), np.int32), np.array([0.5]))
-    monkeypatch.setattr(core, "automatic", lambda *_: wrong)
+    monkeypatch.setattr(core, "automatic", lambda *_, **__: wrong)
     assert run_segment(pictures) == 1
     assert names(out) == []
     err = said(r"error: .*a\.png: rgb must be of shape \(H, W, 3\)")

@@ -15,7 +15,8 @@ from tests.docs.pages import Block, blocks
 from tests.docs.world import TAKEN_FOR_GRANTED, make_world, small_model
 
 import sam_plugins
-from sam_plugins.model.inference import automatic, loading, predict
+from sam_plugins.model.inference import loading, predict
+from sam_plugins.model.large import whole
 from sam_plugins.model.weights.registry import ModelEntry
 
 TRAINING = {
@@ -58,7 +59,7 @@ def loaded_once(shipped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def load_or_take(name: Any = "default", **options: Any) -> Any:
         return shipped if name == "default" and not options else load(name, **options)
 
-    for module in (sam_plugins, automatic, loading, predict):
+    for module in (sam_plugins, loading, predict, whole):
         monkeypatch.setattr(module, "load_model", load_or_take)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from sam_plugins.cli.core import PromptChoice
+from sam_plugins.cli.core import PromptChoice, Running
 from sam_plugins.cli.results import Job
 from sam_plugins.cli.segment_jobs import Order, Summary, segment_jobs
 from sam_plugins.cli.view import View
@@ -35,7 +35,7 @@ SIDES = (1, 2)
 def main() -> None:
     """Print the comparison."""
     options = _options()
-    order = Order(options.model, "cpu", "auto", PromptChoice(), View())
+    order = Order(options.model, Running("cpu"), "auto", PromptChoice(), View())
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as opened:
         pictures = _pictures(Path(name) / "pictures", options.pictures)
         runners: dict[int, Runner] = {}

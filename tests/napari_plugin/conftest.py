@@ -73,3 +73,12 @@ def viewer(make_napari_viewer: Callable[..., Any], npe2pm: Any) -> Iterator[Any]
     from sam_plugins.napari_plugin.jobs import end_all_jobs
 
     assert end_all_jobs(60), "a job did not end within a minute"
+
+
+@pytest.fixture
+def open_segment(viewer: Any) -> Iterator[Any]:
+    """Return what opens **Segment** beside the layers that are there."""
+    from tests.napari_plugin.segmenting import opening_segment
+
+    with opening_segment(viewer) as open_it:
+        yield open_it

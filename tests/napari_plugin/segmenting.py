@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,12 @@ def opening_segment(viewer: Any) -> Iterator[Open]:
     """Hand over what opens **Segment** beside the layers that are there; close it at the end."""
     opened: list[SegmentWidget] = []
 
-    def open_it(params: SegmentParams | None = None, loader: Any = load) -> Any:
+    def open_it(
+        params: SegmentParams | None = None, loader: Any = load, *, ahead: bool = True
+    ) -> Any:
         widget = SegmentWidget(viewer, params, load=loader)
+        follow = widget.controller.follow_params
+        widget.controller.set_follow_params(replace(follow, encodes_ahead=ahead))
         viewer.window.add_dock_widget(widget, name="Segment")
         opened.append(widget)
         hand = Hand(viewer)

@@ -5,7 +5,6 @@ The shipped model on real nuclei; the CLIP has random weights, for none can be h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,16 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
     CTRL,
     Hand,
     Nuclei,
+    Open,
     answered,
     drafts,
     iou,
-    load,
     mask_of,
     until,
 )
 
 from sam_plugins.napari_plugin.params import SegmentParams  # noqa: E402
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
-
-Open = Callable[..., tuple[SegmentWidget, Hand]]
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +41,16 @@ def nuclei(test_data: Path) -> Nuclei:
 
 
 @pytest.fixture
-def open_segment(viewer: Any, nuclei: Nuclei) -> Iterator[Open]:
+def open_segment(viewer: Any, open_segment: Open, nuclei: Nuclei) -> Open:
+    """Return what opens **Segment** on the nuclei, and waits until they are encoded."""
     viewer.add_image(nuclei.image, name="nuclei")
-    opened: list[SegmentWidget] = []
 
     def open_it(params: SegmentParams | None = None) -> tuple[SegmentWidget, Hand]:
-        widget = SegmentWidget(viewer, params, load=load)
-        viewer.window.add_dock_widget(widget, name="Segment")
-        opened.append(widget)
-        hand = Hand(viewer)
-        hand.settle()
+        widget, hand = open_segment(params)
         until(widget.segmenter.is_ready)  # type: ignore[union-attr]
         return widget, hand
 
-    yield open_it
-    for widget in opened:
-        widget.controller.close()
+    return open_it
 
 
 def found_in(masks: list[npt.NDArray[np.bool_]], truth: npt.NDArray[Any]) -> int:

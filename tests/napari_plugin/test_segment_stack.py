@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
     CTRL,
     SHIFT,
     Hand,
+    Open,
     answered,
     drafts,
     iou,
-    load,
     shipped_model,
     until,
 )
@@ -44,7 +44,6 @@ from sam_plugins.napari_plugin.session.planes import Plane, Window  # noqa: E402
 from sam_plugins.napari_plugin.stack import NoStackError, follow_axis  # noqa: E402
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
-Open = Callable[..., tuple[SegmentWidget, Hand]]
 Labels = npt.NDArray[np.integer[Any]]
 
 
@@ -57,23 +56,9 @@ def embryo(test_data: Path) -> tuple[npt.NDArray[Any], Labels]:
 
 
 @pytest.fixture
-def open_segment(viewer: Any) -> Iterator[Open]:
-    """Return what opens **Segment** beside the layers that are there."""
-    opened: list[SegmentWidget] = []
-
-    def open_it(loader: Any = load, *, ahead: bool = False) -> Any:
-        widget = SegmentWidget(viewer, load=loader)
-        params = widget.controller.follow_params
-        widget.controller.set_follow_params(type(params)(encodes_ahead=ahead))
-        viewer.window.add_dock_widget(widget, name="Segment")
-        opened.append(widget)
-        hand = Hand(viewer)
-        hand.settle()
-        return widget, hand
-
-    yield open_it
-    for widget in opened:
-        widget.controller.close()
+def open_segment(open_segment: Open) -> Open:
+    """Return what opens **Segment**, which encodes no other slices unless it is to."""
+    return partial(open_segment, ahead=False)
 
 
 def middle(truth: npt.NDArray[np.bool_]) -> tuple[int, float, float]:
@@ -433,7 +418,7 @@ def test_the_other_slices_are_encoded_from_where_one_is(
     try:
         viewer.add_image(image, name="part")
         viewer.dims.set_point(0, 3)
-        widget, hand = open_segment(loader, ahead=True)
+        widget, hand = open_segment(loader=loader, ahead=True)
         hand.click((3, 60, 60))
         answered(widget)
         filler = widget.segmenter.through.filler  # type: ignore[union-attr]
@@ -452,7 +437,7 @@ def test_the_other_slices_are_encoded_from_where_one_is(
         assert len(image) <= encoded <= len(image) + 1  # that of 12 may be asked for twice at once
         widget.controller.close()
         # Another program, after a crash: everything is there.
-        again, hand = open_segment(loader, ahead=True)
+        again, hand = open_segment(loader=loader, ahead=True)
         hand.click((3, 60, 60))
         answered(again)
         filler = again.segmenter.through.filler  # type: ignore[union-attr]

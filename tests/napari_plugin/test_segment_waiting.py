@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,20 @@ from qtpy.QtCore import Qt  # noqa: E402
 from tests.napari_plugin.segmenting import (  # noqa: E402
     CTRL,
     SHIFT,
+    Hand,
     Nuclei,
     Open,
     answered,
     drafts,
     load_held_back,
     objects,
-    opening_segment,
     until,
 )
 
 from sam_plugins.napari_plugin.current_model import current_model  # noqa: E402
 from sam_plugins.napari_plugin.params import SegmentParams  # noqa: E402
+from sam_plugins.napari_plugin.segmenter import Segmenter  # noqa: E402
+from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +38,27 @@ def nuclei(test_data: Path) -> Nuclei:
     return Nuclei.read(test_data)
 
 
+@dataclass(frozen=True)
+class Held:
+    """**Segment** on the nuclei, whose model answers when it may go."""
+
+    widget: SegmentWidget
+    hand: Hand
+    segmenter: Segmenter
+    may_go: threading.Event
+
+
 @pytest.fixture
-def open_segment(viewer: Any) -> Iterator[Open]:
-    with opening_segment(viewer) as open_it:
-        yield open_it
-
-
-def test_answers_that_come_too_late_are_dropped(
-    viewer: Any, open_segment: Open, nuclei: Nuclei
-) -> None:
+def held(viewer: Any, open_segment: Open, nuclei: Nuclei) -> Held:
     may_go = threading.Event()
     viewer.add_image(nuclei.image)
     widget, hand = open_segment(loader=load_held_back(may_go))
-    asker = widget.segmenter.asker  # type: ignore[union-attr]
+    assert widget.segmenter is not None
+    return Held(widget, hand, widget.segmenter, may_go)
+
+
+def test_answers_that_come_too_late_are_dropped(held: Held, nuclei: Nuclei) -> None:
+    widget, hand, may_go, asker = held.widget, held.hand, held.may_go, held.segmenter.asker
     hand.click(nuclei.nucleus(0)[1])
     hand.click((3, 3), CTRL)  # the first answer is stale already
     first = drafts(widget)[0].turns[:1]
@@ -71,13 +80,8 @@ def test_answers_that_come_too_late_are_dropped(
     assert asker.generation == generation + 1
 
 
-def test_another_mask_may_be_wanted_before_the_answer_is_there(
-    viewer: Any, open_segment: Open, nuclei: Nuclei
-) -> None:
-    may_go = threading.Event()
-    viewer.add_image(nuclei.image)
-    widget, hand = open_segment(loader=load_held_back(may_go))
-    assert widget.segmenter is not None
+def test_another_mask_may_be_wanted_before_the_answer_is_there(held: Held, nuclei: Nuclei) -> None:
+    widget, hand, may_go = held.widget, held.hand, held.may_go
     hand.click(nuclei.nucleus(0)[1])
     hand.key(Qt.Key.Key_M)
     hand.key(Qt.Key.Key_M)
@@ -92,19 +96,13 @@ def test_another_mask_may_be_wanted_before_the_answer_is_there(
     best = int(np.argmax(first.answer.scores))
     assert first.choice == (best + 2) % 3
     assert second.turns[-1].choice is None
-    assert not widget.segmenter.choice.is_awaited
+    assert not held.segmenter.choice.is_awaited
     hand.key(Qt.Key.Key_Z, CTRL)
     assert drafts(widget)[0].choice == best
 
 
-def test_objects_may_be_committed_before_the_answer_is_there(
-    viewer: Any, open_segment: Open, nuclei: Nuclei
-) -> None:
-    may_go = threading.Event()
-    viewer.add_image(nuclei.image)
-    widget, hand = open_segment(loader=load_held_back(may_go))
-    segmenter = widget.segmenter
-    assert segmenter is not None
+def test_objects_may_be_committed_before_the_answer_is_there(held: Held, nuclei: Nuclei) -> None:
+    widget, hand, may_go, segmenter = held.widget, held.hand, held.may_go, held.segmenter
     may_go.set()
     hand.click(nuclei.nucleus(0)[1])
     answered(widget)
@@ -137,15 +135,11 @@ def test_objects_may_be_committed_before_the_answer_is_there(
 
 
 def test_a_commit_that_is_waited_for_is_taken_back_or_says_what_is_wrong(
-    viewer: Any, open_segment: Open, nuclei: Nuclei
+    held: Held, nuclei: Nuclei
 ) -> None:
     from napari.utils.notifications import notification_manager
 
-    may_go = threading.Event()
-    viewer.add_image(nuclei.image)
-    widget, hand = open_segment(loader=load_held_back(may_go))
-    segmenter = widget.segmenter
-    assert segmenter is not None
+    widget, hand, may_go, segmenter = held.widget, held.hand, held.may_go, held.segmenter
     hand.click(nuclei.nucleus(0)[1])
     hand.key(Qt.Key.Key_C)
     hand.click((3, 3), CTRL)  # another prompt for it
@@ -170,15 +164,11 @@ def test_a_commit_that_is_waited_for_is_taken_back_or_says_what_is_wrong(
     assert not objects(widget).any()
 
 
-def test_another_model_answers_what_the_one_before_had_not(
-    viewer: Any, open_segment: Open, nuclei: Nuclei
-) -> None:
-    may_go = threading.Event()
-    viewer.add_image(nuclei.image)
-    widget, hand = open_segment(loader=load_held_back(may_go))
+def test_another_model_answers_what_the_one_before_had_not(held: Held, nuclei: Nuclei) -> None:
+    widget, hand, may_go = held.widget, held.hand, held.may_go
     hand.click(nuclei.nucleus(0)[1])
     current_model().changed.emit(current_model().choice)  # as when a version is promoted
-    until(lambda: widget.segmenter is not None and widget.segmenter.asker.generation > 0)
+    until(lambda: held.segmenter.asker.generation > 0)
     may_go.set()
     answered(widget)
     (draft,) = drafts(widget)

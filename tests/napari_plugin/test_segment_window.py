@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
     iou,
     mask_of,
     objects,
-    opening_segment,
     until,
 )
 
@@ -42,12 +41,6 @@ from sam_plugins.napari_plugin.session.replay import replay  # noqa: E402
 @pytest.fixture(scope="module")
 def nuclei(test_data: Path) -> Nuclei:
     return Nuclei.read(test_data)
-
-
-@pytest.fixture
-def open_segment(viewer: Any) -> Iterator[Open]:
-    with opening_segment(viewer) as open_it:
-        yield open_it
 
 
 def test_open_click_cycle_undo_commit_by_mouse_and_keys(

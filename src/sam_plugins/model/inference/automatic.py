@@ -28,13 +28,6 @@ from sam_plugins.model.inference.label_image import paint_labels
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.memory import memory_limits, require_memory
 from sam_plugins.model.inference.predict import check_model
-from sam_plugins.model.inference.reduction import (
-    is_reduced,
-    is_reduced_strip,
-    needs_tiles,
-    shows_small_objects,
-    warn_reduced,
-)
 from sam_plugins.model.inference.seeds import (
     InstanceProbabilities,
     SeedOptions,
@@ -50,39 +43,6 @@ from sam_plugins.model.inference.segment_options import (
 from sam_plugins.model.inference.suppression import suppress
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
 from sam_plugins.model.io.windows import Window
-
-
-def segment_watched(
-    model: Model,
-    embedding: ImageEmbedding,
-    *,
-    mode: Mode | str = "auto",
-    options: SegmentOptions | None = None,
-    progress: Progress | None = None,
-    stacklevel: int = 2,
-) -> Segmentation:
-    """Segment as :func:`segment_embedding`; warn where the model sees objects too small.
-
-    Models with an instance decoder tell before the slow part, and of objects that are not found.
-
-    Warns
-    -----
-    ReducedImageWarning
-        If most objects are too small, or the picture is so long that they may be.
-    """
-    size_hw, seen = embedding.original_size_hw, model.preprocessing
-    is_lossy = needs_tiles(size_hw, seen) or is_reduced_strip(size_hw, seen)
-    tells_later = not is_lossy and is_reduced(size_hw, seen)
-    if tells_later and model.has_instance_decoder:
-        tells_later = False
-        is_lossy = shows_small_objects(object_regions(model, embedding), CELL**2)
-    if is_lossy:
-        warn_reduced(size_hw, seen, stacklevel=stacklevel)
-    found = segment_embedding(model, embedding, mode=mode, options=options, progress=progress)
-    pixel_area = math.prod(embedding.input_size_hw) / math.prod(size_hw)
-    if tells_later and shows_small_objects(found.labels, pixel_area):
-        warn_reduced(size_hw, seen, stacklevel=stacklevel)
-    return found
 
 
 def segment_embedding(

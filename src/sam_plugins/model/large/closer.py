@@ -85,7 +85,7 @@ def closer_plan(
     if len(areas) < _SOME:
         return None
     wanted = min(USUAL_SIDE / _usual_side(areas), seen.max_enlargement)
-    # More windows than the tiles of files, which are as small at least, would take too long.
+    # Of a longer picture, windows no smaller than its tiles on disk: they would be too many.
     least = seen.max_long_side // (2 if needs_tiles(size_hw, seen) else 4)
     tile = max(math.ceil(seen.min_long_side / wanted), least)
     scale = max(resized_size_hw((tile, tile), seen)) / tile

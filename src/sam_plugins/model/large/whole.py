@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -11,18 +12,26 @@ import numpy.typing as npt
 
 from sam_plugins.model.inference.automatic import (
     check_options,
+    object_regions,
     report,
     require_instance_decoder,
     require_label_image,
     segment_embedding,
-    segment_watched,
 )
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.checks import require_type
+from sam_plugins.model.inference.coordinates import CELL
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import memory_limits
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.preprocess import check_rgb
+from sam_plugins.model.inference.reduction import (
+    is_reduced,
+    is_reduced_strip,
+    needs_tiles,
+    shows_small_objects,
+    warn_reduced,
+)
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.segment_options import (
     Mode,
@@ -78,8 +87,8 @@ def segment(
         decoder :data:`OWN_GRID`.
     looks_closer : bool
         Whether a picture that the model would see reduced is looked at in windows that show its
-        objects larger, with mode "auto": more objects and finer outlines for a few times the time;
-        minutes for tens of millions of pixels. One of large objects is looked at as a whole in any
+        objects larger, with mode "auto": more objects and finer outlines in two to ten times the
+        time; minutes for tens of millions of pixels. One of large objects is looked at as a whole in any
         case.
     progress : callable, optional
         Called often, with the steps done and the steps in all. An exception that it raises stops
@@ -176,7 +185,7 @@ def segment_rgb(
         plan = closer_plan(model, rgb, chosen, partial(_watched, encoded, progress))
         if plan is not None:
             return _segment_windows(model, rgb, plan, chosen, encoded, progress)
-    return segment_watched(
+    return _segment_whole(
         model,
         encoded(rgb),
         mode=mode,
@@ -206,6 +215,34 @@ def _watched(
     """Encode unless that is to stop."""
     report(progress, 0, 1)
     return encode(pixels)
+
+
+def _segment_whole(
+    model: Model,
+    embedding: ImageEmbedding,
+    *,
+    mode: Mode | str,
+    options: SegmentOptions,
+    progress: Progress | None,
+    stacklevel: int,
+) -> Segmentation:
+    """Segment a picture as a whole; warn where the model sees objects too small.
+
+    Models with an instance decoder tell before the slow part, and of objects that are not found.
+    """
+    size_hw, seen = embedding.original_size_hw, model.preprocessing
+    is_lossy = needs_tiles(size_hw, seen) or is_reduced_strip(size_hw, seen)
+    tells_later = not is_lossy and is_reduced(size_hw, seen)
+    if tells_later and model.has_instance_decoder:
+        tells_later = False
+        is_lossy = shows_small_objects(object_regions(model, embedding), CELL**2)
+    if is_lossy:
+        warn_reduced(size_hw, seen, stacklevel=stacklevel)
+    found = segment_embedding(model, embedding, mode=mode, options=options, progress=progress)
+    pixel_area = math.prod(embedding.input_size_hw) / math.prod(size_hw)
+    if tells_later and shows_small_objects(found.labels, pixel_area):
+        warn_reduced(size_hw, seen, stacklevel=stacklevel)
+    return found
 
 
 def _segment_windows(

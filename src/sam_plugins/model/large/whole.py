@@ -88,8 +88,8 @@ def segment(
     looks_closer : bool
         Whether a picture that the model would see reduced is looked at in windows that show its
         objects larger, with mode "auto": more objects and finer outlines in two to ten times the
-        time; minutes for tens of millions of pixels. One of large objects is looked at as a whole in any
-        case.
+        time; minutes for tens of millions of pixels. One of large objects is looked at as a whole
+        in any case.
     progress : callable, optional
         Called often, with the steps done and the steps in all. An exception that it raises stops
         the work.

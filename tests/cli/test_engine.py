@@ -79,29 +79,16 @@ def project(run: Run, parent: Path, pictures: Path) -> Run:
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let proposals be what is bright: random weights would propose anything or nothing."""
 
-    def propose(model: Any, embedding: Any, *, min_score: float = 0.5) -> list[Proposal]:
-        seen = _PIXELS[embedding.original_size_hw, embedding.features.double().sum().item()]
-        labels, _ = ndimage.label(seen > 127)
+    def propose(model: Any, rgb: Any, *, min_score: float = 0.5, encode: Any) -> list[Proposal]:
+        labels, _ = ndimage.label(rgb[..., 0] > 127)
         return [
             Proposal(WindowMask(window, labels[window] == index), 0.9 - index / 10, (1.0, 1.0))
             for index, window in enumerate(ndimage.find_objects(labels), start=1)
             if 0.9 - index / 10 >= min_score
         ]
 
-    encode = automatic.encode_cached
-
-    def remembered(model: Any, pixels: np.ndarray, cache: Any) -> Any:
-        embedding = encode(model, pixels, cache)
-        key = embedding.original_size_hw, embedding.features.double().sum().item()
-        _PIXELS[key] = pixels
-        return embedding
-
-    monkeypatch.setattr(automatic, "encode_cached", remembered)
     monkeypatch.setattr(automatic, "propose", propose)
     monkeypatch.setattr(automatic_masks, "propose", propose)
-
-
-_PIXELS: dict[Any, np.ndarray] = {}
 
 
 def true_labels(pictures: Path, name: str) -> np.ndarray:

@@ -37,6 +37,7 @@ from sam_plugins.labelstudio_backend.whole_picture import (
     find_objects,
     predict_there,
 )
+from sam_plugins.model.large.closer import may_look_closer
 
 Prediction = dict[str, Any]
 
@@ -348,8 +349,11 @@ class Batches:
         model, embedding = engine.embedding(project, task, url, priority)
         if target is None:
             return [], 0.0
+        # Read here and not in the lane, which others wait for.
+        is_closer = may_look_closer(model, embedding.original_size_hw)
+        rgb = engine.rgb(project, task, url) if is_closer else None
         segmentation, sure = engine.lane.run(
-            lambda: find_objects(model, embedding, lambda: engine.lane.let_pass(priority)),
+            lambda: find_objects(model, embedding, rgb, lambda: engine.lane.let_pass(priority)),
             priority,
         )
         return draw_objects(segmentation, target, drawing), sure

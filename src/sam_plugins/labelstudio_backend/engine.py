@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam_plugins.errors import LabelStudioError, is_out_of_memory
 from sam_plugins.labelstudio_backend.access import Access
 from sam_plugins.labelstudio_backend.download import OF_SERVER, DownloadFailedError
 from sam_plugins.labelstudio_backend.encoded import EncodedPictures
-from sam_plugins.labelstudio_backend.images import PictureFiles, Source
+from sam_plugins.labelstudio_backend.images import PictureFiles, Source, decode_rgb
 from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig, read_config
 from sam_plugins.labelstudio_backend.lanes import Lane, Priority
 from sam_plugins.labelstudio_backend.logs import LOG
@@ -57,6 +60,16 @@ class Engine:
             priority,
         )
         return self.models.get(project.model), embedding
+
+    def rgb(self, project: Project, task: Task, url: str) -> NDArray[np.uint8]:
+        """Return what models see of a picture; within the limit of pixels, as when it is encoded.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be had.
+        """
+        return decode_rgb(self.files.get(self.source(project, task, url)).content, self.settings)
 
     def source(self, project: Project, task: Task, url: str) -> Source:
         """Return where a picture of a task is."""

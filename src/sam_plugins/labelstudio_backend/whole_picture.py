@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from sam_plugins.errors import ClusterError
@@ -22,14 +24,20 @@ from sam_plugins.model.cluster.outcome import Kept
 from sam_plugins.model.inference.automatic import instance_maps, segment_embedding
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_rgb
+from sam_plugins.model.inference.segment_options import Mode
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
+from sam_plugins.model.large.closer import may_look_closer
+from sam_plugins.model.large.whole import encoding_once, segment_rgb
 
 Predicted = tuple[list[dict[str, Any]], float]
 """Items of Label Studio, and how good they are expected to be, 0 to 1."""
 
 
 def find_objects(
-    model: Model, embedding: ImageEmbedding, let_pass: Callable[[], None] = lambda: None
+    model: Model,
+    embedding: ImageEmbedding,
+    rgb: npt.NDArray[np.uint8] | None = None,
+    let_pass: Callable[[], None] = lambda: None,
 ) -> tuple[Segmentation, float]:
     """Return the objects of a picture, and how good they are expected to be.
 
@@ -37,15 +45,26 @@ def find_objects(
     ----------
     model : Model
     embedding : ImageEmbedding
+        Of the whole picture.
+    rgb : ndarray of shape (H, W, 3), uint8, optional
+        What the model sees of it, where it may be looked at in windows
+        (:func:`~sam_plugins.model.large.closer.may_look_closer`).
     let_pass : callable
-        Called now and then, for others who wait for the model.
+        Called now and then, for others who wait for the model; not while a window is encoded.
     """
-    segmentation = segment_embedding(
-        model,
-        embedding,
-        mode="auto" if model.has_instance_decoder else "grid",
-        progress=lambda _done, _total: let_pass(),
-    )
+    mode: Mode = "auto" if model.has_instance_decoder else "grid"
+
+    def progress(_done: int, _total: int) -> None:
+        let_pass()
+
+    if rgb is None:
+        segmentation = segment_embedding(model, embedding, mode=mode, progress=progress)
+    else:
+        # Windows are asked for once: kept, they would drive out the pictures that people open.
+        encode = encoding_once(rgb, partial(encode_rgb, model), embedding)
+        segmentation = segment_rgb(
+            model, rgb, mode=mode, encode=encode, progress=progress, stacklevel=None
+        )
     if not model.has_instance_decoder:
         scores = segmentation.scores
         return segmentation, float(np.mean(scores)) if len(segmentation) else 0.0
@@ -122,8 +141,10 @@ def predict_there(kept: Kept, order: PictureOrder) -> Predicted:
             "(SAM_PLUGINS_LS_IMAGES_MIB)"
         )
 
+    pixels = cache(partial(decode_rgb, content, settings))
+
     def encode() -> ImageEmbedding:
-        return encode_rgb(model, decode_rgb(content, settings))
+        return encode_rgb(model, pixels())
 
     if file is None:
         embedding = encode()
@@ -132,7 +153,8 @@ def predict_there(kept: Kept, order: PictureOrder) -> Predicted:
         embedding = disk.get_or_compute(name_on_disk(file, model), encode, device=model.device)
     if order.target is None:
         return [], 0.0
-    segmentation, sure = find_objects(model, embedding)
+    rgb = pixels() if may_look_closer(model, embedding.original_size_hw) else None
+    segmentation, sure = find_objects(model, embedding, rgb)
     return draw_objects(segmentation, order.target, order.drawing), sure
 
 

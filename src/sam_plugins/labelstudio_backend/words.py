@@ -79,6 +79,7 @@ def find(
         engine.lane.let_pass(Priority.OPEN)
 
     if phrase.casefold() in ALL:
+        # As a whole at any size, while predictions may look at windows: a person waits for this.
         segmentation = engine.lane.run(
             lambda: segment_embedding(model, embedding, mode=_mode(model), progress=let_pass),
             Priority.OPEN,

@@ -19,7 +19,7 @@ from sam_plugins.model.engine.automatic_masks import (
 )
 from sam_plugins.model.engine.proposals import Proposal
 from sam_plugins.model.inference.full_size import WindowMask
-from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.rle import decode_mask, encode_mask
 
 WHOLE = [0, 0, 60, 40]
@@ -136,8 +136,8 @@ def test_the_decoder_needs_a_model_that_has_one(monkeypatch: pytest.MonkeyPatch)
     require_mode(model, AutomaticOptions())
     small = Proposal(WindowMask((slice(3, 5), slice(6, 9)), np.ones((2, 3), bool)), 0.8, (7, 4))
     whole = Proposal(WindowMask((slice(0, 48), slice(0, 64)), np.ones((48, 64), bool)), 0.9, (1, 1))
-    monkeypatch.setattr(automatic_masks, "propose", lambda *_, min_score: [whole, small])
-    (found,) = masks_of_decoder(model, encode_image(model, picture_of(discs())), AutomaticOptions())
+    monkeypatch.setattr(automatic_masks, "propose", lambda *_, **__: [whole, small])
+    (found,) = masks_of_decoder(model, to_rgb(picture_of(discs())), AutomaticOptions())
     assert (found.score, found.point_xy, found.stability) == (0.8, (7, 4), None)
     assert np.argwhere(decode_mask(found.rle)).min(axis=0).tolist() == [3, 6]
 

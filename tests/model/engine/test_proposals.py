@@ -11,7 +11,7 @@ from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 
 from sam_plugins.model.engine import proposals
 from sam_plugins.model.engine.proposals import calibrated_min_score, propose
-from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.types import Segmentation
 
 
@@ -24,15 +24,15 @@ def test_confident_objects_are_proposed(
     labels = discs().astype(np.int32)
     modes: list[str] = []
 
-    def segmented(model: Any, embedding: Any, *, mode: str, options: Any) -> Segmentation:
+    def segmented(model: Any, rgb: Any, *, mode: str, **_: Any) -> Segmentation:
         modes.append(mode)
         points = np.array([[12, 12], [20, 34], [46, 22]], np.float32)
         return Segmentation(labels, np.array([0.9, 0.6, 0.4], np.float32), points)
 
-    monkeypatch.setattr(proposals, "segment_embedding", segmented)
+    monkeypatch.setattr(proposals, "segment_rgb", segmented)
     model = make_model(config, "tiny")
-    embedding = encode_image(model, picture_of(discs()))
-    found = propose(model, embedding)
+    rgb = to_rgb(picture_of(discs()))
+    found = propose(model, rgb)
     assert modes == [mode]
     assert [one.score for one in found] == pytest.approx([0.9, 0.6])
     assert found[1].point_xy == (20, 34)
@@ -40,9 +40,9 @@ def test_confident_objects_are_proposed(
     for number, one in enumerate(found, start=1):
         drawn[one.window_mask.window][one.window_mask.mask] = number
     assert np.array_equal(drawn, np.where(labels < 3, labels, 0))
-    assert len(propose(model, embedding, min_score=0)) == 3
+    assert len(propose(model, rgb, min_score=0)) == 3
     with pytest.raises(ValueError, match=r"min_score must lie in \[0, 1\], got 1.5"):
-        propose(model, embedding, min_score=1.5)
+        propose(model, rgb, min_score=1.5)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from sam_plugins.model.inference.checks import count
 from sam_plugins.model.inference.compat.mask_generator import SamAutomaticMaskGenerator
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.suppression import PackedMasks, suppress
-from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.io.rle import decode_mask, encode_mask
+from sam_plugins.model.large.sizing import Encode
 
 AutomaticMode = Literal["decoder", "grid"]
 AUTOMATIC_MODES: tuple[AutomaticMode, ...] = ("decoder", "grid")
@@ -118,12 +118,18 @@ def require_mode(model: Model, options: AutomaticOptions) -> None:
 
 
 def masks_of_decoder(
-    model: Model, embedding: ImageEmbedding, options: AutomaticOptions
+    model: Model,
+    rgb: npt.NDArray[np.uint8],
+    options: AutomaticOptions,
+    encode: Encode | None = None,
 ) -> list[AutomaticMask]:
-    """Return the objects of a picture from the points of the instance decoder, best first."""
-    size_hw = embedding.original_size_hw
+    """Return the objects of a picture from the points of the instance decoder, best first.
+
+    ``rgb`` and ``encode`` are as for :func:`~sam_plugins.model.engine.proposals.propose`.
+    """
+    size_hw = (int(rgb.shape[0]), int(rgb.shape[1]))
     found = []
-    for one in propose(model, embedding, min_score=options.min_score):
+    for one in propose(model, rgb, min_score=options.min_score, encode=encode):
         (rows, columns), mask = one.window_mask
         if np.count_nonzero(mask) <= options.max_area_share * size_hw[0] * size_hw[1]:
             rle = encode_mask(mask, offset_yx=(rows.start, columns.start), size_hw=size_hw)

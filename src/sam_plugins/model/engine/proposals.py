@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.segment_options import SegmentOptions
-from sam_plugins.model.inference.types import ImageEmbedding
+from sam_plugins.model.large.sizing import Encode
+from sam_plugins.model.large.whole import segment_rgb
 
 MIN_SCORE = 0.5
 """Score from which an object is proposed; see :func:`propose`."""
@@ -42,25 +43,30 @@ class Proposal:
 
 def propose(
     model: Model,
-    embedding: ImageEmbedding,
+    rgb: npt.NDArray[np.uint8],
     *,
     min_score: float = MIN_SCORE,
     options: SegmentOptions | None = None,
+    encode: Encode | None = None,
 ) -> list[Proposal]:
     """Segment a picture and return the objects that are worth a person's look, best first.
+
+    It is looked at as :func:`~sam_plugins.segment` does, as a whole or in windows.
 
     Parameters
     ----------
     model : Model
         Without an instance decoder it is asked with a grid of points.
-    embedding : ImageEmbedding
-        Of the picture, by the same model.
+    rgb : ndarray of shape (H, W, 3), uint8
+        What the model sees of the picture.
     min_score : float
         0 to 1. The score is the model's predicted IoU, or its mean with how well the instance maps
         agree, where there are any. A false proposal costs a person a click, a missing one at least
         as much, so that a proposal pays from about even odds on.
     options : SegmentOptions, optional
         Of the automatic segmentation behind it.
+    encode : callable, optional
+        Returns the embedding of the picture or of a window, from a cache say.
 
     Raises
     ------
@@ -70,7 +76,7 @@ def propose(
     if not 0 <= min_score <= 1:
         raise ValueError(f"min_score must lie in [0, 1], got {min_score}")
     mode = "auto" if model.has_instance_decoder else "grid"
-    found = segment_embedding(model, embedding, mode=mode, options=options)
+    found = segment_rgb(model, rgb, mode=mode, options=options, encode=encode, stacklevel=None)
     proposals = []
     for index, window in enumerate(ndimage.find_objects(found.labels, max_label=len(found))):
         if window is not None and found.scores[index] >= min_score:

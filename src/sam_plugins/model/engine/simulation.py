@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,9 +49,11 @@ from sam_plugins.model.engine.simulated_pictures import SimulatedPictures
 from sam_plugins.model.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
 from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.inference.loading import Model, load_model
-from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.inference.predict import encode_image, encode_rgb
+from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.atomic import make_folder
 from sam_plugins.model.io.labelled import LabelledFile
+from sam_plugins.model.large.whole import encoding_once
 from sam_plugins.model.weights.comparison import LEAST_PICTURES
 
 Report = Callable[[str], None]
@@ -365,9 +368,10 @@ class _Loop:
     def _annotated(self, model: Model, file: LabelledFile, min_score: float) -> AnnotatedPicture:
         """Propose objects and let the person go over them."""
         image = file.read()
-        embedding = encode_image(model, image.image)
-        proposals = propose(model, embedding, min_score=min_score)
-        return annotate(model, image, embedding, proposals, self.options.annotator)
+        rgb = to_rgb(image.image)
+        encode = encoding_once(rgb, partial(encode_rgb, model))
+        proposals = propose(model, rgb, min_score=min_score, encode=encode)
+        return annotate(model, image, encode(rgb), proposals, self.options.annotator)
 
     @staticmethod
     def _store(store: LabelStore, model: Model, file: LabelledFile, done: AnnotatedPicture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from sam_plugins.model.evaluation.click_curve import Dialogue
 from sam_plugins.model.evaluation.single_point import LowResMasks
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import decode_prompts, encode_image
-from sam_plugins.model.inference.reduction import ReducedImageWarning
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.segment_options import Mode, SegmentOptions
 from sam_plugins.model.inference.types import ImageEmbedding, Prompts
@@ -141,7 +139,6 @@ class AutomaticSegmenter:
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the label image of a picture as it comes from a file."""
         rgb = to_rgb(image)
-        with warnings.catch_warnings():
-            # Large pictures are measured as people get them.
-            warnings.simplefilter("ignore", ReducedImageWarning)
-            return segment_rgb(self.model, rgb, mode=self.mode, options=self.options).labels
+        # Large pictures are measured as people get them.
+        found = segment_rgb(self.model, rgb, mode=self.mode, options=self.options, stacklevel=None)
+        return found.labels

@@ -41,6 +41,11 @@ _SPECK = 4.0  # side in cells
 _SEEN_TWICE = 0.25  # of a window: one of which more was seen already tells nothing new
 
 
+def may_look_closer(model: Model, size_hw: SizeHW) -> bool:
+    """Return whether a picture of a size may be looked at in windows: its objects decide."""
+    return model.has_instance_decoder and is_reduced(size_hw, model.preprocessing)
+
+
 def closer_plan(
     model: Model,
     rgb: npt.NDArray[np.uint8],

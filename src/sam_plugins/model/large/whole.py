@@ -156,7 +156,7 @@ def segment_rgb(
     looks_closer: bool = True,
     encode: Encode | None = None,
     progress: Progress | None = None,
-    stacklevel: int = 2,
+    stacklevel: int | None = 2,
 ) -> Segmentation:
     """Segment every object of what the model sees of a picture.
 
@@ -170,14 +170,14 @@ def segment_rgb(
         From :func:`~sam_plugins.to_rgb`; no contrast is set.
     encode : callable, optional
         Returns the embedding of the picture or of a window, from a cache say.
-    stacklevel : int
-        Of warnings, as in :func:`warnings.warn`.
+    stacklevel : int, optional
+        Of warnings, as in :func:`warnings.warn`; None where nobody could follow them.
     """
     check_mode(mode)
     check_options(options)
     check_rgb(rgb)
     chosen = options or usual_options(model, mode)
-    encoded = _once(rgb, encode or partial(encode_rgb, model))
+    encoded = encoding_once(rgb, encode or partial(encode_rgb, model))
     report(progress, 0, 1)
     if mode == "auto":
         require_instance_decoder(model)
@@ -185,6 +185,8 @@ def segment_rgb(
         plan = closer_plan(model, rgb, chosen, partial(_watched, encoded, progress))
         if plan is not None:
             return _segment_windows(model, rgb, plan, chosen, encoded, progress)
+    if stacklevel is None:
+        return segment_embedding(model, encoded(rgb), mode=mode, options=chosen, progress=progress)
     return _segment_whole(
         model,
         encoded(rgb),
@@ -195,9 +197,21 @@ def segment_rgb(
     )
 
 
-def _once(rgb: npt.NDArray[np.uint8], encode: Encode) -> Encode:
-    """Return what encodes a whole picture once, and its windows as often as it is asked."""
-    whole: list[ImageEmbedding] = []
+def encoding_once(
+    rgb: npt.NDArray[np.uint8], encode: Encode, embedding: ImageEmbedding | None = None
+) -> Encode:
+    """Return what encodes a whole picture once, and its windows as often as it is asked.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (H, W, 3), uint8
+        The whole picture, which is told by being this array and not by its content.
+    encode : callable
+        Returns the embedding of the picture or of a window.
+    embedding : ImageEmbedding, optional
+        Of the whole picture, where that is encoded already.
+    """
+    whole = [] if embedding is None else [embedding]
 
     def encoded(pixels: npt.NDArray[np.uint8]) -> ImageEmbedding:
         if pixels is not rgb:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.rle import decode_mask, encode_mask
+from sam_plugins.model.large.closer import may_look_closer
 
 _COVERED = 0.5
 _REJECTED_IOU = 0.5
@@ -62,13 +64,14 @@ def put_proposals(
     """
     if project.labels.image(record.image_id).is_complete:
         return []
-    pixels = project.labels.read_image(record.image_id)
+    rgb = to_rgb(project.labels.read_image(record.image_id))
     masks = []
-    for one in propose(model, encode_cached(model, pixels, cache), min_score=min_score):
+    encode = partial(encode_cached, model, cache=cache)
+    for one in propose(model, rgb, min_score=min_score, encode=encode):
         (rows, columns), mask = one.window_mask
         rle = encode_mask(mask, offset_yx=(rows.start, columns.start), size_hw=record.size_hw)
         masks.append(AutomaticMask(rle, one.score, one.point_xy))
-    work = f"proposal-{model.model_id}"
+    work = f"proposal-{model.model_id}{_way_of(model, record)}"
     return _replace(project, record, masks, Stage.SEMI_AUTOMATIC, work, model.model_id)
 
 
@@ -92,17 +95,28 @@ class AutomaticWork:
     options: AutomaticOptions
     cache: EmbeddingCache
 
-    @property
-    def digest(self) -> str:
-        """What tells this work from that with another model or other options."""
+    def digest(self, record: ImageRecord) -> str:
+        """Return what tells this work on a picture from that with another model or other options.
+
+        Pictures that the model sees as they are have the digest that they always had: a project
+        that was done stays done. The others may be looked at in windows, and are done once more
+        where that was before they were.
+        """
         text = json.dumps([self.model.model_id, asdict(self.options)], sort_keys=True)
+        if self.options.mode == "decoder":
+            text += _way_of(self.model, record)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def pending(self, records: Sequence[ImageRecord] | None = None) -> list[ImageRecord]:
         """Return the pictures that are left; those that people completed are none of them."""
-        done = self.project.state.automatic(self.digest)
         every = self.project.labels.images() if records is None else records
-        return [one for one in every if one.image_id not in done and not one.is_complete]
+        digests = {one.image_id: self.digest(one) for one in every}
+        done = {work: self.project.state.automatic(work) for work in {*digests.values()}}
+        return [
+            one
+            for one in every
+            if one.image_id not in done[digests[one.image_id]] and not one.is_complete
+        ]
 
     def do(self, record: ImageRecord) -> int:
         """Segment one picture and store its objects; return how many.
@@ -124,11 +138,12 @@ class AutomaticWork:
         LabelStoreError
             If the objects cannot be stored.
         """
+        work = self.digest(record)
         stored = _replace(
-            self.project, record, found.masks, Stage.FULLY_AUTOMATIC, self.digest, found.model_id
+            self.project, record, found.masks, Stage.FULLY_AUTOMATIC, work, found.model_id
         )
         self.project.state.put_automatic(
-            record.image_id, self.digest, found.model_id, len(stored), found.seconds
+            record.image_id, work, found.model_id, len(stored), found.seconds
         )
         return len(stored)
 
@@ -155,12 +170,21 @@ def find_objects(
         If it has changed.
     """
     start = time.perf_counter()
-    pixels = read_unchanged(record)
+    rgb = to_rgb(read_unchanged(record))
     if options.mode == "grid":
-        masks = masks_of_grid(model, to_rgb(pixels), options)
+        masks = masks_of_grid(model, rgb, options)
     else:
-        masks = masks_of_decoder(model, encode_cached(model, pixels, cache), options)
+        masks = masks_of_decoder(model, rgb, options, partial(encode_cached, model, cache=cache))
     return FoundObjects(masks, model.model_id, time.perf_counter() - start)
+
+
+def _way_of(model: Model, record: ImageRecord) -> str:
+    """Return what work on a picture is called after, so that it is not taken for what was before.
+
+    Objects are known by their work and number, and those of a picture that may be looked at in
+    windows are others than they were.
+    """
+    return "-windows" if may_look_closer(model, record.size_hw) else ""
 
 
 def _replace(

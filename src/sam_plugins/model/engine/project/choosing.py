@@ -22,6 +22,7 @@ from sam_plugins.model.engine.selection import (
 )
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.rgb import to_rgb
 
 OnFailure = Callable[[ImageRecord, ImageError | LabelStoreError], object]
 
@@ -144,7 +145,7 @@ def signals_of(
                     raise
                 on_failure(record, error)
                 continue
-            embedding = encode_cached(model, pixels, cache)
+            embedding = encode_cached(model, to_rgb(pixels), cache)
             found = measure_signals(model, record.image_id, embedding)
             project.state.put_signals(found, model.model_id)
             known[record.image_id] = found

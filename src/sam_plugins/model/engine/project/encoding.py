@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb
-from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -20,9 +17,11 @@ def usual_cache() -> EmbeddingCache:
     return EmbeddingCache(embeddings_directory())
 
 
-def encode_cached(model: Model, pixels: NDArray[Any], cache: EmbeddingCache) -> ImageEmbedding:
-    """Return the embedding of a picture as it comes from a file."""
-    rgb: NDArray[np.uint8] = to_rgb(pixels)
+def encode_cached(model: Model, rgb: NDArray[np.uint8], cache: EmbeddingCache) -> ImageEmbedding:
+    """Return the embedding of what a model sees of a picture, or of a window of it.
+
+    ``rgb`` comes from :func:`~sam_plugins.to_rgb`: no contrast is set.
+    """
     return cache.get_or_compute(
         embedding_key(rgb, model.preprocessing, model.model_id),
         lambda: encode_rgb(model, rgb),

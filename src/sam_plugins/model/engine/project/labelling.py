@@ -24,6 +24,7 @@ from sam_plugins.model.engine.project.encoding import encode_cached
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 from sam_plugins.model.io.rle import decode_mask, encode_mask
 
@@ -181,7 +182,8 @@ def bring_prompts(
     made: list[LabelledObject] = []
     corrected = 0
     if wanted:
-        embedding = encode_cached(model, project.labels.read_image(record.image_id), cache)
+        pixels = project.labels.read_image(record.image_id)
+        embedding = encode_cached(model, to_rgb(pixels), cache)
         for number, one in enumerate(wanted, start=1):
             try:
                 prompts = Prompts.for_object(

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+import skimage.data
 
 from sam_plugins.napari_plugin.layers import Role, find_layer
 from sam_plugins.napari_plugin.session.changes import LabelChange
@@ -33,6 +35,14 @@ def layer_of(viewer: Any, role: Role) -> Any:
     layer = find_layer(viewer, role)
     assert layer is not None
     return layer
+
+
+def row_of_coins() -> npt.NDArray[np.uint8]:
+    """Return coins of some twenty pixels in 40 x 1,100, more than the model sees; none twice."""
+    coins = skimage.data.coins()[::2, ::2]
+    rows = [coins[top : top + 40] for top in (0, 37, 74, 111)]
+    picture: npt.NDArray[np.uint8] = np.hstack([*rows, rows[0][::-1], rows[1][::-1]])[:, :1100]
+    return picture
 
 
 def put_labels(session: Session, plane: Plane, labels: npt.NDArray[Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from sam_plugins.napari_plugin.automatic import Pace
+from sam_plugins.napari_plugin.automatic import Pace, picture_kind
 from sam_plugins.napari_plugin.automatic_estimate import RunEstimate
-from sam_plugins.napari_plugin.automatic_params import FindParams
+from sam_plugins.napari_plugin.automatic_params import WHERE, FindParams
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice
 from sam_plugins.napari_plugin.images import ImageSource
 
@@ -73,13 +75,33 @@ def test_earlier_runs_tell_roughly_before_the_first_one_of_a_day() -> None:
     first.end()
     assert "will tell" in first.text(small, params)  # it was not complete, or not all new
     another = RunEstimate(CurrentModel(ModelChoice("default", "cpu")))
-    first.keep(pace_of(30), first.key(params, is_tiled=False))
+    first.keep(pace_of(30), first.key(params, "whole"))
     assert "1 picture for the model, on cpu; about 30 s; " in first.text(small, params)
     assert "roughly 30 s, as earlier runs tell" in another.text(small, params)
     assert "64 pictures for the model, on cpu; roughly 32 min" in another.text(large, params)
-    first.keep(pace_of(15), first.key(params, is_tiled=True))
+    first.keep(pace_of(15), first.key(params, "tiles"))
     assert "roughly 16 min" in another.text(large, params)
     assert "roughly 30 s" in another.text(small, params)
     assert "will tell" in another.text(small, grid)
     other = RunEstimate(CurrentModel(ModelChoice("mobile_sam", "cpu")))
     assert "will tell" in other.text(small, params)
+
+
+def test_pictures_looked_at_closer_have_a_pace_of_their_own_and_say_how_long_it_may_be() -> None:
+    small, wide = (ImageSource([np.zeros(shape, np.uint8)]) for shape in ((500, 500), (500, 1400)))
+    stack = ImageSource([np.zeros((3, 500, 1400), np.uint8)])
+    params, warning = FindParams(), "where objects are small, up to ten times as long as with Look"
+    estimate = RunEstimate(CurrentModel(ModelChoice("default", "cpu")))
+    assert f"the first one will tell; {warning} closer off; " in estimate.text(wide, params)
+    assert warning in estimate.text(stack, replace(params, where=WHERE[2]))
+    assert warning not in estimate.text(small, params)
+    for others in ({"looks_closer": False}, {"prompts": "grid"}, {"where": WHERE[3]}):
+        assert warning not in estimate.text(stack, replace(params, **others))
+    estimate.keep(pace_of(30), estimate.key(params, picture_kind((500, 500), params)))
+    assert f"roughly 30 s, as earlier runs tell; {warning}" in estimate.text(wide, params)
+    estimate.keep(pace_of(180), estimate.key(params, picture_kind((500, 1400), params)))
+    assert f"about 3 min; {warning}" in estimate.text(wide, params)
+    assert "about 30 s; " in estimate.text(small, params)
+    assert "about 30 s; " in estimate.text(wide, replace(params, looks_closer=False))
+    assert estimate.note(pace_of(5))
+    assert warning not in estimate.text(wide, params)  # it is known by now

@@ -1,9 +1,10 @@
 """Automatic segmentation in two steps: masks, which are slow, and which of them count, at once.
 
-A part of a plane that is larger than the model's input is looked at tile by tile, and its objects
-are joined across the borders, as on the command line. The masks of each tile are kept on the disk,
-under a digest of what the model saw: memory is bounded, and what was cancelled or killed goes on
-where it was. Nothing here knows a window: it runs in the thread of a job.
+A part of a plane that is much larger than the model's input is looked at tile by tile, and so is a
+reduced one of small objects; objects are joined across the borders, as on the command line. The
+masks of each tile are kept on the disk, under a digest of what the model saw: memory is bounded,
+and what was cancelled or killed goes on where it was. Nothing here knows a window: it runs in the
+thread of a job.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +129,8 @@ class Ground:
 def tiles_expected(size_hw: Sequence[int]) -> int:
     """Return about how many pictures a plane is for the model, which says more once it is loaded.
 
+    One that is looked at closer counts as one: its objects tell how many windows it is.
+
     Examples
     --------
     >>> tiles_expected((2048, 300)), tiles_expected((6000, 6000))
@@ -137,6 +140,24 @@ def tiles_expected(size_hw: Sequence[int]) -> int:
         return 1
     core = REGION_SIDE - 2 * (REGION_SIDE // 8)
     return math.prod(-(-length // core) for length in size_hw)
+
+
+PictureKind = Literal["whole", "closer", "tiles"]
+"""What pictures are for the model, each with a pace of its own: seen as they are, in windows where
+their objects are small, or by tiles."""
+
+
+def picture_kind(size_hw: Sequence[int], params: FindParams) -> PictureKind:
+    """Return what a part of a plane is for the model, as far as its size and the controls tell.
+
+    Examples
+    --------
+    >>> [picture_kind((300, width), FindParams()) for width in (1024, 1025, 6000)]
+    ['whole', 'closer', 'tiles']
+    """
+    if max(size_hw) > WHOLE_SIDE:
+        return "tiles"
+    return "closer" if params.may_look_closer and max(size_hw) > REGION_SIDE else "whole"
 
 
 class Pace:
@@ -218,13 +239,17 @@ def find_all(
     if mode == "auto":
         require_instance_decoder(model)
     options = replace(usual_options(model, mode), points_per_side=params.points_per_side)
-    look = _Looking(model, mode, options, cache, masks)
+    look = _Looking(
+        model, mode, options, cache, masks, progress.check, looks_closer=params.may_look_closer
+    )
     plan: TilePlan | None = None
     are_new = True
+    progress(0, 0)
     for number, sight in enumerate(sights):
         if plan is None or plan.size_hw != sight.region.shape:
-            plan = look.plan(source, sight)
-            progress(0, 0)
+            plan = look.plan(source, _middle(sights, sight.region.shape))
+            if number == 0 and len(sights) * len(plan) > 1:
+                progress(0, 0)  # a single picture is encoded by now: that is a part of finding
         ground = look.ground(sight, plan, masks.drawn / str(number))
         for index in range(len(plan)):
             tell = _share_of(progress, number * len(plan) + index, len(sights) * len(plan))
@@ -234,6 +259,13 @@ def find_all(
     steps = _STEPS_OF_A_TILE * len(sights) * (0 if plan is None else len(plan))
     progress(steps, steps)
     return are_new
+
+
+def _middle(sights: Sequence[Sight], size_hw: tuple[int, int]) -> Sight:
+    """Return the one of a size in the middle of a stack: the first slices are often empty."""
+    alike = [sight for sight in sights if sight.region.shape == size_hw]
+    places = np.array([sight.plane.at for sight in alike], float)
+    return alike[int(np.abs(places - places.mean(axis=0)).sum(axis=1).argmin())]
 
 
 def _share_of(progress: JobProgress, done: int, total: int) -> Callable[[int, int], None]:
@@ -255,21 +287,36 @@ class _Looking:
     options: SegmentOptions
     cache: EmbeddingCache
     masks: FoundMasks
+    check: Callable[[], None]  # raises where it is to stop
+    looks_closer: bool
+    encoded_now: set[str] = field(default_factory=set)  # keys: in this run, to find or to plan
 
     def plan(self, source: ImageSource, sight: Sight) -> TilePlan:
-        """Return the tiles of a part of a plane: one, unless the model sees less at once."""
+        """Return the tiles of a part of a plane: one, unless more show its objects better."""
         from sam_plugins.model.inference.reduction import needs_tiles
         from sam_plugins.model.large.plan import TilePlan
         from sam_plugins.model.large.sizing import model_glance, tile_size
 
         size_hw = sight.region.shape
         if not needs_tiles(size_hw, self.model.preprocessing):
-            return TilePlan(size_hw, max(size_hw), 0)
+            return self._closer_plan(source, sight) or TilePlan(size_hw, max(size_hw), 0)
         longest = self.model.preprocessing.max_long_side
         look = model_glance(self.model, self.mode, self.options, self._encoded)
         with shown_source(source, sight).open() as picture:
             size = tile_size(picture, longest, look)
         return TilePlan(size_hw, size.tile, size.halo)
+
+    def _closer_plan(self, source: ImageSource, sight: Sight) -> TilePlan | None:
+        """Return the windows that show small objects larger; None where there is no need."""
+        from sam_plugins.model.inference.reduction import is_reduced
+        from sam_plugins.model.large.closer import closer_plan
+
+        if not (self.looks_closer and is_reduced(sight.region.shape, self.model.preprocessing)):
+            return None
+        # All pixels, also where a smaller level of a pyramid is what the whole is found in.
+        pixels = ShownPixels(source, replace(sight, level=0))
+        rows, columns = (slice(0, length) for length in pixels.shape[:2])
+        return closer_plan(self.model, pixels[rows, columns], self.options, self._encoded)
 
     def ground(self, sight: Sight, plan: TilePlan, folder: Path) -> Ground:
         """Return a part of a plane of which nothing is known yet."""
@@ -312,7 +359,7 @@ class _Looking:
             f"-{rows.start}_{rows.stop}-{columns.start}_{columns.stop}.npz"
         )
         path = self.masks.find(name)
-        is_new = path is None and not self.cache.holds(key)
+        is_new = path is None and (key in self.encoded_now or not self.cache.holds(key))
         if path is None:
             # Masks are drawn in pixels of the plane, also where it is shown reduced.
             embedding = replace(self._encoded(rgb), original_size_hw=window.shape)
@@ -338,9 +385,14 @@ class _Looking:
         """Return the embedding of a window."""
         from sam_plugins.model.inference.predict import encode_rgb
 
-        return self.cache.get_or_compute(
-            self._key(rgb), lambda: encode_rgb(self.model, rgb), device=self.model.device
-        )
+        self.check()
+        key = self._key(rgb)
+
+        def encode() -> ImageEmbedding:
+            self.encoded_now.add(key)
+            return encode_rgb(self.model, rgb)
+
+        return self.cache.get_or_compute(key, encode, device=self.model.device)
 
 
 def shown_source(source: ImageSource, sight: Sight) -> Any:  # noqa: ANN401

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sam_plugins.durations import duration
-from sam_plugins.napari_plugin.automatic import Pace, tiles_expected
+from sam_plugins.napari_plugin.automatic import (
+    Pace,
+    PictureKind,
+    picture_kind,
+    tiles_expected,
+)
 from sam_plugins.napari_plugin.automatic_params import WHERE, FindParams
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
@@ -17,6 +22,14 @@ if TYPE_CHECKING:
     from sam_plugins.napari_plugin.images import ImageSource
 
 _SECTION = "automatic pace"
+
+# A tile is a picture for the model, too; only how many there are is less certain. What was looked
+# at closer, perhaps in dozens of windows, tells of nothing else.
+_ALIKE: dict[PictureKind, tuple[PictureKind, ...]] = {
+    "whole": ("tiles",),
+    "closer": ("whole", "tiles"),
+    "tiles": ("whole",),
+}
 
 
 @dataclass(frozen=True)
@@ -45,10 +58,9 @@ class RunEstimate:
         self._measured: dict[str, float] = {}
         self._seconds_left: float | None = None
 
-    def key(self, params: FindParams, *, is_tiled: bool) -> str:
+    def key(self, params: FindParams, kind: PictureKind) -> str:
         """Return what has a pace of its own: the model, where it computes, and how it is asked."""
         points = f" {params.points_per_side}" if params.prompts == "grid" else ""
-        kind = "tiles" if is_tiled else "whole"
         return f"{self._model.choice.name}, {self._device()}, {params.prompts}{points}, {kind}"
 
     def note(self, pace: Pace) -> bool:
@@ -84,26 +96,34 @@ class RunEstimate:
         from sam_plugins.model.inference.memory import available_bytes, in_units
 
         planes = int(np.prod(source.shape[:-2])) if params.where in WHERE[2:] else 1
-        tiles = tiles_expected(source.shape[-2:])
-        count = planes * tiles
+        size_hw = source.shape[-2:]
+        count = planes * tiles_expected(size_hw)
         free = available_bytes()
         text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
-        text += self._how_long(count, params, is_tiled=tiles > 1)
+        text += self._how_long(count, params, picture_kind(size_hw, params))
         text += f"; {in_units(int(np.prod(source.shape)) * 4)} for the labels"
         if free is not None:
             text += f" ({in_units(free)} of memory are free)"
         return text + "."
 
-    def _how_long(self, count: int, params: FindParams, *, is_tiled: bool) -> str:
+    def _how_long(self, count: int, params: FindParams, kind: PictureKind) -> str:
         """Say how long some pictures take, or what is left of them."""
         if self._seconds_left is not None:
             return f"about {duration(self._seconds_left)} left"
-        own, other = (self.key(params, is_tiled=tiled) for tiled in (is_tiled, not is_tiled))
+        text = self._expected(count, params, kind)
+        if kind == "closer":
+            text += "; where objects are small, up to ten times as long as with Look closer off"
+        return text
+
+    def _expected(self, count: int, params: FindParams, kind: PictureKind) -> str:
+        """Say how long some pictures take, as far as earlier ones tell."""
+        own, *others = (self.key(params, one) for one in (kind, *_ALIKE[kind]))
         if own in self._measured:
             return f"about {duration(count * self._measured[own])}"
         kept = read_settings(_SECTION, KnownPaces()).seconds
-        # A tile is a picture for the model, too; only how many there are is less certain.
-        earlier = (kept.get(own), self._measured.get(other), kept.get(other))
+        earlier = [kept.get(own)]
+        for other in others:
+            earlier += [self._measured.get(other), kept.get(other)]
         known = next((one for one in earlier if isinstance(one, float)), None)
         if known is None:
             return "how long, the first one will tell"

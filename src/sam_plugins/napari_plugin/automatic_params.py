@@ -25,6 +25,9 @@ class FindParams:
     prompts : {"instance decoder", "grid"}
     points_per_side : int
         Of the grid.
+    looks_closer : bool
+        Whether pictures that the model would see reduced are looked at in windows where their
+        objects are small; counts for the instance decoder, and not where slices are linked.
     contrast : {"robust", "layer"}
         Where black and white come from for the model.
     channel_axis : int
@@ -62,9 +65,23 @@ class FindParams:
             "tooltip": "Points of the grid along the longer side; more find smaller objects",
         },
     )
+    looks_closer: bool = field(
+        default=True,
+        metadata={
+            "label": "Look closer",
+            "tooltip": "A picture that the model would see reduced is looked at in windows where "
+            "its objects are small: more objects and finer outlines, in up to ten times the time; "
+            "with the instance decoder, and not where slices are linked",
+        },
+    )
     contrast: Contrast = field(default="robust", metadata=CONTRAST_CONTROL)
     channel_axis: int = field(default=-1, metadata=CHANNEL_AXIS_CONTROL)
     channels: str = field(default="", metadata=CHANNELS_CONTROL)
+
+    @property
+    def may_look_closer(self) -> bool:
+        """Whether windows are an answer to small objects, as far as it is not up to the picture."""
+        return self.looks_closer and self.prompts == "instance decoder" and self.where != WHERE[3]
 
     @property
     def lasting(self) -> FindParams:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
-from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget
+from tests.napari_plugin.helpers import keep_screenshot, layer_of, open_widget, row_of_coins
 
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.io.images import read_image
@@ -21,12 +21,13 @@ from sam_plugins.model.large.automatic import segment_large
 from sam_plugins.model.large.whole import segment
 from sam_plugins.model.weights.paths import proposals_directory
 from sam_plugins.napari_plugin.automatic_estimate import KnownPaces
+from sam_plugins.napari_plugin.automatic_params import FindParams
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.images import ImageSource, look_at, robust_limits
 from sam_plugins.napari_plugin.layers import set_role
 from sam_plugins.napari_plugin.linked import whole_stack
 from sam_plugins.napari_plugin.session.planes import Plane, Window
-from sam_plugins.napari_plugin.settings import read_settings
+from sam_plugins.napari_plugin.settings import read_settings, settings_path
 from sam_plugins.napari_plugin.widgets import automatic as widgets
 
 Picture = npt.NDArray[Any]
@@ -106,6 +107,43 @@ def test_committed_objects_are_not_touched_and_the_layer_can_undo(
     finish(widget, qtbot)
     assert added(widget, qtbot) == 0  # all of them are there already
     assert np.array_equal(objects.data, before)
+
+
+def test_a_reduced_picture_of_small_objects_is_looked_at_closer_unless_that_is_off(
+    viewer: Any, qtbot: Any
+) -> None:
+    viewer.add_image(row_of_coins(), name="coins")
+    mine = viewer.add_labels(np.zeros((40, 1100), np.uint32), name="mine")
+    set_role(mine, "objects")
+    mine.data[:20, :300] = 7
+    viewer.layers.selection.active = viewer.layers[0]
+    settings_path().parent.mkdir(parents=True, exist_ok=True)
+    settings_path().write_text('{"automatic": {"points_per_side": 16}}')  # of an earlier version
+    widget = open_widget(viewer, "Automatic")
+    assert widget.finding.params == FindParams(points_per_side=16, looks_closer=True)
+    assert "up to ten times as long" in widget._status.text()
+    widget.run()
+    finish(widget, qtbot, 600_000)
+    assert widget._run.tiles_done > 1
+    preview = layer_of(viewer, "automatic")
+    found = count(preview)
+    assert found > 20
+    keep_screenshot(viewer, qtbot, "automatic-closer")
+    (kind,) = read_settings("automatic pace", KnownPaces()).seconds
+    assert kind.endswith("closer")
+    widget.keeping.set(min_quality=0.99)
+    qtbot.waitUntil(lambda: count(preview) < found, timeout=60_000)
+    widget.keeping.set(min_quality=0.0)
+    qtbot.waitUntil(lambda: count(preview) == found, timeout=60_000)
+    assert 0 < added(widget, qtbot) < found  # some are there already
+    assert (mine.data[:20, :300] == 7).all()
+
+    widget.finding.set(looks_closer=False)
+    assert "ten times" not in widget._status.text()
+    assert not read_settings("automatic", FindParams()).looks_closer
+    widget.run()
+    finish(widget, qtbot)
+    assert widget._run.tiles_done == 1
 
 
 def test_with_segment_open_undo_takes_the_added_objects_back(

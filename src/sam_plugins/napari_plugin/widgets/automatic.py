@@ -17,6 +17,7 @@ from sam_plugins.napari_plugin.automatic import (
     Painted,
     choose_again,
     find_all,
+    picture_kind,
     tiles_expected,
 )
 from sam_plugins.napari_plugin.automatic_estimate import RunEstimate
@@ -151,9 +152,9 @@ class AutomaticWidget(QWidget):
         from sam_plugins.model.weights.paths import embeddings_directory, proposals_directory
 
         run = self._begin(FoundObjects(viewpoint, proposals_directory()))
-        pictures = sum(tiles_expected(sight.region.shape) for sight in sights)
-        pace, params = Pace(pictures), self.finding.params
-        key = self._estimate.key(params, is_tiled=pictures > len(sights))
+        sizes_hw = [sight.region.shape for sight in sights]
+        pace, params = Pace(sum(map(tiles_expected, sizes_hw))), self.finding.params
+        key = self._estimate.key(params, picture_kind(max(sizes_hw, key=max), params))
         self.job = start_job(
             find_all,
             self.model.load,

@@ -17,6 +17,7 @@ from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSiz
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.encoder_layers import learning_rate_scales, set_drop_path
 from sam_plugins.model.training.losses import mask_losses, prompt_loss
+from sam_plugins.model.training.optimizers import make_optimizer
 from sam_plugins.model.training.pictures import TrainingPicture
 from sam_plugins.model.training.presets import (
     PAPER_LOSSES,
@@ -26,7 +27,7 @@ from sam_plugins.model.training.presets import (
 )
 from sam_plugins.model.training.prompt_simulation import correction_points
 from sam_plugins.model.training.recipe import TrainingRecipe
-from sam_plugins.model.training.state import TrainingState, make_optimizer
+from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 
 

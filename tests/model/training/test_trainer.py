@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -33,21 +34,26 @@ def fresh(config: SamConfig, training: TrainingConfig = CONFIG) -> TrainingState
     return TrainingState.fresh(build_sam(config), training)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_slices_compute_what_one_run_would_have(
-    tiny_config: SamConfig, pictures: list[TrainingPicture], tmp_path: Path
+    tiny_config: SamConfig,
+    pictures: list[TrainingPicture],
+    tmp_path: Path,
+    optimizer: Literal["adamw", "muon"],
 ) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
     batches = BatchMaker(pictures, OPTIONS, 0)
-    whole = fresh(tiny_config)
-    assert train(whole, batches, CONFIG, workers=0)
+    whole = fresh(tiny_config, config)
+    assert train(whole, batches, config, workers=0)
 
     path = tmp_path / "state.safetensors"
     slices = 0
     is_complete = False
     while not is_complete:
-        part = fresh(tiny_config)
+        part = fresh(tiny_config, config)
         if path.exists():
-            part.load(path, TrainingRecipe.of(tiny_config, CONFIG, batches))
-        is_complete = train(part, batches, CONFIG, state_path=path, max_seconds=0, workers=0)
+            part.load(path, TrainingRecipe.of(tiny_config, config, batches))
+        is_complete = train(part, batches, config, state_path=path, max_seconds=0, workers=0)
         slices += 1
     assert slices == 6
     for name, value in whole.model.state_dict().items():

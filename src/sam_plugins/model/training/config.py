@@ -22,6 +22,10 @@ class TrainingConfig:
         Of AdamW; norms, biases and embeddings do not decay.
     betas : (float, float)
         Of AdamW.
+    optimizer : {"adamw", "muon"}
+        What moves matrices and kernels: AdamW, or :class:`~.optimizers.Muon`.
+    muon_scale : float
+        Factor on the learning rate of what Muon moves.
     layer_decay : float
         Factor on the learning rate from each block of a transformer encoder to the one before it;
         1 moves all alike.
@@ -52,6 +56,8 @@ class TrainingConfig:
     learning_rate: float = 3e-4
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_scale: float = 1.0
     layer_decay: float = 1.0
     drop_path: float | None = None
     dense_steps: int = 300
@@ -75,6 +81,8 @@ class TrainingConfig:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.optimizer not in {"adamw", "muon"}:
+            raise ValueError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
         if self.precision not in {"float32", "bfloat16"}:
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
         if self.schedule not in {"cosine", "steps"}:

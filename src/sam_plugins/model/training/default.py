@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         steps=options.steps,
         seed=options.seed,
         learning_rate=options.learning_rate,
+        optimizer=options.optimizer,
+        muon_scale=options.muon_scale,
         # A parent's mask decoder knows what it asks for.
         dense_steps=0 if options.start_from else TrainingConfig.dense_steps,
         warmup_steps=50 if options.start_from else TrainingConfig.warmup_steps,
@@ -125,6 +127,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=math.inf, help="length of this slice")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
+    parser.add_argument("--muon-scale", type=float, default=1.0, help="of its learning rate")
     parser.add_argument("--start-from", metavar="MODEL", help="file or name of a parent")
     parser.add_argument(
         "--imagenet",

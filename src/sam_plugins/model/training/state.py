@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sam_plugins.errors import OutputError, TrainingError
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.training.config import TrainingConfig
-from sam_plugins.model.training.encoder_layers import learning_rate_scales
+from sam_plugins.model.training.optimizers import make_optimizer
 from sam_plugins.model.training.run_recipe import Recipe
 
 _METADATA_KEY = "sam_plugins_training"
@@ -35,6 +35,7 @@ class TrainingState(Generic[Network]):
     average : dict of str to Tensor
         Exponential average of the state dict, which is what a run yields.
     optimizer : AdamW
+        Or :class:`~.optimizers.Muon`.
     step : int
         Steps done.
     """
@@ -128,28 +129,6 @@ class TrainingState(Generic[Network]):
                     for key, value in moments.items()
                 }
         self.step = document["step"]
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW, with decay for matrices and kernels only.
-
-    Each group has its factor on the learning rate as ``scale``.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    scales = learning_rate_scales(model, config.layer_decay)
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
-        is_table = "embed" in name or name.endswith(("token.weight", "tokens.weight"))
-        decay = config.weight_decay if is_matrix and not is_table else 0.0
-        groups.setdefault((scales[name], decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": own, "scale": scale, "weight_decay": decay}
-            for (scale, decay), own in groups.items()
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-    )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

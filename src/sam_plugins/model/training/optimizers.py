@@ -86,7 +86,7 @@ class Muon(torch.optim.AdamW):
         turned = [group for group in groups if group["turns"]]
         self.param_groups = [group for group in groups if not group["turns"]]
         try:
-            loss = super().step(closure)
+            loss: float | None = super().step(closure)
         finally:
             self.param_groups = groups
         for group in turned:
@@ -134,4 +134,5 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         square = wide @ wide.mT
         wide = first * wide + (third * square + fifth * square @ square) @ wide
-    return (wide.mT if is_tall else wide).float()
+    turned: Tensor = wide.mT if is_tall else wide
+    return turned.float()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sam_plugins.model.inference.label_image import Overlap
 from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.coarse import CoarseLabels, Overlaps, only, winners
 from sam_plugins.model.large.job import TileJob
@@ -120,9 +121,11 @@ def _with_coarse(job: TileJob, numbering: Numbering, read: ReadTile) -> Numberin
         points_xy[pieces[0] - 1] = seen.points_xy[label - 1]
     kept, numbers = np.unique(owners, return_inverse=True)  # 0 is among them, and stays
     left = kept[1:] - 1
+    areas = np.zeros(len(kept), np.int64)
+    np.add.at(areas, numbers[1:], joined.areas)
     return Numbering(
         numbering.offsets,
-        Joined(numbers[joined.numbers], scores[left], joined.sources[left]),
+        Joined(numbers[joined.numbers], scores[left], joined.sources[left], areas[1:]),
         points_xy[left],
         Merged(
             joined,
@@ -135,8 +138,8 @@ def _with_coarse(job: TileJob, numbering: Numbering, read: ReadTile) -> Numberin
 def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np.uint32]:
     """Return the labels of the core of one tile, numbered as in the picture.
 
-    Better objects own the pixels of overlaps. Of pieces of one object, the one that the core's own
-    tile saw is drawn.
+    Better or smaller objects own the pixels of overlaps, as within a tile. Of pieces of one object,
+    the one that the core's own tile saw is drawn.
 
     Parameters
     ----------
@@ -148,17 +151,21 @@ def paint_core(job: TileJob, index: int, numbering: Numbering) -> npt.NDArray[np
     """
     read = partial(read_tile_if_done, job)
     if numbering.coarse is None:
-        return paint_joined(job.plan, read, index, numbering)
+        return paint_joined(job.plan, read, index, numbering, job.options.overlap)
     core, merged = job.plan[index].core, numbering.coarse
     before = numbering._replace(joined=merged.before, coarse=None)
-    whole = merged.numbers[paint_joined(job.plan, read, index, before)]
+    whole = merged.numbers[paint_joined(job.plan, read, index, before, job.options.overlap)]
     for number, mask in merged.labels.smooth(core):
         whole[mask & (whole == 0)] = number
     return whole
 
 
 def paint_joined(
-    plan: TilePlan, read: ReadTile, index: int, numbering: Numbering
+    plan: TilePlan,
+    read: ReadTile,
+    index: int,
+    numbering: Numbering,
+    overlap: Overlap = "score",
 ) -> npt.NDArray[np.uint32]:
     """Return the labels of a core, as :func:`paint_core` does, from results that are at hand.
 
@@ -171,21 +178,25 @@ def paint_joined(
         Of the tile.
     numbering : Numbering
         Of :func:`join_tiles`.
+    overlap : {"score", "smaller"}
+        Who owns the pixels of an overlap: the better object, or the smaller one.
     """
     core = plan[index].core
 
     def parts_of(tile: int) -> list[_Part]:
         first, result = int(numbering.offsets[tile]), read(tile)
         numbers = numbering.joined.numbers[first : first + len(result.scores)]
-        return _parts(plan[tile], result, core, numbers, numbering.joined.scores)
+        return _parts(plan[tile], result, core, numbers)
 
     parts = parts_of(index)
     is_own = {part.number for part in parts}
     for other in plan.touching(core):
         if other != index:
             parts += [part for part in parts_of(other) if part.number not in is_own]
+    joined = numbering.joined
+    ranks = joined.areas if overlap == "smaller" else -joined.scores
     painted = np.zeros(size_of(core), np.uint32)
-    for part in sorted(parts, key=lambda part: (-part.score, part.number)):
+    for part in sorted(parts, key=lambda part: (ranks[part.number - 1], part.number)):
         there = painted[part.window]
         there[part.mask & (there == 0)] = part.number
     return painted
@@ -194,22 +205,17 @@ def paint_joined(
 class _Part(NamedTuple):
     """What a tile saw of an object within a core; the window counts from the core's corner."""
 
-    score: float
     number: int
     window: Window
     mask: npt.NDArray[np.bool_]
 
 
 def _parts(
-    tile: Tile,
-    result: TileResult,
-    core: Window,
-    numbers: npt.NDArray[np.int64],
-    scores: npt.NDArray[np.float32],
+    tile: Tile, result: TileResult, core: Window, numbers: npt.NDArray[np.int64]
 ) -> list[_Part]:
     """Return what is drawn in a core of the objects of one tile.
 
-    ``numbers`` are those of the tile's objects in the picture, ``scores`` of all in the picture.
+    ``numbers`` are those of the tile's objects in the picture.
     """
     part = shared(core, tile.window)
     assert part is not None
@@ -225,5 +231,5 @@ def _parts(
             slice(rows.start + top, rows.stop + top),
             slice(columns.start + left, columns.stop + left),
         )
-        parts.append(_Part(float(scores[number - 1]), number, window, labels[where] == place + 1))
+        parts.append(_Part(number, window, labels[where] == place + 1))
     return parts

@@ -113,11 +113,14 @@ class Joined:
         Of the objects of the picture.
     sources : ndarray of shape (n,), int64
         The object of a tile that each one's point is taken from.
+    areas : ndarray of shape (n,), int64
+        Pixels of the objects of the picture; what two tiles saw of pieces counts twice.
     """
 
     numbers: IntArray
     scores: FloatArray
     sources: IntArray
+    areas: IntArray
 
 
 def objects_of_tile(
@@ -295,9 +298,10 @@ class _Joining:
         sources, which = np.unique(owners, return_inverse=True)
         numbers = np.zeros(len(self.areas), np.int64)
         numbers[places] = which + 1
-        pixels = np.bincount(which, self.areas[places], len(sources))
+        areas = np.zeros(len(sources), np.int64)
+        np.add.at(areas, which, self.areas[places])
         sums = np.bincount(which, self.areas[places] * self.scores[places], len(sources))
-        return Joined(numbers, (sums / np.maximum(pixels, 1)).astype(np.float32), sources)
+        return Joined(numbers, (sums / np.maximum(areas, 1)).astype(np.float32), sources, areas)
 
 
 def _iou(contact: Contact) -> float:

@@ -299,7 +299,7 @@ def _joined(plan: TilePlan, results: list[TileResult], options: SegmentOptions) 
     labels = np.zeros(plan.size_hw, np.int32)
     areas = np.zeros(len(numbering.joined.scores) + 1, np.int64)
     for tile in plan:
-        core = paint_joined(plan, results.__getitem__, tile.index, numbering)
+        core = paint_joined(plan, results.__getitem__, tile.index, numbering, options.overlap)
         labels[tile.core] = core
         areas += np.bincount(core.ravel(), minlength=len(areas))
     scores = numbering.joined.scores

@@ -53,7 +53,7 @@ def test_versions_are_listed_and_rolled_back(
     assert main(["labelstudio", "rollback"]) == 0
     said = capsys.readouterr().out
     assert f"{name}@1 is in use again" in said
-    assert "tasks that have predictions keep them" in said
+    assert "makes predictions of tasks that nobody has begun anew" in said
     assert main(["labelstudio", "rollback", KEY]) == 1
     said = capsys.readouterr().err
     assert "was in use before" in said

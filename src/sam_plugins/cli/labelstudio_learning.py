@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 
 _PAUSE_SECONDS = 1.0
-_KEPT_PREDICTIONS = (
-    "tasks that have predictions keep them; Actions, Retrieve Predictions in Label Studio's data "
-    "manager asks for those that are chosen again"
+_PREDICTIONS = (
+    "it makes predictions of tasks that nobody has begun anew, unless "
+    "SAM_PLUGINS_LS_REFRESH_PREDICTIONS=false; its /status says how far it is"
 )
 
 
@@ -110,7 +110,7 @@ def run_rollback(args: argparse.Namespace) -> int:
         say_json({"in_use": str(version)})
     else:
         say(f"{version} is in use again; a backend that runs swaps to it within seconds")
-        say(_KEPT_PREDICTIONS)
+        say(_PREDICTIONS)
     return 0
 
 

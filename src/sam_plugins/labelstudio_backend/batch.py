@@ -7,6 +7,7 @@ work goes on: predictions are posted through the API as they come.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sam_plugins.errors import ImageError, SamPluginsError
+from sam_plugins.errors import ImageError, LabelStudioError, SamPluginsError
 from sam_plugins.labelstudio_backend.addresses import AddressError
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
 from sam_plugins.labelstudio_backend.cluster import Cluster, done_or_here
@@ -49,6 +50,9 @@ _STORING_SECONDS = 0.7
 _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
+_ASKED_FOR, _RENEWED = "asked for", "another model is in use"
+_AWAY = {None, 401, 502, 503, 504}
+"""Answers of a Label Studio that is down, or refuses the token: none at all, or one of these."""
 
 
 @dataclass
@@ -71,6 +75,8 @@ class Progress:
     Parameters
     ----------
     project : str
+    reason : str
+        Why it was begun.
     total, done, failed, posted : int
         Tasks.
     began, ended : float
@@ -78,6 +84,7 @@ class Progress:
     """
 
     project: str
+    reason: str
     total: int
     done: int = 0
     failed: int = 0
@@ -102,6 +109,7 @@ class Batches:
         self._cluster = cluster
         self._fetching = threading.BoundedSemaphore(_FETCHES)
         workers = _WORKERS_OF_CLUSTER if cluster.is_wanted else _WORKERS
+        self._width = workers
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="batch")
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
@@ -129,9 +137,7 @@ class Batches:
         except ConfigError as error:
             self._engine.report(error, project)
             return [[] for _ in request.tasks]
-        progress = Progress(project.key, len(request.tasks))
-        with self._lock:
-            self._progress = [*self._progress[-19:], progress]
+        progress = self._begun(project, _ASKED_FOR, len(request.tasks))
         works = [
             self._started(project, task, config, progress, is_single) for task in request.tasks
         ]
@@ -144,12 +150,66 @@ class Batches:
         self._engine.metrics.background.set(self._pending())
         return answers
 
+    def renew(
+        self,
+        project: Project,
+        tasks: Sequence[Task],
+        config: LabelConfig,
+        *,
+        replaced: Callable[[Task], int | None],
+        goes_on: Callable[[], bool],
+    ) -> None:
+        """Predict tasks anew, each in the place of a prediction that it has; wait for all.
+
+        No more begin at once than there are workers, so that whoever asks for a batch waits for few
+        of them. A task that fails keeps what it has.
+
+        Parameters
+        ----------
+        project : Project
+        tasks : sequence of Task
+        config : LabelConfig
+        replaced : callable
+            Number of the prediction of a task that is replaced, None for none any more; asked
+            before it is predicted, and once more before that is stored.
+        goes_on : callable
+            Whether the rest is still wanted.
+
+        Raises
+        ------
+        LabelStudioError
+            If Label Studio is down or refuses the token; what is left is as it was.
+        """
+        progress = self._begun(project, _RENEWED, len(tasks))
+        try:
+            for first in range(0, len(tasks), self._width):
+                if self._closing.is_set() or not goes_on():
+                    return
+                futures = []
+                for task in tasks[first : first + self._width]:
+                    future = self._workers.submit(
+                        self._renewed, project, task, config, replaced, progress
+                    )
+                    future.add_done_callback(lambda done: self._count(done, progress))
+                    futures.append(future)
+                self._wait(futures, math.inf)
+                if self._closing.is_set():
+                    return
+                for future in futures:
+                    future.result()
+        except RuntimeError:  # the backend ends
+            if not self._closing.is_set():
+                raise
+        finally:
+            progress.ended = time.time()
+
     def documents(self) -> list[dict[str, Any]]:
         """Return how far the last batches are, newest first."""
         with self._lock:
             return [
                 {
                     "project": one.project,
+                    "reason": one.reason,
                     "tasks": one.total,
                     "done": one.done,
                     "failed": one.failed,
@@ -167,6 +227,13 @@ class Batches:
         self._closing.set()
         for pool in (self._workers, self._opened):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begun(self, project: Project, reason: str, total: int) -> Progress:
+        """Return the progress of a batch that begins, shown from now on."""
+        progress = Progress(project.key, reason, total)
+        with self._lock:
+            self._progress = [*self._progress[-19:], progress]
+        return progress
 
     def _wait(self, futures: Sequence[Future[Prediction | None]], deadline: float) -> None:
         """Wait until all are done, the time is over, or the backend ends."""
@@ -258,19 +325,64 @@ class Batches:
         if future.cancelled() or future.result() is None:
             return
         body = {**(future.result() or {}), "task": int(work.task.id)}
+        if self._is_stored(work.project, work.task, client, "POST", "/api/predictions/", body):
+            with self._lock:
+                progress.posted += 1
+
+    def _is_stored(
+        self,
+        project: Project,
+        task: Task,
+        client: LabelStudioClient,
+        method: str,
+        path: str,
+        body: Prediction,
+    ) -> bool:
+        """Store a prediction in Label Studio, in several tries; return whether it took it."""
         for attempt in range(_POST_TRIES):
             try:
-                client.call("POST", "/api/predictions/", body=body)
+                client.call(method, path, body=body)
             except SamPluginsError as error:
                 if attempt + 1 == _POST_TRIES:
-                    self._engine.report(error, work.project, work.task)
-                    return
-                if self._closing.wait(_POST_WAIT_SECONDS * 2**attempt):
-                    return
+                    self._engine.report(error, project, task)
+                elif self._closing.wait(_POST_WAIT_SECONDS * 2**attempt):
+                    break
             else:
-                with self._lock:
-                    progress.posted += 1
-                return
+                return True
+        return False
+
+    def _renewed(
+        self,
+        project: Project,
+        task: Task,
+        config: LabelConfig,
+        replaced: Callable[[Task], int | None],
+        progress: Progress,
+    ) -> Prediction | None:
+        """Put a new prediction of a task in the place of an old one; None where that failed."""
+        try:
+            if replaced(task) is None:
+                return {}
+            prediction = self._predicted(project, task, config, Priority.BATCH)
+            number = replaced(task)  # people go on meanwhile
+            client = self._engine.access.client(project)
+        except Exception as error:
+            if isinstance(error, LabelStudioError) and error.status in _AWAY:
+                raise
+            if not (self._closing.is_set() or self._cluster.is_closed):
+                self._engine.report(error, project, task)
+            return None
+        if number is None:
+            return {}
+        if prediction is None or client is None:
+            return None
+        body = {**prediction, "task": int(task.id)}
+        path = f"/api/predictions/{number}/"
+        if not self._is_stored(project, task, client, "PATCH", path, body):
+            return None
+        with self._lock:
+            progress.posted += 1
+        return prediction
 
     def _made(
         self, project: Project, task: Task, config: LabelConfig, priority: Priority

@@ -10,7 +10,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from sam_plugins.labelstudio_backend.logs import without_secrets
 _SECONDS = 15.0
 _SAFETY_SECONDS = 30.0
 _REFUSED = 401
+_PAGE = 100
 
 
 class LabelStudioClient:
@@ -115,6 +116,49 @@ class LabelStudioClient:
                 "address of Label Studio?",
                 response.status_code,
             ) from error
+
+    def tasks(
+        self, project: int, query: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[Mapping[str, Any], int]]:
+        """Return the tasks of a project without what was drawn, page by page.
+
+        Parameters
+        ----------
+        project : int
+            Its number.
+        query : mapping, optional
+            Filters and order, as the data manager sends them; all tasks by default. What the
+            filters name is told of each task.
+
+        Yields
+        ------
+        task : mapping
+        total : int
+            How many there are.
+
+        Raises
+        ------
+        LabelStudioError
+            As for :meth:`call`.
+        """
+        filters = {} if query is None else {"query": json.dumps(query)}
+        page = seen = 0
+        while True:
+            page += 1
+            answer: Mapping[str, Any] = self.get(
+                "/api/tasks/",
+                project=project,
+                page=page,
+                page_size=_PAGE,
+                fields="task_only",
+                **filters,
+            )
+            found, total = answer["tasks"], int(answer["total"])
+            for one in found:
+                yield one, total
+            seen += len(found)
+            if not found or seen >= total:
+                return
 
     def refusal(self, status: int, what: str, answer: str = "") -> LabelStudioError:
         """Return the error of an answer that is no success, with the cure."""

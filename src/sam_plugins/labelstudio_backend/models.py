@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import threading
 from collections import OrderedDict
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 _KEPT = 3
 _DIGITS = 8
+_VERSION = re.compile(rf"(.+)(?:@\d+|-[0-9a-f]{{{_DIGITS}}})")
 
 
 def exact_name(name: str) -> str:
@@ -97,6 +99,18 @@ def version_of(name: str) -> str:
         return name if is_reference(name) else _version_of_file(Path(name).stem, Path(name))
     digest = entry.sha256
     return f"{name}-{digest[:_DIGITS]}" if digest else _version_of_file(name, entry.path)
+
+
+def family_of(version: str) -> str:
+    """Return what all versions of one model share; empty for what is no version of ours.
+
+    Examples
+    --------
+    >>> family_of("cells@3"), family_of("default-0a1b2c3d"), family_of("yolo-v8")
+    ('cells', 'default', '')
+    """
+    match = _VERSION.fullmatch(version)
+    return "" if match is None else match[1]
 
 
 def _version_of_file(name: str, path: Path) -> str:

@@ -18,6 +18,7 @@ from sam_plugins.labelstudio_backend.models import Pool
 from sam_plugins.labelstudio_backend.payload import PredictRequest
 from sam_plugins.labelstudio_backend.prewarm import Prewarmer
 from sam_plugins.labelstudio_backend.projects import Project
+from sam_plugins.labelstudio_backend.refresh import Refresher
 from sam_plugins.labelstudio_backend.sessions import Sessions
 from sam_plugins.model.inference.clip import load_clip
 from sam_plugins.model.inference.loading import load_model
@@ -54,6 +55,7 @@ class Parts:
         )
         self._batches = Batches(self.engine, service.cluster)
         self._prewarmer = Prewarmer(self.engine)
+        self._refresher = Refresher(self.engine, service.projects, self._batches)
 
     def suggest(self, project: Project, request: PredictRequest) -> Suggestion:
         """Answer what somebody drew."""
@@ -69,6 +71,10 @@ class Parts:
                 return answers
             self._prewarmer.after(project, request.tasks[0], config)
         return answers
+
+    def refresh(self, project: str) -> None:
+        """Make predictions of earlier models anew where another one is in use."""
+        self._refresher.look(project)
 
     def status(self) -> dict[str, Any]:
         """Return what the status page shows."""
@@ -89,6 +95,7 @@ class Parts:
     def drain(self) -> None:
         """Let go what nobody waits for; clicks go on."""
         self._prewarmer.close()
+        self._refresher.close()
         self._batches.close()
 
     def close(self) -> None:

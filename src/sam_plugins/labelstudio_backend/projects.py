@@ -25,6 +25,7 @@ PROJECT_SETTINGS = (
     "polygon_tolerance",
     "min_area",
     "automatic",
+    "refresh_predictions",
     "auto_label",
     "fuse_seconds",
     "refine",

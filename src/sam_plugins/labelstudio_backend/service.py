@@ -175,6 +175,18 @@ class Service:
         LOG.info("model swapped", extra={"project": project, "model": name})
         return version_of(name)
 
+    def refresh_predictions(self, project: str) -> None:
+        """Let predictions that earlier models made be made anew, if another one is in use.
+
+        It is done in the background, once for each model; to call it often is cheap.
+
+        Parameters
+        ----------
+        project : str
+            ``"ID.TIME"``.
+        """
+        self.parts().refresh(project)
+
     def status(self) -> dict[str, Any]:
         """Return what the status page shows."""
         document: dict[str, Any] = {

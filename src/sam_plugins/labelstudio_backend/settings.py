@@ -83,6 +83,8 @@ class Settings(BaseSettings):
         Pieces and holes of fewer pixels are left out of polygons.
     automatic : bool
         Whether tasks are answered with all objects of their pictures, or only prepared.
+    refresh_predictions : bool
+        Whether predictions that an earlier model made are made anew when another one is in use.
     auto_label : str
         Label of the objects that the model finds by itself, where the config has several: by
         default the one with ``selected="true"``, or the first.
@@ -148,6 +150,7 @@ class Settings(BaseSettings):
     polygon_tolerance: float = Field(default=1.0, ge=0)
     min_area: int = Field(default=16, ge=0)
     automatic: bool = True
+    refresh_predictions: bool = True
     auto_label: str = ""
     text_model: str = ""
     threads: int = Field(default=16, ge=1, le=256)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sam_plugins.errors import LabelStudioError, SamPluginsError
-from sam_plugins.labelstudio_backend.client import LabelStudioClient
 from sam_plugins.labelstudio_backend.engine import Engine
 from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig, read_config
 from sam_plugins.labelstudio_backend.lanes import Priority
@@ -16,8 +14,6 @@ from sam_plugins.labelstudio_backend.payload import Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
 from sam_plugins.labelstudio_backend.service import Service
-
-_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -73,26 +69,11 @@ def prepare_project(service: Service, number: int) -> Iterator[Prepared]:
     project = service.projects.get(key_of(document) or "")
     config = read_config(str(document.get("label_config") or ""))
     done = failed = 0
-    for task, total in _tasks(client, number):
+    for one, total in client.tasks(number):
+        task = Task(str(one["id"]), one["data"])
         problem = _problem_of(engine, project, task, config)
         done, failed = done + 1, failed + bool(problem)
         yield Prepared(done, total, failed, problem)
-
-
-def _tasks(client: LabelStudioClient, number: int) -> Iterator[tuple[Task, int]]:
-    """Return the tasks of a project, and how many there are."""
-    page = seen = 0
-    while True:
-        page += 1
-        answer: Mapping[str, Any] = client.get(
-            "/api/tasks/", project=number, page=page, page_size=_PAGE, fields="task_only"
-        )
-        found, total = answer["tasks"], int(answer["total"])
-        for one in found:
-            yield Task(str(one["id"]), one["data"]), total
-        seen += len(found)
-        if not found or seen >= total:
-            return
 
 
 def _problem_of(engine: Engine, project: Project, task: Task, config: LabelConfig) -> str:

@@ -3,7 +3,8 @@
 The domain is real and new to the shipped model: nuclei of an ovule in a noisy confocal stack, a
 volume from which none of its training pictures came. Planes 2 to 52 and 57 to 77 are annotated; it
 is measured on planes 83 to 98, which nobody annotates: over the wire, and on two of them by what a
-person finds in the editor when the task is opened. The training begins with Label Studio's button.
+person finds in the editor when the task is opened. The training begins with Label Studio's button;
+predictions are asked for once, before it.
 """
 
 from __future__ import annotations
@@ -135,13 +136,17 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: Callable[[], A
         time.sleep(0.5)
 
 
-def predicted(server: LabelStudio, project: int, version: str, truth: Truth) -> float:
-    """Let Label Studio retrieve predictions; the mean over objects of the best IoU among them."""
+def retrieve(server: LabelStudio, project: int, truth: Truth) -> None:
+    """Let Label Studio retrieve predictions."""
     server.call(
         "POST",
         f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
         json={"selectedItems": {"all": False, "included": list(truth)}},
     )
+
+
+def predicted(server: LabelStudio, project: int, version: str, truth: Truth) -> float:
+    """Wait for predictions of a version; the mean over objects of the best IoU among them."""
     scores: list[float] = []
 
     def stored() -> dict[int, list[np.ndarray]]:
@@ -265,6 +270,7 @@ def test_sixteen_annotated_pictures_make_predictions_better_and_are_rolled_back(
         encoding = encoding_seconds(pixels[SEEN[0]])
         began = service.model_version(key)
         seen_before = opened(page, label_studio, number, new_tasks())
+        retrieve(label_studio, number, truth)
         before = predicted(label_studio, number, began, truth)
         click_before = clicked(label_studio, backend["id"], truth)
 

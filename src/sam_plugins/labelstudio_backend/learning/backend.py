@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 SwapModel = Callable[[str, str], None]
 """Called with a project's key and the model that it is to use from now on."""
 
+RefreshPredictions = Callable[[str], None]
+"""Called with a project's key, again and again while Label Studio answers."""
+
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0
 _END_SECONDS = 5.0
@@ -64,6 +67,8 @@ class BackendLearning:
         See :data:`~.pictures.FetchPicture`.
     swap_model : callable, optional
         Told which model a project uses from now on, at the start too.
+    refresh_predictions : callable, optional
+        Sees to it that stored predictions are of the model in use; of several processes, in one.
     cluster : Cluster, optional
         Where models are trained, if it is wanted and can be reached.
     problems : Problems, optional
@@ -81,6 +86,7 @@ class BackendLearning:
         *,
         fetch: FetchPicture,
         swap_model: SwapModel | None = None,
+        refresh_predictions: RefreshPredictions | None = None,
         cluster: Cluster | None = None,
         problems: Problems | None = None,
     ) -> None:
@@ -88,6 +94,7 @@ class BackendLearning:
         self._problems = problems or Problems()
         self._fetch = fetch
         self._swap_model = swap_model or (lambda _project, _model: None)
+        self._refresh_predictions = refresh_predictions or (lambda _project: None)
         self._database = Database(settings.folder)
         self._events = EventQueue(self._database)
         self._trainings = Trainings(self._database, settings.training, cluster)
@@ -260,6 +267,8 @@ class BackendLearning:
             for key in self.projects():
                 with self._noting(f"comparing project {key} with Label Studio"):
                     self._reconcile_if_due(key)
+                with self._noting(f"refreshing the predictions of project {key}"):
+                    self._refresh_predictions(key)
         self._store_tasks(None)
         with self._noting("watching trainings"):
             if any(job.state == JobState.PROMOTED for job in self._trainings.watch()):

@@ -48,6 +48,7 @@ def create_learning(
         learning_settings(settings),
         fetch=_fetcher(settings, *asked),
         swap_model=None if service is None else _swapper(service),
+        refresh_predictions=None if service is None else service.refresh_predictions,
         cluster=Cluster(settings) if service is None else service.cluster,
         problems=None if service is None else service.problems,
     )

@@ -129,6 +129,28 @@ def test_groups_are_not_divided(run: Run, parent: Path, tmp_path: Path) -> None:
     assert run("import", folder, "--group", r"^(rat\d)")["splits"] == {"train": 3, "held-out": 3}
 
 
+def test_pictures_of_one_group_are_learned_from_until_there_is_another(
+    run: Run, parent: Path, pictures: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run("init", "--name", "cells", "--model", parent)
+    assert "the project has no pictures; import some" in run("next", code=1)
+    first, *others = sorted(pictures.iterdir())
+    assert run("import", first)["splits"] == {"train": 1, "held-out": 0}
+    assert [one["path"] for one in run("next")["next"]] == [str(first)]
+    assert run("status")["pictures"]["train"] == {"all": 1, "labelled": 0, "complete": 0}
+    assert main(["engine", "import", str(tmp_path / "project"), str(first)]) == 0
+    assert "none is held out: import others as well" in capsys.readouterr().out
+    assert run("import", *others)["splits"] == {"train": 6, "held-out": 2}
+
+
+def test_a_folder_whose_name_no_model_can_have_needs_another(
+    parent: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["engine", "init", str(tmp_path / "my cells"), "--model", str(parent)]) == 1
+    assert "got 'my cells', which is the folder's; give one with --name" in capsys.readouterr().err
+    assert not (tmp_path / "my cells").exists()
+
+
 def test_a_picture_that_cannot_be_read_is_told_and_the_others_go_on(
     project: Run, tmp_path: Path
 ) -> None:
@@ -217,6 +239,21 @@ def test_proposals_are_edited_elsewhere_and_brought_back(
     assert work["seconds_per_object"] == 2.0
 
 
+def test_the_right_label_image_mends_what_that_of_another_picture_did(
+    project: Run, bright: None, tmp_path: Path
+) -> None:
+    handed = project("next", "--propose", "--min-score", "0", "-o", tmp_path / "out")["next"][0]
+    wrong = tmp_path / "wrong.png"
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(wrong)
+    done = project("label", handed["image_id"], "--labels", wrong, "--author", "ada")
+    assert (done["accepted"], done["rejected"]) == (0, 3)
+    right = handed["files"]["labels"]
+    done = project("label", handed["image_id"], "--labels", right, "--author", "ada")
+    assert [done[key] for key in ("accepted", "added", "rejected")] == [3, 0, 0]
+    assert [one["review"] for one in done["objects"]] == ["accepted"] * 3
+    assert project("status")["work"]["rejected"] == 0
+
+
 def test_prompts_are_answered_by_the_model(project: Run, pictures: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     document = {
@@ -299,7 +336,11 @@ def test_bad_prompts_are_told(project: Run, tmp_path: Path, document: str, messa
 
 
 def test_from_labels_to_a_model_in_use(
-    project: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Run,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
     monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
@@ -309,6 +350,7 @@ def test_from_labels_to_a_model_in_use(
     trained = project("train", *quick)
     assert (trained["round"], trained["version"]) == (1, "cells@1")
     assert (trained["pictures"], trained["held_out"], trained["objects"]) == (6, 2, 18)
+    assert [one["share"] for one in trained["rounds"]] == [1, 1, 0.6, 0.3]
     status = project("status")
     assert [one["version"] for one in status["rounds"]] == ["cells@1"]
     assert status["rounds"][0]["details"]["work"]["objects"] == 24
@@ -319,6 +361,18 @@ def test_from_labels_to_a_model_in_use(
     assert (promoted["version"], promoted["is_in_use"]) == ("cells@1", True)
     assert project("status")["model"] == "cells@1"
     assert ModelStore().find("cells").note == "first"
+    # Another project of that name would go on with it.
+    other = [
+        str(tmp_path / "other"),
+        "--name",
+        "cells",
+        "--model",
+        str(tmp_path / "tiny.safetensors"),
+    ]
+    assert main(["engine", "init", *other]) == 0
+    said = capsys.readouterr()
+    assert "project cells, beginning with cells@1" in said.out
+    assert "the model store has versions of 'cells' already" in said.err
     # The next training starts from it.
     second = project("train", "--steps", "2", "--rounds", "1", "--learning-rate", "1e-12")
     assert second["version"] is None
@@ -376,6 +430,26 @@ def test_the_grid_asks_a_model_without_an_instance_decoder(
     (first, *_) = run("status", "--image", "cells-0a.png")["objects"]
     assert first["stage"] == "fully-automatic"
     assert first["prompts"][0]["kind"] == "seed"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--points", "3"], "--points is for --mode grid; the instance decoder places its own"),
+        (["--mode", "grid", "--points", "0"], "--points must be 1 or more, got 0"),
+        (["--mode", "grid", "--max-overlap", "7"], "--max-overlap must lie in [0, 1], got 7"),
+    ],
+)
+def test_options_of_the_grid_are_told_by_their_names(
+    project: Run,
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["engine", "run-auto", str(tmp_path / "project"), *options])
+    assert message in capsys.readouterr().err
 
 
 def test_killed_run_auto_goes_on_where_it_was(project: Run, tmp_path: Path) -> None:

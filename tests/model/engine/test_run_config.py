@@ -61,6 +61,10 @@ BASE = "name: a\ndata: b\n"
             r"crop_sizes\[0\] must be \[pixels, images, objects, probability\], got \[256, 2\]",
         ),
         (
+            BASE + "training: {crop_sizes: [256, 2, 4, 1]}",
+            r"crop_sizes\[0\] must be \[pixels, images, objects, probability\], got 256",
+        ),
+        (
             BASE + "training: {crop_sizes: [[250, 2, 3, 1]]}",
             "crop_sizes must hold sizes with positive values, pixels in multiples of 32",
         ),

@@ -111,6 +111,11 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         list_coco_files(tmp_path / "nowhere.json", pictures)
     with pytest.raises(DatasetError, match=r"2 of the 2 pictures .* such as a\.png, b\.png; name"):
         list_coco_files(path, tmp_path)
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "plate 1/a.png"  # the one of this name here is another
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"1 of the 2 pictures .* such as plate 1/a\.png; name"):
+        list_coco_files(path, pictures)
     for content, message in (
         ("{", "is no JSON"),
         ("[]", r"must be a COCO file .*, got a list; a detector's results go with --detections"),

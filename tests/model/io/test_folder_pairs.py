@@ -82,6 +82,12 @@ def test_names_that_end_like_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_pictures_are_not_their_own_labels(tmp_path: Path) -> None:
+    pictures = _pictures(tmp_path / "p", "a.png")
+    with pytest.raises(DatasetError, match=r"must lie in two folders, got .*p for both; name the"):
+        list_folder_pair(pictures, tmp_path / "p" / ".." / "p")
+
+
 def test_one_name_twice_is_refused(tmp_path: Path) -> None:
     pictures = _pictures(tmp_path / "p", "a.png", "a.tif")
     labels = _pictures(tmp_path / "l", "a.png")

@@ -214,9 +214,13 @@ def test_the_shipped_model_is_read_from_the_package(
     assert load_checkpoint("default").passport == passport
 
 
-def test_names_and_paths_that_lead_nowhere(tmp_path: Path) -> None:
+def test_names_and_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownModelError, match="did you mean mobile_sam"):
         load_checkpoint("mobile-sam2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.weights").write_bytes(b"of another program")
+    with pytest.raises(UnknownModelError, match=r"but a file here is: .* give \./mine\.weights"):
+        load_checkpoint("mine.weights")
     with pytest.raises(CheckpointError, match=r"absent.pth does not exist: give the path"):
         load_checkpoint("absent.pth")
     with pytest.raises(CheckpointError, match="is a folder: give the path of a file"):

@@ -150,6 +150,13 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(tmp_path: Path)
         ModelStore(tmp_path / "file").require_writable("cells")
 
 
+def test_rollback_takes_no_version(store: ModelStore, weights: Path) -> None:
+    store.add("cells", weights, model_id="cells-1")
+    with pytest.raises(StoreError, match=r"needs the name of a model alone, got 'cells@1'"):
+        store.rollback("cells@1")
+    assert [one.name for one in store.directory.iterdir()] == ["cells"]
+
+
 def test_rollback_passes_over_what_was_removed(store: ModelStore, weights: Path) -> None:
     for number in range(1, 4):
         store.add("cells", weights, model_id=f"cells-{number}")

@@ -98,7 +98,8 @@ def _tell(learned: Learned, project: str) -> None:
     for one in result.rounds:
         figures = {name: f"{value:.3f}" for name, value in one.figures.items()}
         mark = " best" if one is result.best else ""
-        rows.append({"step": str(one.step), **figures, "mean": f"{one.value:.3f}{mark}"})
+        step = str(one.step) if one.share == 1 else f"{one.step}, {one.share:.0%} of the way"
+        rows.append({"step": step, **figures, "mean": f"{one.value:.3f}{mark}"})
     say(table(rows))
     if version is None:
         say("Nothing was better than the model in use, so nothing is stored.")
@@ -123,7 +124,12 @@ def _plain(learned: Learned) -> dict[str, Any]:
         "best_step": result.best.step,
         "comparison": asdict(result.comparison),
         "rounds": [
-            {"step": one.step, "value": one.value, "figures": dict(one.figures)}
+            {
+                "step": one.step,
+                "share": one.share,
+                "value": one.value,
+                "figures": dict(one.figures),
+            }
             for one in result.rounds
         ],
     }

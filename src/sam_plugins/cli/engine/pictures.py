@@ -75,6 +75,7 @@ def add_status(actions: Actions[argparse.ArgumentParser], shared: argparse.Argum
 
 def run_init(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Make a project; return the exit code."""
+    from sam_plugins.errors import StoreError
     from sam_plugins.model.engine.project.project import Project, ProjectSettings
     from sam_plugins.model.weights.loading import load_checkpoint
 
@@ -83,12 +84,21 @@ def run_init(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         settings = ProjectSettings(name, args.model, args.held_out, args.seed)
     except ValueError as error:
         parser.error(str(error).replace("held_out_share", "--held-out"))
+    except StoreError as error:
+        if args.name:
+            raise
+        raise StoreError(f"{error}, which is the folder's; give one with --name") from error
     load_checkpoint(args.model)  # says now, and not in an hour, that there is none
     with Project.create(args.project, settings) as project:
         if args.json:
             say_json({"project": str(project.folder), **asdict(project.settings)})
         else:
-            say(f"{project.folder}: project {settings.name}, beginning with {settings.model}")
+            say(f"{project.folder}: project {settings.name}, beginning with {project.model_name()}")
+        if project.models.versions(name):
+            complain(
+                f"the model store has versions of {name!r} already, which this project goes on "
+                "with; where another project made them, give this one another --name"
+            )
     return 0
 
 
@@ -127,6 +137,8 @@ def run_import(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     else:
         say(str(report))
         say(f"{splits['train']} pictures to learn from, {splits['held-out']} to measure on")
+        if splits["train"] and not splits["held-out"]:
+            say("They belong together, so that none is held out: import others as well.")
     for one in report.skipped:
         complain(f"skipped {one.where}: {one.reason}")
     return 1 if report.skipped else 0

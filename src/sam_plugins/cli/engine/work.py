@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from sam_plugins.model.inference.loading import Model
 
 _MODES = ("decoder", "grid")
+_GRID = {
+    "points_per_side": "--points",
+    "crop_layers": "--crop-layers",
+    "min_predicted_iou": "--min-iou",
+    "min_stability": "--min-stability",
+    "stability_offset": "--delta",
+    "max_iou": "--max-overlap",
+    "min_region": "--min-region",
+}
+"""Options of the grid, by what they are called in Python."""
 
 
 def add_next(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -368,6 +378,16 @@ def _read_prompts(named: str) -> Any:  # noqa: ANN401
         ) from error
 
 
+def _refuse_grid_options(
+    mode: str, args: argparse.Namespace, parser: argparse.ArgumentParser
+) -> None:
+    """Refuse options of the grid where the instance decoder would not look at them."""
+    for option in _GRID.values():
+        name = option.removeprefix("--").replace("-", "_")
+        if mode != "grid" and getattr(args, name) != parser.get_default(name):
+            parser.error(f"{option} is for --mode grid; the instance decoder places its own points")
+
+
 def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Segment pictures; return the exit code."""
     if args.limit is not None and args.limit < 1:
@@ -383,9 +403,11 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     failures = Failures(args.debug)
     with Project.open(args.project) as project, project.job("run-auto"):
         model = load_model(project.model_name(), device=args.device)
+        mode = args.mode or ("decoder" if model.has_instance_decoder else "grid")
+        _refuse_grid_options(mode, args, parser)
         try:
             options = AutomaticOptions(
-                mode=args.mode or ("decoder" if model.has_instance_decoder else "grid"),
+                mode=mode,
                 min_score=MIN_SCORE if args.min_score is None else args.min_score,
                 points_per_side=args.points,
                 crop_layers=args.crop_layers,
@@ -396,7 +418,8 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 min_region=args.min_region,
             )
         except (TypeError, ValueError) as error:
-            parser.error(str(error))
+            name, _, rest = str(error).partition(" ")
+            parser.error(f"{_GRID.get(name, name)} {rest}")
         require_mode(model, options)
         work = AutomaticWork(project, model, options, usual_cache())
         left = work.pending()

@@ -216,9 +216,9 @@ def _value(value: object, kind: Any, name: str) -> Any:  # noqa: ANN401
 
 def _mapping(value: object, kind: type, name: str) -> Mapping[str, Any]:
     """Return the values of a part; crop sizes may be given by position."""
-    if kind is CropSize and isinstance(value, list):
+    if kind is CropSize and not isinstance(value, Mapping):
         names = [one.name for one in dataclasses.fields(CropSize)]
-        if len(value) != len(names):
+        if not isinstance(value, list) or len(value) != len(names):
             raise ValueError(f"{name} must be [{', '.join(names)}], got {value!r}")
         return dict(zip(names, value, strict=True))
     if not isinstance(value, Mapping):

@@ -161,7 +161,11 @@ def list_coco_files(
         ) from error
     if not files:
         raise DatasetError(f"{path} lists no picture; export the set again")
-    missing = [file.image_path.name for file in files if not file.image_path.is_file()]
+    missing = [
+        entry["file_name"]
+        for entry, file in zip(content["images"], files, strict=True)
+        if not file.image_path.is_file()
+    ]
     if missing:
         raise DatasetError(
             f"{len(missing)} of the {len(files)} pictures of {path} are not in {folder}, such as "

@@ -44,10 +44,15 @@ def list_folder_pair(
     Raises
     ------
     DatasetError
-        If a folder is missing or holds nothing, a picture has no labels, or two files have one
-        name.
+        If a folder is missing or holds nothing, both are one, a picture has no labels, or two files
+        have one name.
     """
     images, labels = _by_name(Path(images_dir)), _by_name(Path(labels_dir))
+    if Path(images_dir).samefile(labels_dir):  # every grey level would be an object
+        raise DatasetError(
+            f"pictures and labels must lie in two folders, got {images_dir} for both; name the "
+            "folder of the label images"
+        )
     pairs = {name: _labels_of(name, labels) for name in images}
     missing = [images[name].name for name, found in pairs.items() if found is None]
     if missing:

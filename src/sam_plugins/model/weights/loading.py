@@ -132,9 +132,13 @@ def resolve(
     name = str(name_or_path)
     try:
         entry = find_entry(name)
-    except UnknownModelError:
+    except UnknownModelError as error:
         store = ModelStore()
         if not is_reference(name) and not store.versions(name):
+            if Path(name).is_file():
+                raise UnknownModelError(
+                    f"no model is called {name!r}, but a file here is: for that one give ./{name}"
+                ) from error
             raise
         version = store.find(name)
         return ModelFile(version.path, version.name)

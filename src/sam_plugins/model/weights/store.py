@@ -253,8 +253,13 @@ class ModelStore:
         Raises
         ------
         StoreError
-            If none was, or the store cannot be written.
+            If none was, a version is named and no model, or the store cannot be written.
         """
+        if is_reference(name):
+            raise StoreError(
+                f"rolling back needs the name of a model alone, got {name!r}; promote puts a "
+                "version of your choice into use"
+            )
         with self._writing(name, must_exist=True):
             numbers, history = self._numbers(name), self._history(name)
             before = [number for number in history[:-1] if number in numbers]

@@ -90,9 +90,10 @@ def choose_pictures(
     pool = _shuffled(project.untouched(Split.TRAIN), project.settings.seed)[:max_pool]
     measured_on = _shuffled(project.untouched(Split.HELD_OUT), project.settings.seed)
     if not pool and not measured_on:
-        raise ProjectError(
-            "every picture of the project is labelled; import more with `sam-plugins engine import`"
-        )
+        found = "every picture of the project is labelled; import more"
+        if not project.labels.images():
+            found = "the project has no pictures; import some"
+        raise ProjectError(f"{found} with `sam-plugins engine import`")
     plan = _plan(project, len(pool), len(measured_on), count)
     wanted = plan.count(Split.TRAIN)
     ranked: list[Gain] = []

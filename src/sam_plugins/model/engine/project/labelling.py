@@ -68,8 +68,8 @@ class Labelled:
     Attributes
     ----------
     accepted, corrected, added, rejected : int
-        Proposals that stayed as they were, objects that got another mask, new objects, and
-        proposals and objects that are none.
+        Proposals that stayed as they were and rejections that were taken back, objects that got
+        another mask, new objects, and proposals and objects that are none.
     """
 
     accepted: int = 0
@@ -90,7 +90,8 @@ def bring_label_image(
 
     They are compared with what the project has of the picture. A mask that is a proposal (IoU 0.98
     or more) accepts it; one that overlaps an object by more than one half corrects it, which keeps
-    its prompts; any other is a new object. Proposals and objects that are missing are rejected.
+    its prompts; one that is a rejected object takes the rejection back; any other is a new object.
+    Proposals and objects that are missing are rejected.
 
     Parameters
     ----------
@@ -120,12 +121,16 @@ def bring_label_image(
             f"the label image of {record.name} must hold 0 and object numbers, got "
             f"{labels.min()}; export it again"
         )
-    known = [
-        one
-        for one in project.labels.objects(record.image_id, crowds=False)
-        if one.review != ReviewState.REJECTED
-    ]
+    every = project.labels.objects(record.image_id, crowds=False)
+    known = [one for one in every if one.review != ReviewState.REJECTED]
+    rejected_before = [one for one in every if one.review == ReviewState.REJECTED]
     matches = _matches(labels, known)
+    # Who brought the label image of another picture rejected everything, and brings the right one.
+    returned = {
+        label: rejected_before[index].object_id
+        for label, (index, iou) in _matches(labels, rejected_before).items()
+        if iou >= _SAME_IOU
+    }
     left = set(range(len(known)))
     accepted: list[str] = []
     changed: list[LabelledObject] = []
@@ -133,7 +138,10 @@ def bring_label_image(
     for label, rle in _rles_of(labels):
         index, iou = matches.get(label, (-1, 0.0))
         if index < 0:
-            added.append(_new(record, rle, person, Stage.IMPORTED))
+            if label in returned:
+                accepted.append(returned[label])
+            else:
+                added.append(_new(record, rle, person, Stage.IMPORTED))
             continue
         left.discard(index)
         one = known[index]

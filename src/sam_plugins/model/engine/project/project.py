@@ -248,11 +248,14 @@ class Project:
     def divide(self) -> dict[str, int]:
         """Give every picture its split; return how many have which.
 
-        Pictures of one group alone are learned from until there is another group.
+        Pictures of one group alone are learned from; of the next groups one at least is held out.
         """
-        records = self.labels.images()
-        if len({one.group for one in records}) > 1:
+        groups = {one.group for one in self.labels.images()}
+        if len(groups) > 1:
             self.labels.assign_splits(self.settings.held_out_share, self.settings.seed)
+        else:
+            for group in groups:
+                self.labels.set_split(group, Split.TRAIN)
         records = self.labels.images()
         return {str(split): sum(one.split == split for one in records) for split in Split}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sam_plugins.model.cluster.outcome import Kept, Runner
-    from sam_plugins.model.engine.automatic_masks import AutomaticOptions
+    from sam_plugins.model.engine.automatic_masks import AutomaticMode, AutomaticOptions
     from sam_plugins.model.engine.label_store import ImageRecord
     from sam_plugins.model.engine.project.automatic import AutomaticWork, FoundObjects
     from sam_plugins.model.engine.project.choosing import Choice
@@ -403,7 +403,7 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     failures = Failures(args.debug)
     with Project.open(args.project) as project, project.job("run-auto"):
         model = load_model(project.model_name(), device=args.device)
-        mode = args.mode or ("decoder" if model.has_instance_decoder else "grid")
+        mode: AutomaticMode = args.mode or ("decoder" if model.has_instance_decoder else "grid")
         _refuse_grid_options(mode, args, parser)
         try:
             options = AutomaticOptions(

@@ -89,3 +89,19 @@ def test_the_mark_that_windows_writes_first_is_left_out(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "has no object 'x'" in told(project, '\ufeff{"accept": ["x"]}', capsys)
+
+
+def test_the_same_prompts_twice_are_one_object(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = f'{{"objects": [{{{POINT}}}]}}'
+    told(project, prompts, capsys, code=0)
+    with Project.open(project) as opened:
+        (once,) = opened.labels.objects()
+    told(project, prompts, capsys, code=0)
+    with Project.open(project) as opened:
+        (twice,) = opened.labels.objects()
+    assert (twice.object_id, twice.rle) == (once.object_id, once.rle)
+    told(project, f'{{"objects": [{{{POINT}}}], "reject": ["{once.object_id}"]}}', capsys, code=0)
+    with Project.open(project) as opened:
+        assert len(opened.labels.objects()) == 2  # one of them rejected, as was said

@@ -248,7 +248,11 @@ def test_pictures_that_are_not_there_are_told(
     ("read", "content", "message"),
     [
         (import_coco, "{", "is no JSON .*; it may be cut short, export it again"),
-        (import_coco, "[]", "is no COCO document that we can read .* needs 'images' with 'id'"),
+        (
+            import_coco,
+            "[]",
+            "is no COCO document that we can read: it holds a list; it needs 'images'",
+        ),
         (import_coco, '{"images": [{}], "annotations": []}', "is no COCO document"),
         (import_coco, '{"images": [], "annotations": []}', r"\(it names none\); name the folder"),
         (import_label_studio, "{}", "must be a list of tasks with 'data'; export the project as"),
@@ -269,6 +273,8 @@ def test_other_documents_are_refused(
 def test_damaged_sa1b_documents_are_told(other: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no document \*.json in .*; name the folder"):
         import_sa1b(other, tmp_path)
+    with pytest.raises(DatasetError, match=r"there is no folder .*none; name the one"):
+        import_sa1b(other, tmp_path / "none")
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"a\.json: .* is no JSON .*b\.json: no SA-1B document"):

@@ -85,6 +85,11 @@ def import_coco(
     """
     path, options = Path(path), options or ImportOptions()
     document = read_json(path)
+    if not isinstance(document, Mapping):
+        raise DatasetError(
+            f"{path} is no COCO document that we can read: it holds a {type(document).__name__}; "
+            "it needs 'images' with 'id' and 'file_name', and 'annotations' with 'image_id'"
+        )
     try:
         categories = {one["id"]: str(one["name"]) for one in document.get("categories", [])}
         by_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)

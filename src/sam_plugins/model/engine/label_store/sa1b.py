@@ -88,6 +88,8 @@ def import_sa1b(
     """
     folder, options = Path(folder), options or _BY_A_MODEL
     documents = sorted(folder.glob("*.json"))
+    if not folder.is_dir():
+        raise DatasetError(f"there is no folder {folder}; name the one that holds the documents")
     if not documents:
         raise DatasetError(f"no document *.json in {folder}; name the folder that holds them")
     folders = [folder] if images_dir is None else [Path(images_dir)]

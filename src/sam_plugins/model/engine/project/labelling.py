@@ -166,6 +166,9 @@ def bring_prompts(
 ) -> Labelled:
     """Let the model answer prompts, and store what it answers as a person's objects.
 
+    An answer that is an object which the picture has already (IoU 0.98 or more) is that object, so
+    that the same document twice adds nothing, and a prompt on a proposal accepts it.
+
     Parameters
     ----------
     project : Project
@@ -188,7 +191,8 @@ def bring_prompts(
     """
     wanted, accepted, rejected = _checked(project, record, document)
     made: list[LabelledObject] = []
-    corrected = 0
+    corrected = same = 0
+    known = _standing(project, record, rejected)
     if wanted:
         pixels = project.labels.read_image(record.image_id)
         embedding = encode_cached(model, to_rgb(pixels), cache)
@@ -206,11 +210,36 @@ def bring_prompts(
                     f"object {number} of the prompts: the model's answer is empty; add a point in "
                     "its middle, or a box"
                 )
-            made.append(_answered(project, record, one, mask, answer, person, model.model_id))
-            corrected += "corrects" in one
+            new = _answered(project, record, one, mask, answer, person, model.model_id)
+            if "corrects" in one:
+                corrected += 1
+            elif (before := _same(mask, known)) is not None:
+                same += 1
+                new = replace(new, object_id=before.object_id, created_at=before.created_at)
+            made.append(new)
+            known[new.object_id] = new
     own = [one for one in made if one.seconds is not None]
     _store(project, person, accepted, made, rejected, timed=len(own))
-    return Labelled(len(accepted), corrected, len(made) - corrected, len(rejected))
+    added = len(made) - corrected - same
+    return Labelled(len(accepted) + same, corrected, added, len(rejected))
+
+
+def _standing(
+    project: Project, record: ImageRecord, rejected: Sequence[str]
+) -> dict[str, LabelledObject]:
+    """Return the objects of a picture that nobody has rejected, by id."""
+    return {
+        one.object_id: one
+        for one in project.labels.objects(record.image_id, crowds=False)
+        if one.review != ReviewState.REJECTED and one.object_id not in rejected
+    }
+
+
+def _same(mask: NDArray[np.bool_], known: Mapping[str, LabelledObject]) -> LabelledObject | None:
+    """Return the object that a mask is."""
+    objects = list(known.values())
+    index, iou = _matches(mask.astype(np.uint8), objects).get(1, (-1, 0.0))
+    return objects[index] if iou >= _SAME_IOU else None
 
 
 def _asked(

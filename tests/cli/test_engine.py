@@ -254,6 +254,22 @@ def test_the_right_label_image_mends_what_that_of_another_picture_did(
     assert project("status")["work"]["rejected"] == 0
 
 
+@pytest.mark.usefixtures("project")
+def test_a_mask_of_many_objects_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    path = tmp_path / "mask.png"
+    for parts in (4, 5):
+        for part in range(parts):
+            mask[4:8, 12 * part : 12 * part + 6] = 255
+        Image.fromarray(mask).save(path)
+        folder = str(tmp_path / "project")
+        assert main(["engine", "label", folder, "cells-2a.png", "--labels", str(path)]) == 0
+        said = capsys.readouterr().err
+        assert ("holds one object, in 5 parts" in said) == (parts == 5), said
+
+
 def test_prompts_are_answered_by_the_model(project: Run, pictures: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     document = {
@@ -362,14 +378,8 @@ def test_from_labels_to_a_model_in_use(
     assert project("status")["model"] == "cells@1"
     assert ModelStore().find("cells").note == "first"
     # Another project of that name would go on with it.
-    other = [
-        str(tmp_path / "other"),
-        "--name",
-        "cells",
-        "--model",
-        str(tmp_path / "tiny.safetensors"),
-    ]
-    assert main(["engine", "init", *other]) == 0
+    other, parent = str(tmp_path / "other"), str(tmp_path / "tiny.safetensors")
+    assert main(["engine", "init", other, "--name", "cells", "--model", parent]) == 0
     said = capsys.readouterr()
     assert "project cells, beginning with cells@1" in said.out
     assert "the model store has versions of 'cells' already" in said.err

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments, scheduler
-from sam_plugins.cli.console import mention, say, say_json, step_progress, table
+from sam_plugins.cli.console import complain, mention, say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions, described_image
 from sam_plugins.cli.failures import Failures
 from sam_plugins.errors import ClusterError, ProjectError, UnreadableImageError
@@ -38,6 +38,9 @@ _GRID = {
     "min_region": "--min-region",
 }
 """Options of the grid, by what they are called in Python."""
+
+_MANY_PARTS = 5
+"""Parts of one value from which on a label image is taken for a mask of many objects."""
 
 
 def add_next(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -313,7 +316,7 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from sam_plugins.model.engine.project.labelling import Labelled, Person, bring_label_image
     from sam_plugins.model.engine.project.project import Project
     from sam_plugins.model.engine.project.state import user_name
-    from sam_plugins.model.io.label_files import read_labels
+    from sam_plugins.model.io.label_files import parts_of_a_mask, read_labels
 
     try:
         person = Person(args.author or user_name(), args.seconds, args.class_name)
@@ -325,6 +328,11 @@ def run_label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         done = Labelled()
         if args.labels:
             labels = read_labels(args.labels, plane=args.plane)
+            if (parts := parts_of_a_mask(labels)) >= _MANY_PARTS:
+                complain(
+                    f"{args.labels} holds one object, in {parts} parts; where these are objects, "
+                    "give each a number of its own (skimage.measure.label) and bring it again"
+                )
             done = bring_label_image(project, record, labels, person, keeps_others=args.keep)
         elif args.prompts or args.accept_all:
             done = _prompted(project, record, args, person)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.io.images import open_image
@@ -97,6 +98,26 @@ def as_labels(pixels: NDArray[Any], name: object) -> NDArray[np.integer[Any]]:
             "background, and what is unknown into a picture of ignored pixels"
         )
     return pixels
+
+
+def parts_of_a_mask(labels: NDArray[Any]) -> int:
+    """Return in how many parts the one value of a label image lies; 0 where there are more values.
+
+    Many parts of one value are a mask of many objects, whose borders are lost, and seldom one
+    object.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (H, W), integer
+
+    Examples
+    --------
+    >>> parts_of_a_mask(np.array([[255, 0, 255]])), parts_of_a_mask(np.array([[1, 0, 2]]))
+    (2, 0)
+    """
+    if len(np.unique(labels[labels != 0])) != 1:
+        return 0
+    return int(ndimage.label(labels)[1])
 
 
 def _whole_numbers(pixels: NDArray[Any], name: object) -> NDArray[np.integer[Any]]:

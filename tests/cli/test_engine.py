@@ -254,20 +254,28 @@ def test_the_right_label_image_mends_what_that_of_another_picture_did(
     assert project("status")["work"]["rejected"] == 0
 
 
+@pytest.mark.parametrize("parts", [4, 5])
+@pytest.mark.parametrize("action", ["label", "import"])
+@pytest.mark.filterwarnings("default::sam_plugins.model.io.label_files.MaskWarning")
 @pytest.mark.usefixtures("project")
 def test_a_mask_of_many_objects_is_told_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    action: str, parts: int, tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mask = np.zeros((48, 64), np.uint8)
-    path = tmp_path / "mask.png"
-    for parts in (4, 5):
-        for part in range(parts):
-            mask[4:8, 12 * part : 12 * part + 6] = 255
-        Image.fromarray(mask).save(path)
-        folder = str(tmp_path / "project")
-        assert main(["engine", "label", folder, "cells-2a.png", "--labels", str(path)]) == 0
-        said = capsys.readouterr().err
-        assert ("holds one object, in 5 parts" in said) == (parts == 5), said
+    for part in range(parts):
+        mask[4:8, 12 * part : 12 * part + 6] = 255
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for picture in pictures.iterdir():
+        Image.fromarray(mask).save(masks / picture.name)
+    arguments = {
+        "label": ["cells-2a.png", "--labels", str(masks / "cells-2a.png")],
+        "import": [str(pictures), "--format", "labels", "--labels", str(masks)],
+    }
+    capsys.readouterr()
+    assert main(["engine", action, str(tmp_path / "project"), *arguments[action]]) == 0
+    said = capsys.readouterr().err
+    assert ("are one object, in 5 parts" in said) == (parts == 5), said
 
 
 def test_prompts_are_answered_by_the_model(project: Run, pictures: Path, tmp_path: Path) -> None:

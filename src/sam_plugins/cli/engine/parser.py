@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from sam_plugins.cli.engine import exporting, learning, pictures, playing, work
+from sam_plugins.cli.engine import (
+    automatic,
+    choosing,
+    exporting,
+    labelling,
+    learning,
+    pictures,
+    playing,
+)
 
 _DESCRIPTION = (
     "A project is a folder of pictures' labels, and what people and a model did with them. "
@@ -27,11 +35,11 @@ def add_parser(
     shared.add_argument("--json", action="store_true", help="print JSON")
     pictures.add_init(actions, shared)
     pictures.add_import(actions, shared)
-    work.add_next(actions, shared)
-    work.add_label(actions, shared)
+    choosing.add_next(actions, shared)
+    labelling.add_label(actions, shared)
     learning.add_train(actions, shared)
     learning.add_promote(actions, shared)
-    work.add_run_auto(actions, shared)
+    automatic.add_run_auto(actions, shared)
     pictures.add_status(actions, shared)
     exporting.add_export(actions, shared)
     playing.add_simulate(actions, common)

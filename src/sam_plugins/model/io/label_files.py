@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from scipy import ndimage
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.io.images import open_image
 
+_MANY_PARTS = 5
 _REMEDY = "save one number for each object as PNG or TIFF, 0 is background"
+
+
+class MaskWarning(UserWarning):
+    """What was given as the objects of a picture looks like a mask of all of them."""
 
 
 def read_labels(
@@ -100,24 +106,29 @@ def as_labels(pixels: NDArray[Any], name: object) -> NDArray[np.integer[Any]]:
     return pixels
 
 
-def parts_of_a_mask(labels: NDArray[Any]) -> int:
-    """Return in how many parts the one value of a label image lies; 0 where there are more values.
-
-    Many parts of one value are a mask of many objects, whose borders are lost, and seldom one
-    object.
+def warn_of_mask(labels: NDArray[Any], name: object) -> None:
+    """Warn where a label image looks like a mask of many objects: their borders are lost in it.
 
     Parameters
     ----------
     labels : ndarray of shape (H, W), integer
+    name : object
+        Of the file or picture, for the message.
 
-    Examples
-    --------
-    >>> parts_of_a_mask(np.array([[255, 0, 255]])), parts_of_a_mask(np.array([[1, 0, 2]]))
-    (2, 0)
+    Warns
+    -----
+    MaskWarning
+        If the one value of it lies in five parts or more. One object seldom does.
     """
-    if len(np.unique(labels[labels != 0])) != 1:
-        return 0
-    return int(ndimage.label(labels)[1])
+    if len(np.unique(labels[labels != 0])) == 1:
+        parts = int(ndimage.label(labels)[1])
+        if parts >= _MANY_PARTS:
+            warnings.warn(
+                f"the labels of {name} are one object, in {parts} parts; where these are objects, "
+                "give each a number of its own (skimage.measure.label) and bring them again",
+                MaskWarning,
+                stacklevel=2,
+            )
 
 
 def _whole_numbers(pixels: NDArray[Any], name: object) -> NDArray[np.integer[Any]]:

@@ -30,6 +30,7 @@ from sam_plugins.model.engine.label_store.types import (
 )
 from sam_plugins.model.io.atomic import make_folder
 from sam_plugins.model.io.folder_pairs import list_folder_pair
+from sam_plugins.model.io.label_files import warn_of_mask
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.io.labels import describe_objects, write_labels
 from sam_plugins.model.io.rle import encode_mask
@@ -182,6 +183,7 @@ def _objects(
 ) -> Iterator[LabelledObject]:
     """Return the objects of a picture."""
     read = file.read()
+    warn_of_mask(read.labels, file.id)
     for described in describe_objects(read.labels):
         rle = file.whole_rles.get(described["label"], described["segmentation"])
         yield restored_object(record.image_id, rle, class_name, None, options)

@@ -26,6 +26,7 @@ from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
+from sam_plugins.model.io.label_files import warn_of_mask
 from sam_plugins.model.io.rle import decode_mask, encode_mask
 
 _SAME_IOU = 0.98
@@ -121,6 +122,7 @@ def bring_label_image(
             f"the label image of {record.name} must hold 0 and object numbers, got "
             f"{labels.min()}; export it again"
         )
+    warn_of_mask(labels, record.name)
     every = project.labels.objects(record.image_id, crowds=False)
     known = [one for one in every if one.review != ReviewState.REJECTED]
     rejected_before = [one for one in every if one.review == ReviewState.REJECTED]

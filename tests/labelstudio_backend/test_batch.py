@@ -140,7 +140,7 @@ def test_a_backend_that_ends_answers_the_batch_at_once(
         go.wait(60)
         raise RuntimeError("it was cut off")
 
-    monkeypatch.setattr(service.parts()._batches, "_objects", endless)
+    monkeypatch.setattr(service.parts()._batches._predictor, "_objects", endless)
     body = request(None, own(), url=PICTURE)
     body["tasks"] += [{"id": 10 + number, "data": {"image": PICTURE}} for number in range(8)]
     found: list[Any] = []
@@ -177,7 +177,7 @@ def test_a_batch_that_is_asked_twice_is_answered_in_its_time(
         go.wait(60)
         return [], 0.5
 
-    monkeypatch.setattr(service.parts()._batches, "_objects", waits)
+    monkeypatch.setattr(service.parts()._batches._predictor, "_objects", waits)
     body = request(None, own(), url=PICTURE)
     body["tasks"] += [{"id": 10 + number, "data": {"image": PICTURE}} for number in range(11)]
     first = threading.Thread(target=predicted, args=(client, body))

@@ -17,8 +17,8 @@ from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.payloads import data_url, disk, iou, own, picture_of, request
 
 from sam_plugins.errors import ClusterError, TaskLostError, how_to_install
-from sam_plugins.labelstudio_backend import batch as batch_module
 from sam_plugins.labelstudio_backend import cluster as cluster_module
+from sam_plugins.labelstudio_backend import task_predictions
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.cluster import Cluster, done_or_here
 from sam_plugins.labelstudio_backend.lanes import Priority
@@ -145,7 +145,7 @@ def test_a_backend_that_ends_says_nothing_of_what_it_drops(
         cluster.close()
         raise ClusterError("the connection to the scheduler is lost")
 
-    monkeypatch.setattr(batch_module, "done_or_here", ends)
+    monkeypatch.setattr(task_predictions, "done_or_here", ends)
     service = make_service(scheduler=scheduler, batch_seconds=90)
     assert predictions(service)[:3] == [[], [], []]
     assert {one["kind"] for one in service.problems.documents()} <= {"image"}
@@ -222,7 +222,9 @@ def test_another_model_there_is_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = make_service(scheduler=scheduler, batch_seconds=90, device="cpu")
-    monkeypatch.setattr(batch_module, "version_of", lambda name: f"{version_of(name)}-retrained")
+    monkeypatch.setattr(
+        task_predictions, "version_of", lambda name: f"{version_of(name)}-retrained"
+    )
     assert all(one["result"] for one in predictions(service)[:3])
     assert "a worker sees another model as default" in caplog.text
     assert counts_encodes(service) == 3

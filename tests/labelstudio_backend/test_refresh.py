@@ -155,7 +155,7 @@ def make_backend(
             find(project, task)
             return [{"id": f"found{task.id:>05}"}], 0.5
 
-        monkeypatch.setattr(service.parts()._batches, "_objects", objects)
+        monkeypatch.setattr(service.parts()._batches._predictor, "_objects", objects)
         service.swap_model(KEY, model)
         return service
 
@@ -387,7 +387,7 @@ def test_it_goes_on_when_label_studio_is_back(
     assert "predictions of an earlier model cannot be made anew" in problem["message"]
     refreshed(service)
     assert len(service.status()["batches"]) == 1  # nothing is known of the tasks
-    find_nothing = service.parts()._batches
+    find_nothing = service.parts()._batches._predictor
     find_nothing._objects = lambda *_: ([], 0.5)  # type: ignore[method-assign,assignment]
     studio.status = 0
     done = len(studio.patches)

@@ -10,42 +10,31 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from sam_plugins.errors import ImageError, LabelStudioError, SamPluginsError
 from sam_plugins.labelstudio_backend.addresses import AddressError
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
-from sam_plugins.labelstudio_backend.cluster import Cluster, done_or_here
+from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.download import DownloadFailedError
 from sam_plugins.labelstudio_backend.engine import Engine
-from sam_plugins.labelstudio_backend.label_config import ConfigError, ImageTag, LabelConfig
+from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig
 from sam_plugins.labelstudio_backend.lanes import Priority
-from sam_plugins.labelstudio_backend.models import portable_name, version_of
 from sam_plugins.labelstudio_backend.payload import PredictRequest, Task
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.projects import Project
-from sam_plugins.labelstudio_backend.results import Drawing, finite_score
-from sam_plugins.labelstudio_backend.target import Target, target_of_found
-from sam_plugins.labelstudio_backend.whole_picture import (
-    PictureOrder,
-    Predicted,
-    draw_objects,
-    find_objects,
-    predict_there,
+from sam_plugins.labelstudio_backend.task_predictions import (
+    Prediction,
+    TaskPredictor,
+    prediction_of,
 )
-from sam_plugins.model.large.closer import may_look_closer
-
-Prediction = dict[str, Any]
 
 _WORKERS = 2
 _WORKERS_OF_CLUSTER = 64
 """Threads that wait for it; more tasks than that are never under way."""
-_FETCHES = 8
 _STORING_SECONDS = 0.7
 _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
@@ -107,7 +96,7 @@ class Batches:
     def __init__(self, engine: Engine, cluster: Cluster) -> None:
         self._engine = engine
         self._cluster = cluster
-        self._fetching = threading.BoundedSemaphore(_FETCHES)
+        self._predictor = TaskPredictor(engine, cluster)
         workers = _WORKERS_OF_CLUSTER if cluster.is_wanted else _WORKERS
         self._width = workers
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="batch")
@@ -363,7 +352,7 @@ class Batches:
         try:
             if replaced(task) is None:
                 return {}
-            prediction = self._predicted(project, task, config, Priority.BATCH)
+            prediction = self._predictor.predict(project, task, config, Priority.BATCH)
             number = replaced(task)  # people go on meanwhile
             client = self._engine.access.client(project)
         except Exception as error:
@@ -389,121 +378,15 @@ class Batches:
     ) -> Prediction | None:
         """Return the prediction of a task; None where it cannot be had now."""
         try:
-            return self._predicted(project, task, config, priority)
+            return self._predictor.predict(project, task, config, priority)
         except (PayloadError, ConfigError, ImageError) as error:
             self._engine.report(error, project, task)
             # What a second try would not mend is answered with nothing in it, so that it is not
             # asked for again and again; a server that is down may come back.
             passes = isinstance(error, DownloadFailedError | AddressError)
-            return None if passes else self._prediction(project, [], 0.0)
+            return None if passes else prediction_of(project, [], 0.0)
         except Exception as error:  # noqa: BLE001  # one task never spoils a batch
             if self._closing.is_set() or self._cluster.is_closed:
                 return None  # the backend ends; it is asked for again
             self._engine.report(error, project, task)
             return None
-
-    def _predicted(
-        self, project: Project, task: Task, config: LabelConfig, priority: Priority
-    ) -> Prediction | None:
-        """Return the objects of all pictures of a task."""
-        items: list[Mapping[str, Any]] = []
-        scores: list[float] = []
-        config = config.for_data(task.data)
-        for image in config.images:
-            for page, url in enumerate(task.urls(image)):
-                number = page if image.is_list else None
-                found, sure = self._objects(project, task, config, image, number, url, priority)
-                items += found
-                scores.append(sure)
-        if not project.settings.automatic:
-            return None
-        return self._prediction(project, items, float(np.mean(scores)) if scores else 0.0)
-
-    def _objects(
-        self,
-        project: Project,
-        task: Task,
-        config: LabelConfig,
-        image: ImageTag,
-        page: int | None,
-        url: str,
-        priority: Priority,
-    ) -> Predicted:
-        """Return the objects of one picture, and how good they are expected to be."""
-        settings = project.settings
-        target = None
-        if settings.automatic:
-            target = target_of_found(
-                config, image.name, label=settings.auto_label, output=settings.output
-            )
-        drawing = Drawing(
-            tolerance=settings.polygon_tolerance, min_area=settings.min_area, page=page
-        )
-
-        def here() -> Predicted:
-            return self._objects_here(project, task, url, target, drawing, priority)
-
-        if priority < Priority.BATCH or not self._cluster.is_wanted:
-            return here()
-        return self._objects_there(project, task, url, target, drawing, here)
-
-    def _objects_here(
-        self,
-        project: Project,
-        task: Task,
-        url: str,
-        target: Target | None,
-        drawing: Drawing,
-        priority: Priority,
-    ) -> Predicted:
-        """Predict a picture in the lane."""
-        engine = self._engine
-        model, embedding = engine.embedding(project, task, url, priority)
-        if target is None:
-            return [], 0.0
-        # Read here and not in the lane, which others wait for.
-        is_closer = may_look_closer(model, embedding.original_size_hw)
-        rgb = engine.rgb(project, task, url) if is_closer else None
-        segmentation, sure = engine.lane.run(
-            lambda: find_objects(model, embedding, rgb, lambda: engine.lane.let_pass(priority)),
-            priority,
-        )
-        return draw_objects(segmentation, target, drawing), sure
-
-    def _objects_there(
-        self,
-        project: Project,
-        task: Task,
-        url: str,
-        target: Target | None,
-        drawing: Drawing,
-        here: Callable[[], Predicted],
-    ) -> Predicted:
-        """Let a worker of the cluster predict a picture, which is fetched here: it has no token."""
-        source = self._engine.source(project, task, url)
-        with self._fetching:
-            file = self._engine.files.get(source)
-        is_kept = self._engine.files.kept(source.key) is not None
-        model = portable_name(project.model)
-        order = PictureOrder(
-            settings=self._engine.settings.for_workers(),
-            model=model,
-            version=version_of(model),
-            key=source.key,
-            target=target,
-            drawing=drawing,
-            content=None if is_kept else file.content,
-            niceness=self._engine.settings.train_niceness if self._cluster.is_here else 0,
-        )
-        del file  # many wait for the cluster at once
-        return done_or_here(self._cluster, predict_there, order, here)
-
-    def _prediction(
-        self, project: Project, items: Sequence[Mapping[str, Any]], score: float
-    ) -> Prediction:
-        """Return a prediction as Label Studio stores it."""
-        return {
-            "result": list(items),
-            "score": finite_score(score),
-            "model_version": version_of(project.model),
-        }

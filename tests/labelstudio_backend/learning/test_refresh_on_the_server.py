@@ -18,12 +18,12 @@ from tests.labelstudio_backend.serving import served
 from tests.labelstudio_backend.test_wire import until
 
 from sam_plugins.labelstudio_backend.app import create_app
-from sam_plugins.labelstudio_backend.batch import Batches
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.creating import create_learning
 from sam_plugins.labelstudio_backend.learning.keys import key_of, model_name_of
 from sam_plugins.labelstudio_backend.service import Service
 from sam_plugins.labelstudio_backend.settings import Settings
+from sam_plugins.labelstudio_backend.task_predictions import TaskPredictor
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.weights.registry import find_entry
 from sam_plugins.model.weights.store import ModelStore
@@ -148,7 +148,7 @@ def test_the_editor_shows_the_new_one_and_submits_what_was_open(
     shipped_model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def polygon(_: Batches, project: Any, *__: Any) -> tuple[list[Any], float]:
+    def polygon(_: TaskPredictor, project: Any, *__: Any) -> tuple[list[Any], float]:
         left = 10.0 + 20.0 * int(project.model.partition("@")[2] or 0)
         points = [[left, 10.0], [left + 15.0, 10.0], [left, 40.0]]
         item = {
@@ -163,7 +163,7 @@ def test_the_editor_shows_the_new_one_and_submits_what_was_open(
         }
         return [item], 0.5
 
-    monkeypatch.setattr(Batches, "_objects", polygon)
+    monkeypatch.setattr(TaskPredictor, "_objects", polygon)
     with learning_backend(label_studio, tmp_path / "backend", shipped_model) as (url, *_):
         made = label_studio.make_project(own("PolygonLabels"))
         project, key = made["id"], key_of(made)

@@ -49,8 +49,20 @@ def logged_in(server: LabelStudio) -> Iterator[Any]:
 
 
 def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[str, float]:
-    """Open a task in the editor; return where its picture is in the window."""
-    page.goto(f"{server.url}/projects/{project}/data?task={task}", wait_until="domcontentloaded")
+    """Open a task in the editor; return where its picture is in the window.
+
+    It is clicked in the list: where its address is opened, the list, which comes without
+    predictions, may arrive after the task, and the editor then shows none.
+    """
+    page.goto(f"{server.url}/projects/{project}/data", wait_until="domcontentloaded")
+    rows = page.get_by_test_id("table-row")
+    rows.first.wait_for()
+    row = rows.filter(has=page.get_by_label(f"Select Task {task}", exact=True))
+    while not row.count():  # only rows in sight are in the page
+        rows.last.hover()
+        page.mouse.wheel(0, 200)
+        page.wait_for_timeout(300)
+    row.locator(".lsf-table__cell").nth(1).click()
     page.wait_for_selector(".konvajs-content canvas")
     page.wait_for_timeout(3000)  # the picture is laid out once more when it has its size
     found: dict[str, float] = page.locator(".konvajs-content").bounding_box()

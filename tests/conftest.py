@@ -9,6 +9,14 @@ from typing import Any
 
 import pytest
 
+import sam_plugins  # noqa: F401  before torch, as users import it: threads that wait give way
+
+# Processes that test at once share the cores: more threads would only wait for each other. Read by
+# OpenMP when torch is imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 """Root of the checkout."""
 

@@ -18,14 +18,14 @@ from PIL import Image
 from scipy import ndimage
 from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
+from tests.quick_training import make_training_quick
 
 from sam_plugins.cli.app import main
-from sam_plugins.model.engine import automatic_masks, fine_tuning
+from sam_plugins.model.engine import automatic_masks
 from sam_plugins.model.engine.project import automatic
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.engine.proposals import Proposal
 from sam_plugins.model.inference.full_size import WindowMask
-from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import Passport
 from sam_plugins.model.weights.store import ModelStore
@@ -366,8 +366,7 @@ def test_from_labels_to_a_model_in_use(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
-    monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
+    make_training_quick(monkeypatch)
     assert "training needs labelled pictures to learn from and" in project("train", code=1)
     label_all(project, tmp_path, pictures)
     quick = ["--steps", "30", "--rounds", "1", "--learning-rate", "0.01", "--note", "first"]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
+from tests.quick_training import make_training_quick
 
 from sam_plugins.cli.app import main
 from sam_plugins.errors import FolderBusyError
@@ -21,7 +22,6 @@ from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.run_folder import RunFolder
 from sam_plugins.model.engine.runs import begin_run
 from sam_plugins.model.inference.loading import load_model
-from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import Passport
 
@@ -29,8 +29,7 @@ from sam_plugins.model.weights.passport import Passport
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments that train on six pictures, quickly."""
-    options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
-    monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
+    make_training_quick(monkeypatch)
     for seed in range(6):
         labels = discs(seed)
         for kind, pixels in (("images", picture_of(labels)), ("labels", labels)):

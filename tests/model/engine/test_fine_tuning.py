@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
+from tests.quick_training import make_training_quick
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine import fine_tuning
@@ -22,7 +23,6 @@ from sam_plugins.model.io.folder_pairs import list_folder_pair
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
-from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import read_weight_file, save_model_file
 from sam_plugins.model.weights.passport import Passport
 
@@ -52,15 +52,8 @@ def files(tmp_path: Path) -> list[LabelledFile]:
 
 
 @pytest.fixture(autouse=True)
-def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crops that take no time."""
-
-    def options(config: SamConfig) -> BatchOptions:
-        is_pyramid = isinstance(config.image_encoder, PyramidConfig)
-        pixels = 64 if is_pyramid else config.image_encoder.image_size
-        return BatchOptions((CropSize(pixels, 2, 3, 1.0),), 0.0, {}, 1.0)
-
-    monkeypatch.setattr(fine_tuning, "_batch_options", options)
+def quick_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_training_quick(monkeypatch)
 
 
 def test_the_best_round_is_written_with_its_proof(

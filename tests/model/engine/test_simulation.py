@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
+from tests.quick_training import make_training_quick
 
 from sam_plugins.cli.app import main
 from sam_plugins.errors import DatasetError, MissingExtraError
-from sam_plugins.model.engine import fine_tuning, simulation, simulation_report
+from sam_plugins.model.engine import simulation, simulation_report
 from sam_plugins.model.engine.fine_tuning import FineTuned, FineTuningOptions
 from sam_plugins.model.engine.label_store import LabelStore
 from sam_plugins.model.engine.simulated_annotator import AnnotatorOptions
@@ -31,7 +32,6 @@ from sam_plugins.model.engine.simulation import (
 from sam_plugins.model.engine.simulation_report import draw_plot, to_markdown
 from sam_plugins.model.io.folder_pairs import list_folder_pair
 from sam_plugins.model.io.labelled import LabelledFile, list_manifest_files
-from sam_plugins.model.training.batches import BatchOptions, CropSize
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import Passport
 
@@ -44,9 +44,8 @@ def parent(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = BatchOptions((CropSize(64, 2, 3, 1.0),), 0.0, {}, 1.0)
-    monkeypatch.setattr(fine_tuning, "_batch_options", lambda config: options)
+def quick_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_training_quick(monkeypatch)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
+from sam_plugins import segment_volume
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import predict_masks
@@ -35,7 +36,6 @@ from sam_plugins.model.inference.volume import (
     SliceEmbeddings,
     Volume,
     propagate,
-    segment_volume,
 )
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of
 from sam_plugins.model.inference.volume.values import DOUBTFUL

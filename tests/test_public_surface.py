@@ -59,6 +59,7 @@ PUBLIC_NAMES = [
     "segment",
     "segment_large",
     "segment_large_stack",
+    "segment_volume",
     "to_rgb",
     "write_labels",
 ]
@@ -104,6 +105,7 @@ def test_version_is_a_pep_440_version() -> None:
         "segment",
         "segment_large",
         "segment_large_stack",
+        "segment_volume",
         "to_rgb",
     ],
 )

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from sam_plugins.model.large.prompts import predict_large
     from sam_plugins.model.large.results import LargeSegmentation
     from sam_plugins.model.large.stack import segment_large_stack
+    from sam_plugins.model.large.volume import segment_volume
     from sam_plugins.model.large.whole import segment
 
 __version__ = "0.1.0.dev0"
@@ -127,6 +128,7 @@ __all__ = [
     "segment",
     "segment_large",
     "segment_large_stack",
+    "segment_volume",
     "to_rgb",
     "write_labels",
 ]
@@ -180,6 +182,7 @@ _HOME_OF_NAME = {
     "segment": "sam_plugins.model.large.whole",
     "segment_large": "sam_plugins.model.large.automatic",
     "segment_large_stack": "sam_plugins.model.large.stack",
+    "segment_volume": "sam_plugins.model.large.volume",
     "to_rgb": "sam_plugins.model.inference.rgb",
     "write_labels": "sam_plugins.model.io.labels",
 }

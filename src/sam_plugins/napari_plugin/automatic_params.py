@@ -27,7 +27,7 @@ class FindParams:
         Of the grid.
     looks_closer : bool
         Whether pictures that the model would see reduced are looked at in windows where their
-        objects are small; counts for the instance decoder, and not where slices are linked.
+        objects are small; counts for the instance decoder.
     contrast : {"robust", "layer"}
         Where black and white come from for the model.
     channel_axis : int
@@ -71,7 +71,7 @@ class FindParams:
             "label": "Look closer",
             "tooltip": "A picture that the model would see reduced is looked at in windows where "
             "its objects are small: more objects and finer outlines, in up to ten times the time; "
-            "with the instance decoder, and not where slices are linked",
+            "with the instance decoder",
         },
     )
     contrast: Contrast = field(default="robust", metadata=CONTRAST_CONTROL)
@@ -81,7 +81,7 @@ class FindParams:
     @property
     def may_look_closer(self) -> bool:
         """Whether windows are an answer to small objects, as far as it is not up to the picture."""
-        return self.looks_closer and self.prompts == "instance decoder" and self.where != WHERE[3]
+        return self.looks_closer and self.prompts == "instance decoder"
 
     @property
     def lasting(self) -> FindParams:

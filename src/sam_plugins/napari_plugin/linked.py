@@ -82,8 +82,8 @@ def link_all(
         LinkOptions,
         SliceEmbeddings,
         Volume,
-        segment_volume,
     )
+    from sam_plugins.model.large.volume import segment_volume
 
     find, keep, link = params
     progress(0, 2 * stack.shape[0])
@@ -116,6 +116,7 @@ def link_all(
             min_voxels=link.min_voxels,
             split_waist=_SPLIT_WAIST,
         ),
+        looks_closer=find.may_look_closer,
         out=_Turned(out, stack) if not _is_in_order(stack) else out,
         progress=progress,
     )

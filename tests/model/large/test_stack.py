@@ -17,7 +17,7 @@ from tests.model.large.test_automatic import SHOWN, Stops
 
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.segment_options import AUTO
-from sam_plugins.model.inference.volume.automatic import FoundInSlice, link_slices
+from sam_plugins.model.inference.volume.linked_volume import FoundInSlice, link_slices
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.linked import LinkFolder
 from sam_plugins.model.large.plan import TilePlan

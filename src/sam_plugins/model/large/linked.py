@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.errors import OutputError
-from sam_plugins.model.inference.volume.automatic import LinkedSlice
+from sam_plugins.model.inference.volume.linked_volume import LinkedSlice
 from sam_plugins.model.inference.volume.linking import TrackState
 from sam_plugins.model.inference.volume.values import WritableArray
 from sam_plugins.model.io.atomic import make_folder, write_bytes

@@ -19,7 +19,7 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import require_memory
 from sam_plugins.model.inference.rgb import Channels, Limits, contrast_limits
 from sam_plugins.model.inference.segment_options import Mode, SegmentOptions, usual_options
-from sam_plugins.model.inference.volume.automatic import (
+from sam_plugins.model.inference.volume.linked_volume import (
     FoundInSlice,
     VolumeSegmentation,
     link_slices,

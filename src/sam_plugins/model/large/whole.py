@@ -184,7 +184,7 @@ def segment_rgb(
     if mode == "auto" and looks_closer:
         plan = closer_plan(model, rgb, chosen, partial(_watched, encoded, progress))
         if plan is not None:
-            return _segment_windows(model, rgb, plan, chosen, encoded, progress)
+            return segment_windows(model, rgb, plan, chosen, encoded, progress)
     if stacklevel is None:
         return segment_embedding(model, encoded(rgb), mode=mode, options=chosen, progress=progress)
     return _segment_whole(
@@ -259,15 +259,36 @@ def _segment_whole(
     return found
 
 
-def _segment_windows(
+def segment_windows(
     model: Model,
     rgb: npt.NDArray[np.uint8],
     plan: TilePlan,
     options: SegmentOptions,
     encode: Encode,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> Segmentation:
-    """Segment the windows of a plan one after the other, and join their objects."""
+    """Segment the windows of a plan one after the other, and join their objects.
+
+    Parameters
+    ----------
+    model : Model
+        With an instance decoder.
+    rgb : ndarray of shape (H, W, 3), uint8
+        What the model sees of the whole picture.
+    plan : TilePlan
+    options : SegmentOptions
+    encode : callable
+        Returns the embedding of a window.
+    progress : callable, optional
+        As for :func:`segment`.
+
+    Raises
+    ------
+    ImageError
+        If a label image cannot hold the picture.
+    MemoryLimitError
+        If memory runs out.
+    """
     require_label_image(*plan.size_hw)
     height, width = plan.size_hw
     with memory_limits(

@@ -11,6 +11,7 @@ import tifffile
 from scipy import ndimage
 from tests.model.inference.volume.shapes3d import iou
 
+from sam_plugins import segment_volume
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.types import Prompts
@@ -20,7 +21,6 @@ from sam_plugins.model.inference.volume import (
     Volume,
     correct,
     propagate,
-    segment_volume,
 )
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of
 

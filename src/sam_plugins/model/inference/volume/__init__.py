@@ -1,6 +1,6 @@
 """Volumes and films: slices encoded from where you are, objects followed and linked."""
 
-from sam_plugins.model.inference.volume.automatic import VolumeSegmentation, segment_volume
+from sam_plugins.model.inference.volume.linked_volume import VolumeSegmentation
 from sam_plugins.model.inference.volume.linking import LinkOptions
 from sam_plugins.model.inference.volume.options import FILM, PropagationOptions
 from sam_plugins.model.inference.volume.propagate import PropagationRun, correct, propagate
@@ -40,5 +40,4 @@ __all__ = [
     "nearest_first",
     "propagate",
     "propagate_three_axes",
-    "segment_volume",
 ]

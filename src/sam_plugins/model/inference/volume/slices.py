@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from sam_plugins.model.inference.cache import EmbeddingCache, embedding_key
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.checks import require_type
@@ -77,7 +80,7 @@ class SliceEmbeddings:
 
     @property
     def encodes(self) -> int:
-        """How many slices this object has had encoded; those found in the cache do not count."""
+        """How many slices, and parts of them, were encoded; what was cached does not count."""
         return self._encodes
 
     def embedding(self, index: int) -> ImageEmbedding:
@@ -102,7 +105,33 @@ class SliceEmbeddings:
             If memory runs out.
         """
         rgb = self.volume.rgb(self.axis, index)
-        key = embedding_key(rgb, self.model.preprocessing, self.model.model_id)
+        key = self._key(rgb)
+        found = self._encoded(key, rgb)
+        with self._lock:
+            self._keys[index] = key
+        return replace(found, original_size_hw=self.volume.plane_hw(self.axis))
+
+    def encoded(self, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
+        """Return the embedding of a part of a slice, encoding it where that was never done.
+
+        Parameters
+        ----------
+        rgb : ndarray of shape (h, w, 3), uint8
+            Cut from what :meth:`~.stack.Volume.rgb` returns.
+
+        Raises
+        ------
+        MemoryLimitError
+            If memory runs out.
+        """
+        return self._encoded(self._key(rgb), rgb)
+
+    def _key(self, rgb: npt.NDArray[np.uint8]) -> str:
+        """Return the name in the cache of what the model sees."""
+        return embedding_key(rgb, self.model.preprocessing, self.model.model_id)
+
+    def _encoded(self, key: str, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
+        """Return what is cached, or encode and count."""
 
         def compute() -> ImageEmbedding:
             encoded = encode_rgb(self.model, rgb)
@@ -110,10 +139,7 @@ class SliceEmbeddings:
                 self._encodes += 1
             return encoded
 
-        found = self.cache.get_or_compute(key, compute, device=self.model.device)
-        with self._lock:
-            self._keys[index] = key
-        return replace(found, original_size_hw=self.volume.plane_hw(self.axis))
+        return self.cache.get_or_compute(key, compute, device=self.model.device)
 
     def is_ready(self, index: int) -> bool:
         """Return whether a slice needs no encoding; reads the slice, but no embedding.
@@ -126,8 +152,7 @@ class SliceEmbeddings:
         with self._lock:
             key = self._keys.get(index)
         if key is None:
-            rgb = self.volume.rgb(self.axis, index)
-            key = embedding_key(rgb, self.model.preprocessing, self.model.model_id)
+            key = self._key(self.volume.rgb(self.axis, index))
             with self._lock:
                 self._keys[index] = key
         return self.cache.holds(key)

@@ -1,4 +1,4 @@
-"""Every object of a volume without a user: slices segmented, linked, and written as they come."""
+"""Objects of slices become objects of a volume: linked, and written as they come."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sam_plugins.model.inference.automatic import require_instance_decoder, segment_embedding
 from sam_plugins.model.inference.candidates import Progress
-from sam_plugins.model.inference.checks import require_type
-from sam_plugins.model.inference.segment_options import Mode, SegmentOptions
 from sam_plugins.model.inference.volume.linking import (
     Bridge,
     LinkOptions,
@@ -22,7 +19,6 @@ from sam_plugins.model.inference.volume.linking import (
     objects_of_tracks,
 )
 from sam_plugins.model.inference.volume.shapes import blend, window_of
-from sam_plugins.model.inference.volume.slices import SliceEmbeddings
 from sam_plugins.model.inference.volume.values import WritableArray, require_room
 
 
@@ -49,74 +45,6 @@ class VolumeSegmentation:
     def __len__(self) -> int:
         """Return the number of objects."""
         return len(self.scores)
-
-
-def segment_volume(
-    slices: SliceEmbeddings,
-    *,
-    mode: Mode | str = "auto",
-    options: SegmentOptions | None = None,
-    link: LinkOptions | None = None,
-    out: WritableArray | None = None,
-    progress: Progress | None = None,
-) -> VolumeSegmentation:
-    """Segment every object of a volume: slice by slice, then linked across slices.
-
-    Only a few slices are in memory at a time, if ``out`` is an array on disk.
-
-    Parameters
-    ----------
-    slices : SliceEmbeddings
-        Along the axis to go.
-    mode, options
-        How a slice is segmented, as for :func:`~sam_plugins.segment`.
-    link : LinkOptions, optional
-        How objects of slices are linked, split, merged and filtered.
-    out : array of shape (Z, Y, X), integer, optional
-        Overwritten, such as a chunked Zarr array; a new int32 array by default. It must be able to
-        hold the number of tracks, of which there are more than objects.
-    progress : callable, optional
-        Called before each slice with the steps done and the steps in all: each slice is segmented,
-        and renumbered at the end. An exception that it raises stops the work; embeddings that were
-        computed stay in the cache.
-
-    Returns
-    -------
-    VolumeSegmentation
-
-    Raises
-    ------
-    UnsuitableModelError
-        If the model has no instance decoder and ``mode`` is "auto".
-    ValueError
-        If ``out`` has another shape, or cannot hold the labels.
-    TypeError
-        If an argument is of another type.
-    MemoryLimitError
-        If memory runs out.
-    """
-    require_type("slices", slices, SliceEmbeddings, "make them with SliceEmbeddings(model, volume)")
-    chosen = link or LinkOptions()
-    require_type("link", chosen, LinkOptions, "leave it out for the defaults")
-    if mode == "auto":
-        require_instance_decoder(slices.model)
-    shape, axis = slices.volume.shape_zyx, slices.axis
-    labels: WritableArray = np.zeros(shape, np.int32) if out is None else out
-    require_room(labels, shape, 1)
-    pixel_size = sum(slices.volume.pixel_size_hw(axis)) / 2
-
-    def find(index: int) -> FoundInSlice:
-        found = segment_embedding(slices.model, slices.embedding(index), mode=mode, options=options)
-        return FoundInSlice(found.labels, found.scores)
-
-    return link_slices(
-        find,
-        labels,
-        axis=axis,
-        link=chosen,
-        steps_per_pixel=slices.volume.voxel_size_zyx[axis] / pixel_size,
-        progress=progress,
-    )
 
 
 class FoundInSlice(NamedTuple):
@@ -183,7 +111,8 @@ def link_slices(
     steps_per_pixel : float
         Slice distance over pixel size.
     progress : callable, optional
-        As for :func:`segment_volume`.
+        Called before each slice with the steps done and the steps in all: each slice is segmented,
+        and renumbered at the end. An exception that it raises stops the work.
     journal : LinkJournal, optional
         Where slices that are done are kept; without it all are done in one go.
 

@@ -4,20 +4,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zarr
 from tests.model.inference.volume.seeing import network_of, seeing_model
 from tests.model.inference.volume.shapes3d import balls, iou, picture
 
+from sam_plugins import segment, segment_volume
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.inference.cache import EmbeddingCache
+from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.segment_options import GRID
 from sam_plugins.model.inference.volume import (
     LinkOptions,
     SliceEmbeddings,
     Volume,
     VolumeSegmentation,
-    segment_volume,
 )
 
 COARSE = replace(GRID, points_per_side=10)
@@ -119,3 +121,60 @@ def test_wrong_arguments_are_refused() -> None:
         segment_volume(slices)
     with pytest.raises(TypeError, match="link must be of type LinkOptions"):
         segment_volume(slices, mode="grid", link=3)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def shipped_model() -> Model:
+    return load_model("default")
+
+
+@pytest.fixture(scope="module")
+def rows() -> npt.NDArray[np.uint8]:
+    """Three reduced slices of a row of small discs, the first and the last of noise alone."""
+    noise = np.random.default_rng(0).normal(40, 5, (3, 60, 1500))
+    away = np.arange(1500) % 60 - 30
+    noise[1, np.hypot(np.arange(60)[:, None] - 30, away[None]) < 6] += 160
+    return noise.clip(0, 255).astype(np.uint8)
+
+
+def test_slices_of_small_objects_are_looked_at_in_windows(
+    rows: npt.NDArray[np.uint8], shipped_model: Model
+) -> None:
+    def slices() -> SliceEmbeddings:
+        volume = Volume(rows, limits=(0.0, 255.0))
+        return SliceEmbeddings(shipped_model, volume, cache=EmbeddingCache())
+
+    closer, whole = slices(), slices()
+    found = segment_volume(closer, link=LinkOptions(min_slices=1))
+    assert len(found) == 25
+    assert set(found.extents.ravel()) == {1}
+    alone = segment(rows[1], shipped_model, limits=(0.0, 255.0))
+    assert ((found.labels[1] > 0) == (alone.labels > 0)).all()
+    assert closer.encodes > 3
+    segment_volume(whole, looks_closer=False)
+    assert whole.encodes == 3
+
+
+def test_cancelling_stops_within_a_slice(rows: npt.NDArray[np.uint8], shipped_model: Model) -> None:
+    volume = Volume(rows[1:2], limits=(0.0, 255.0))
+    slices = SliceEmbeddings(shipped_model, volume, cache=EmbeddingCache())
+    told: list[tuple[int, int]] = []
+
+    def cancel(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 4:
+            raise TimeoutError("cancelled")
+
+    with pytest.raises(TimeoutError, match="cancelled"):
+        segment_volume(slices, progress=cancel)
+    assert set(told) == {(0, 2)}
+
+
+def test_stretched_slices_are_looked_at_as_a_whole(
+    rows: npt.NDArray[np.uint8], shipped_model: Model
+) -> None:
+    volume = Volume(rows, voxel_size_zyx=(1, 2, 1), limits=(0.0, 255.0))
+    slices = SliceEmbeddings(shipped_model, volume, cache=EmbeddingCache())
+    assert volume.shown_hw(0) != volume.plane_hw(0)
+    segment_volume(slices)
+    assert slices.encodes == len(slices)

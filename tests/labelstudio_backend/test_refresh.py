@@ -16,11 +16,14 @@ from flask import Flask, Response, jsonify, request
 from tests.labelstudio_backend.conftest import MakeService
 from tests.labelstudio_backend.learning.helpers import CONFIG, KEY, PROJECT, fetch
 from tests.labelstudio_backend.payloads import data_url, disk, picture_of
+from tests.labelstudio_backend.payloads import request as predict_request
 from tests.labelstudio_backend.server import TOKEN
 from tests.labelstudio_backend.serving import served
+from tests.labelstudio_backend.test_batch import predicted
 
-from sam_plugins.labelstudio_backend import batch, refresh
+from sam_plugins.labelstudio_backend import batch, batch_log, refresh
 from sam_plugins.labelstudio_backend import client as client_module
+from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.lanes import Priority
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
@@ -162,14 +165,20 @@ def make_backend(
     return make
 
 
-def refreshed(service: Service) -> list[tuple[int, int, int, int]]:
-    """Look, wait until nothing is at work, and return how the batches went, newest first."""
+def look(service: Service) -> list[tuple[str, int, int]]:
+    """Look, wait until nothing is at work, and return batches, newest first: why, tasks, posted."""
     service.refresh_predictions(KEY)
     refresher = service.parts()._refresher
     end = time.monotonic() + 60
     while refresher._at_work:
         assert time.monotonic() < end, service.status()
         time.sleep(0.01)
+    return [(one["reason"], one["tasks"], one["posted"]) for one in service.status()["batches"]]
+
+
+def refreshed(service: Service) -> list[tuple[int, int, int, int]]:
+    """Look, and return how the batches went, newest first."""
+    look(service)
     batches = service.status()["batches"]
     assert {one["reason"] for one in batches} <= {REASON}
     return [(one["tasks"], one["done"], one["failed"], one["posted"]) for one in batches]
@@ -209,6 +218,43 @@ def test_old_predictions_of_ours_are_replaced_where_nobody_has_begun(
     assert studio.versions()[6] == [OLD, OLD]
     assert studio.versions()[7] == [NEW, OLD]
     assert service.problems.documents() == []
+
+
+def test_what_a_batch_of_the_old_model_stores_later_is_replaced_too(
+    studio: Studio, make_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def find(project: Any, task: Any) -> None:
+        if (project.model, task.id) == (OLD, "1"):
+            begun.set()
+            assert go.wait(60)
+
+    service = make_backend(find, model=OLD, batch_seconds=60)
+    client = create_app(service.settings, service=service).test_client()
+    body = predict_request(None, CONFIG, project=KEY, url=PICTURE)
+    body["tasks"] = [{"id": number, "data": {"image": PICTURE}} for number in (1, 2)]
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.extend(predicted(client, body)))
+    asking.start()
+    assert begun.wait(60)
+    service.swap_model(KEY, NEW)
+    studio.add(3, OLD)
+    studio.add(4, OLD)
+    assert look(service)[0] == (REASON, 2, 2)
+    go.set()
+    asking.join()
+    for number, answer in enumerate(answers, 1):
+        studio.add(number, answer["model_version"])
+    assert look(service)[0] == (REASON, 2, 2)
+    assert {version for (version,) in studio.versions().values()} == {NEW}
+    asked = len(studio.queries)
+    look(service)  # Label Studio takes a while to store an answer
+    assert len(studio.queries) == asked + 1
+    monkeypatch.setattr(batch_log, "_STORING_SECONDS", 0.0)
+    look(service)
+    look(service)
+    assert len(studio.queries) == asked + 2
 
 
 def test_versions_are_told_apart_as_wholes() -> None:

@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sam_plugins.errors import ImageError, LabelStudioError, SamPluginsError
 from sam_plugins.labelstudio_backend.addresses import AddressError
+from sam_plugins.labelstudio_backend.batch_log import BatchLog, Progress
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
 from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.download import DownloadFailedError
@@ -57,31 +58,6 @@ class _Work:
     is_joined: bool = False
 
 
-@dataclass
-class Progress:
-    """How far a batch is.
-
-    Parameters
-    ----------
-    project : str
-    reason : str
-        Why it was begun.
-    total, done, failed, posted : int
-        Tasks.
-    began, ended : float
-        When; 0 while it goes on.
-    """
-
-    project: str
-    reason: str
-    total: int
-    done: int = 0
-    failed: int = 0
-    posted: int = 0
-    began: float = field(default_factory=time.time)
-    ended: float = 0.0
-
-
 class Batches:
     """Makes predictions of whole pictures; safe with threads.
 
@@ -102,9 +78,9 @@ class Batches:
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="batch")
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
-        self._progress: list[Progress] = []
+        self._log = BatchLog()
         self._closing = threading.Event()
-        self._lock = threading.RLock()  # a task that fails at once is counted while it starts
+        self._lock = threading.RLock()  # a task that fails at once ends while it starts
 
     def predict(self, project: Project, request: PredictRequest) -> list[Any]:
         """Return a prediction for each task, an empty list for each that is not ready.
@@ -126,7 +102,7 @@ class Batches:
         except ConfigError as error:
             self._engine.report(error, project)
             return [[] for _ in request.tasks]
-        progress = self._begun(project, _ASKED_FOR, len(request.tasks))
+        progress = self._log.begin(project.key, project.model, _ASKED_FOR, len(request.tasks))
         works = [
             self._started(project, task, config, progress, is_single) for task in request.tasks
         ]
@@ -136,6 +112,7 @@ class Batches:
             # stored when the later answer is there.
             time.sleep(max(0.0, min(_STORING_SECONDS, deadline - time.monotonic())))
         answers = [self._answer(work, progress) for work in works]
+        progress.answered = time.time()
         self._engine.metrics.background.set(self._pending())
         return answers
 
@@ -169,7 +146,7 @@ class Batches:
         LabelStudioError
             If Label Studio is down or refuses the token; what is left is as it was.
         """
-        progress = self._begun(project, _RENEWED, len(tasks))
+        progress = self._log.begin(project.key, project.model, _RENEWED, len(tasks))
         try:
             for first in range(0, len(tasks), self._width):
                 if self._closing.is_set() or not goes_on():
@@ -190,23 +167,15 @@ class Batches:
             if not self._closing.is_set():
                 raise
         finally:
-            progress.ended = time.time()
+            progress.ended = progress.answered = time.time()
 
     def documents(self) -> list[dict[str, Any]]:
         """Return how far the last batches are, newest first."""
-        with self._lock:
-            return [
-                {
-                    "project": one.project,
-                    "reason": one.reason,
-                    "tasks": one.total,
-                    "done": one.done,
-                    "failed": one.failed,
-                    "posted": one.posted,
-                    "seconds": round((one.ended or time.time()) - one.began, 1),
-                }
-                for one in reversed(self._progress)
-            ]
+        return self._log.documents()
+
+    def may_store_others(self, project: Project) -> bool:
+        """Return whether predictions of another model than a project's may still be stored."""
+        return self._log.may_store(project.key, other_than=project.model)
 
     def close(self) -> None:
         """Stop: what is not done is asked for again, because nothing was stored.
@@ -216,13 +185,6 @@ class Batches:
         self._closing.set()
         for pool in (self._workers, self._opened):
             pool.shutdown(wait=False, cancel_futures=True)
-
-    def _begun(self, project: Project, reason: str, total: int) -> Progress:
-        """Return the progress of a batch that begins, shown from now on."""
-        progress = Progress(project.key, reason, total)
-        with self._lock:
-            self._progress = [*self._progress[-19:], progress]
-        return progress
 
     def _wait(self, futures: Sequence[Future[Prediction | None]], deadline: float) -> None:
         """Wait until all are done, the time is over, or the backend ends."""
@@ -273,12 +235,8 @@ class Batches:
 
     def _count(self, future: Future[Prediction | None], progress: Progress) -> None:
         """Count a task that is done, for everybody who asked for it."""
-        with self._lock:
-            progress.done += 1
-            if future.cancelled() or future.exception() is not None or future.result() is None:
-                progress.failed += 1
-            if progress.done == progress.total:
-                progress.ended = time.time()
+        failed = future.cancelled() or future.exception() is not None or future.result() is None
+        self._log.count(progress, failed=failed)
 
     def _answer(self, work: _Work, progress: Progress) -> Any:  # noqa: ANN401
         """Return what is ready, or let it be posted when it is."""
@@ -315,8 +273,7 @@ class Batches:
             return
         body = {**(future.result() or {}), "task": int(work.task.id)}
         if self._is_stored(work.project, work.task, client, "POST", "/api/predictions/", body):
-            with self._lock:
-                progress.posted += 1
+            self._log.count_posted(progress)
 
     def _is_stored(
         self,
@@ -369,8 +326,7 @@ class Batches:
         path = f"/api/predictions/{number}/"
         if not self._is_stored(project, task, client, "PATCH", path, body):
             return None
-        with self._lock:
-            progress.posted += 1
+        self._log.count_posted(progress)
         return prediction
 
     def _made(

@@ -132,7 +132,11 @@ class Refresher:
         key, problems = project.key, self._engine.problems
         is_fresh, again_at = False, 0.0
         try:
-            is_fresh = self._is_renewed(project, version)
+            # Asked first: what is stored while this goes on is looked at once more.
+            is_unsettled = self._batches.may_store_others(project)
+            if self._is_renewed(project, version):
+                is_fresh = not is_unsettled
+                again_at = time.monotonic() + _RETRY_SECONDS
             problems.end(_name(key))
         except (LabelStudioError, ConfigError) as error:
             again_at = time.monotonic() + _RETRY_SECONDS

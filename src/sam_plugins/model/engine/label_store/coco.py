@@ -34,6 +34,7 @@ from sam_plugins.model.engine.label_store.importing import (
     Skipped,
     explained,
     find_picture,
+    picture_folder,
     read_json,
     take_in,
 )
@@ -96,7 +97,7 @@ def import_coco(
         for annotation in document["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         images = list(document["images"])
-        folders = [Path(images_dir)] if images_dir is not None else [path.parent]
+        folders = [picture_folder(images_dir, path.parent)]
         incoming = [
             _incoming(image, by_image[image["id"]], categories, folders, options)
             for image in images

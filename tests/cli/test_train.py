@@ -107,6 +107,18 @@ def test_what_was_better_is_stored_when_somebody_stops(
     assert load_model("discs@1").passport is not None
 
 
+def test_a_short_run_is_measured_after_every_step(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([*command, "--steps", "2", "--json", "-o", str(tmp_path / "run")]) == 0
+    rounds = json.loads(capsys.readouterr().out)["rounds"]
+    assert [one["step"] for one in rounds if one["share"] == 1] == [0, 1, 2]
+    again = ["train", str(tmp_path / "run" / "config.yaml"), "--steps", "1", "--json"]
+    assert main(again) == 0
+    rounds = json.loads(capsys.readouterr().out)["rounds"]
+    assert [one["step"] for one in rounds if one["share"] == 1] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -73,7 +73,9 @@ def add_parser(
         help="losses, prompts and schedule (auto: the paper's for its own encoders)",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="of the optimiser (300)")
-    parser.add_argument("--rounds", type=int, help="how often it is measured (6)")
+    parser.add_argument(
+        "--rounds", type=int, help="how often it is measured (6, or --steps where that is less)"
+    )
     parser.add_argument("--learning-rate", type=float, help="(0.0001)")
     parser.add_argument("--seed", type=int, help="of crops and prompts (0)")
     parser.add_argument("--note", help="kept with the version, for people")

@@ -29,7 +29,7 @@ def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=300, help="of the optimiser (%(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=6, help="how often it is measured (%(default)s)"
+        "--rounds", type=int, help="how often it is measured (6, or --steps where that is less)"
     )
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of crops and prompts (%(default)s)")

@@ -10,6 +10,7 @@ from sam_plugins.model.training.presets import RecipeName
 
 Method = Literal["full", "decoder", "lora"]
 METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
+_USUAL_ROUNDS = 6
 _LARGEST_SEED = 2**63 - 1  # of PyTorch; NumPy knows none below 0
 
 
@@ -24,8 +25,9 @@ class FineTuningOptions:
         the library ``peft``. All of it is better for a very new kind of picture.
     steps : int
         Of the optimiser, in all.
-    rounds : int
-        How often the weights are measured on the held-out pictures.
+    rounds : int, optional
+        How often the weights are measured on the held-out pictures; by default six times, or after
+        every step where there are fewer.
     learning_rate : float
         Of AdamW at its height.
     max_objects : int
@@ -53,7 +55,7 @@ class FineTuningOptions:
 
     method: Method = "full"
     steps: int = 300
-    rounds: int = 6
+    rounds: int | None = None
     learning_rate: float = 1e-4
     max_objects: int = 20
     seed: int = 0
@@ -82,7 +84,9 @@ class FineTuningOptions:
                 "crop_sizes must hold sizes with positive values, pixels in multiples of 32, got "
                 f"{self.crop_sizes}"
             )
-        if not 1 <= self.rounds <= self.steps:
+        if self.steps < 1:
+            raise ValueError(f"steps must be 1 or more, got {self.steps}")
+        if not 1 <= self.round_count <= self.steps:
             raise ValueError(
                 f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
             )
@@ -95,3 +99,14 @@ class FineTuningOptions:
             )
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ValueError(f"seed must lie between 0 and {_LARGEST_SEED}, got {self.seed}")
+
+    @property
+    def round_count(self) -> int:
+        """How often the weights are measured.
+
+        Examples
+        --------
+        >>> FineTuningOptions().round_count, FineTuningOptions(steps=3).round_count
+        (6, 3)
+        """
+        return min(_USUAL_ROUNDS, self.steps) if self.rounds is None else self.rounds

@@ -123,7 +123,13 @@ def test_a_short_run_is_measured_after_every_step(
     ("more", "message"),
     [
         (["--held-out", "1.5"], "--held-out must lie between 0 and 1, got 1.5"),
-        (["--rounds", "9", "--steps", "3"], "rounds must lie between 1 and steps"),
+        (
+            ["--rounds", "9", "--steps", "3"],
+            "error: --rounds must lie between 1 and --steps, got 9 ro",
+        ),
+        (["--steps", "0"], "error: --steps must be 1 or more, got 0"),
+        (["--learning-rate", "0"], "error: --learning-rate must be positive and finite, got 0"),
+        (["--seed", "-1"], "error: --seed must lie between 0 and"),
         (["--sets", "a"], "--sets belongs to folders with manifests"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
 from sam_plugins.cli.console import complain, mention, say, say_json, step_progress, table
+from sam_plugins.cli.wording import with_options
 from sam_plugins.errors import FolderBusyError
 
 if TYPE_CHECKING:
@@ -212,8 +213,8 @@ def _config(
 
 def _as_options(message: str) -> str:
     """Return a message about values in the words of the command line."""
-    for name in ("held_out", "learning_rate"):
-        message = message.replace(name, f"--{name.replace('_', '-')}")
+    names = ("held_out", "learning_rate", "steps", "rounds", "seed")
+    message = with_options(message, {name: f"--{name.replace('_', '-')}" for name in names})
     for name in ("devices", "sets", "ignore"):
         if message.startswith(f"{name} "):
             message = f"--{message}"

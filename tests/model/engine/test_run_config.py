@@ -68,7 +68,7 @@ BASE = "name: a\ndata: b\n"
             BASE + "training: {crop_sizes: [[250, 2, 3, 1]]}",
             "crop_sizes must hold sizes with positive values, pixels in multiples of 32",
         ),
-        (BASE + "training: {views: -1}", "lora_rank must be 1 or more and views 0 or more"),
+        (BASE + "training: {views: -1}", "views must be 0 or more, got -1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(text: str, message: str) -> None:

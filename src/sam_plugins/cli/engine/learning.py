@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli.console import say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions
+from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import TrainingProgress
     from sam_plugins.model.engine.project.learning import Learned
+
+_OPTIONS = {
+    "steps": "--steps",
+    "rounds": "--rounds",
+    "learning_rate": "--learning-rate",
+    "seed": "--seed",
+}
+"""Options, by what they are called in Python."""
 
 
 def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -66,7 +75,7 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             seed=args.seed,
         )
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(with_options(str(error), _OPTIONS))
     with Project.open(args.project) as project, project.job("train"):
         device = checked_device(args.device)
         with step_progress("training") as progress:

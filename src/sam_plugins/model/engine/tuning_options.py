@@ -7,6 +7,7 @@ from typing import Literal
 
 from sam_plugins.model.training.batches import CropSize
 from sam_plugins.model.training.presets import RecipeName
+from sam_plugins.model.training.ranges import require_at_least, require_positive
 
 Method = Literal["full", "decoder", "lora"]
 METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
@@ -71,11 +72,10 @@ class FineTuningOptions:
         """Check the ranges."""
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.lora_rank < 1 or self.views < 0:
-            raise ValueError(
-                "lora_rank must be 1 or more and views 0 or more, "
-                f"got {self.lora_rank} and {self.views}"
-            )
+        require_at_least(1, steps=self.steps, max_objects=self.max_objects)
+        require_at_least(1, lora_rank=self.lora_rank)
+        require_at_least(0, views=self.views)
+        require_positive(learning_rate=self.learning_rate)
         if self.crop_sizes is not None and (
             not self.crop_sizes
             or any(one.pixels % 32 or min(vars(one).values()) <= 0 for one in self.crop_sizes)
@@ -84,19 +84,12 @@ class FineTuningOptions:
                 "crop_sizes must hold sizes with positive values, pixels in multiples of 32, got "
                 f"{self.crop_sizes}"
             )
-        if self.steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {self.steps}")
         if not 1 <= self.round_count <= self.steps:
             raise ValueError(
                 f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
             )
         if not all(0 < share < 1 for share in self.shares):
             raise ValueError(f"shares must lie between 0 and 1, got {self.shares}")
-        if not 0 < self.learning_rate < float("inf") or self.max_objects < 1:
-            raise ValueError(
-                "learning_rate must be positive and finite and max_objects 1 or more, "
-                f"got {self.learning_rate} and {self.max_objects}"
-            )
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ValueError(f"seed must lie between 0 and {_LARGEST_SEED}, got {self.seed}")
 

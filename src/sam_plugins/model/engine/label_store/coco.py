@@ -115,6 +115,8 @@ def export_coco(
     path: str | os.PathLike[str],
     images_dir: str | os.PathLike[str] | None = None,
     options: ExportOptions | None = None,
+    *,
+    title: str | None = None,
 ) -> int:
     """Write objects as a COCO document, every mask as compressed RLE.
 
@@ -126,6 +128,9 @@ def export_coco(
     images_dir : path-like, optional
         Where to copy the pictures to; by default they are named where they are.
     options : ExportOptions, optional
+    title : str, optional
+        What the document says that it holds the labels of; by default the name of the store's
+        folder.
 
     Returns
     -------
@@ -178,7 +183,7 @@ def export_coco(
     write_json(
         path,
         {
-            "info": {"description": f"labels of {store.folder.name}"},
+            "info": {"description": f"labels of {title or store.folder.name}"},
             "licenses": [],
             "images": images,
             "annotations": annotations,

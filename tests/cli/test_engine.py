@@ -579,6 +579,8 @@ def test_labels_that_exist_come_in(run: Run, parent: Path, pictures: Path, tmp_p
         (["import", "P", "a", "--group", "("], "--group: "),
         (["init", "P", "--name", "cells", "--held-out", "1"], "--held-out must lie between 0 and"),
         (["run-auto", "P", "--limit", "0"], "--limit must be 1 or more, got 0"),
+        (["promote", "P", "--version", "-1"], "--version: versions are counted from 1, got '-1'; "),
+        (["promote", "P", "--version", "0"], "--version: versions are counted from 1, got '0'; "),
         (["train", "P", "--rounds", "9", "--steps", "3"], "--rounds must lie between 1 and --st"),
     ],
 )

@@ -141,6 +141,18 @@ def test_wrong_usage(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("action", ["promote", "rollback", "delete"])
+@pytest.mark.parametrize("number", ["-1", "0", "x", ""])
+def test_versions_are_counted_from_one(
+    action: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["models", action, f"cells@{number}"])
+    assert f"versions are counted from 1, got '{number}'; `sam-plugins models ver" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

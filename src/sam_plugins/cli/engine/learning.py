@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sam_plugins.cli import arguments
 from sam_plugins.cli.console import say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions
 from sam_plugins.cli.wording import with_options
@@ -54,7 +55,10 @@ def add_promote(actions: Actions[argparse.ArgumentParser], shared: argparse.Argu
         parents=[shared],
         help="let people work with the newest version, if it is shown to be better",
     )
-    parser.add_argument("--version", type=int, metavar="NUMBER", help="another one (the newest)")
+    parser.add_argument(
+        "--version", type=arguments.version_number, metavar="NUMBER",
+        help="another one (the newest)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="even if it is not")
     parser.set_defaults(run=run_promote)
 

@@ -188,9 +188,9 @@ def test_what_a_model_said_is_not_asked_again(
     measured: list[str] = []
     measure = choosing.measure_signals
 
-    def counted(model: Any, image_id: str, embedding: Any) -> Any:
+    def counted(model: Any, image_id: str, embedding: Any, **more: Any) -> Any:
         measured.append(image_id)
-        return measure(model, image_id, embedding)
+        return measure(model, image_id, embedding, **more)
 
     monkeypatch.setattr(choosing, "measure_signals", counted)
     project("next", "--max-pool", "3")

@@ -418,6 +418,19 @@ def test_run_auto_finds_everything_and_leaves_people_alone(
     assert project("status")["objects"]["proposed"] == 6 * 3 + 2
 
 
+def test_pictures_that_are_gone_use_up_no_limit(project: Run, bright: None, pictures: Path) -> None:
+    with Project.open(Path(os.environ["SAM_PLUGINS_HOME"]).parent / "project") as opened:
+        first, *others = [one.path for one in opened.labels.images()]
+    first.unlink()
+    reached = []
+    for _ in range(3):
+        done = project("run-auto", "--min-score", "0", "--limit", "3", code=1)
+        assert [one["image"] for one in done["failed"]] == [str(first)]
+        reached += [one["path"] for one in done["results"]]
+    assert sorted(reached) == sorted(map(str, others))
+    assert done["left"] == 0
+
+
 def test_what_is_rejected_is_not_proposed_again(project: Run, bright: None) -> None:
     project("run-auto", "--min-score", "0", "--limit", "1")
     (image_id,) = [

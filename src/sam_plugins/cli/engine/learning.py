@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import say, say_json, step_progress, table
+from sam_plugins.cli.console import complain, say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions
 from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import TrainingProgress
     from sam_plugins.model.engine.project.learning import Learned
+    from sam_plugins.model.engine.project.project import Project
 
 _OPTIONS = {
     "steps": "--steps",
@@ -22,6 +25,7 @@ _OPTIONS = {
     "seed": "--seed",
 }
 """Options, by what they are called in Python."""
+_GO_ON = "the same command goes on with this training"
 
 
 def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -31,7 +35,8 @@ def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
         parents=[shared],
         help="let the model learn from all labels so far",
         description="It starts from the model in use, is measured on the labelled pictures that "
-        "are held out, and becomes a version of the model store where it is better.",
+        "are held out, and becomes a version of the model store where it is better. Where it was "
+        "stopped or killed, the same command goes on.",
     )
     parser.add_argument(
         "--method", choices=("full", "lora", "decoder"), default="full",
@@ -88,16 +93,39 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 if progress is not None:
                     progress(now.step, now.steps)
 
-            learned = learn(
-                project, options, note=args.note, device=device, on_progress=on_progress
-            )
+            with _told_how_to_go_on(project):
+                learned = learn(
+                    project,
+                    options,
+                    note=args.note,
+                    device=device,
+                    on_progress=on_progress,
+                    on_resume=lambda step: complain(
+                        "going on with the training that was ended early, the last measured step "
+                        f"of which is {step}; with other labels or options it begins anew"
+                    ),
+                )
     if args.json:
         say_json(_plain(learned))
     else:
         _tell(learned, args.project)
     if learned.result.stopped_by is not None:
+        complain(_GO_ON)
         raise learned.result.stopped_by
     return 0
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(project: Project) -> Iterator[None]:
+    """Say how a training goes on that somebody stops before anything was better."""
+    from sam_plugins.model.engine.project.training_place import unfinished_training
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if unfinished_training(project) is not None:
+            complain(_GO_ON)
+        raise
 
 
 def _tell(learned: Learned, project: str) -> None:

@@ -293,8 +293,7 @@ class _Tuning:
         if self.rounds and self.best.step > 0:
             parts.append(f"the best weights so far, of step {self.best.step}, are {self._path}")
         if self._run is not None and self._run.state_path.exists():
-            folder = self._run.state_path.parent
-            parts.append(f"go on from the last state with `sam-plugins train {folder} --resume`")
+            parts.append(self._run.way_on)
         return "; ".join(parts)
 
 

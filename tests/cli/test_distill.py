@@ -88,7 +88,12 @@ def test_an_unreadable_picture_among_many(
     ("more", "message"),
     [
         (["-o", "small.pth"], "-o must name a file that ends in .safetensors, got 'small.pth'"),
-        (["--batch-size", "0"], "steps, batch_size, checks and clicks must be 1 or more"),
+        (["--batch-size", "0"], "error: --batch-size must be 1 or more, got 0"),
+        (["--steps", "0"], "error: --steps must be 1 or more, got 0"),
+        (["--decoder-steps", "-1"], "error: --decoder-steps must be 0 or more, got -1"),
+        (["--learning-rate", "0"], "error: --learning-rate must be positive and finite, got 0"),
+        (["--held-out", "1"], "error: --held-out must lie in [0, 1), got 1"),
+        (["--seed", "-1"], "error: --seed must be 0 or more, got -1"),
         (["--student", "resnet"], "invalid choice: 'resnet'"),
     ],
 )

@@ -188,9 +188,9 @@ def test_what_a_model_said_is_not_asked_again(
     measured: list[str] = []
     measure = choosing.measure_signals
 
-    def counted(model: Any, image_id: str, embedding: Any) -> Any:
+    def counted(model: Any, image_id: str, embedding: Any, **more: Any) -> Any:
         measured.append(image_id)
-        return measure(model, image_id, embedding)
+        return measure(model, image_id, embedding, **more)
 
     monkeypatch.setattr(choosing, "measure_signals", counted)
     project("next", "--max-pool", "3")
@@ -417,6 +417,19 @@ def test_run_auto_finds_everything_and_leaves_people_alone(
     assert project("status")["objects"]["proposed"] == 6 * 3 + 2
 
 
+def test_pictures_that_are_gone_use_up_no_limit(project: Run, bright: None, pictures: Path) -> None:
+    with Project.open(Path(os.environ["SAM_PLUGINS_HOME"]).parent / "project") as opened:
+        first, *others = [one.path for one in opened.labels.images()]
+    first.unlink()
+    reached = []
+    for _ in range(3):
+        done = project("run-auto", "--min-score", "0", "--limit", "3", code=1)
+        assert [one["image"] for one in done["failed"]] == [str(first)]
+        reached += [one["path"] for one in done["results"]]
+    assert sorted(reached) == sorted(map(str, others))
+    assert done["left"] == 0
+
+
 def test_what_is_rejected_is_not_proposed_again(project: Run, bright: None) -> None:
     project("run-auto", "--min-score", "0", "--limit", "1")
     (image_id,) = [
@@ -578,7 +591,9 @@ def test_labels_that_exist_come_in(run: Run, parent: Path, pictures: Path, tmp_p
         (["import", "P", "a", "--group", "("], "--group: "),
         (["init", "P", "--name", "cells", "--held-out", "1"], "--held-out must lie between 0 and"),
         (["run-auto", "P", "--limit", "0"], "--limit must be 1 or more, got 0"),
-        (["train", "P", "--rounds", "9", "--steps", "3"], "rounds must lie between 1 and steps"),
+        (["promote", "P", "--version", "-1"], "--version: versions are counted from 1, got '-1'; "),
+        (["promote", "P", "--version", "0"], "--version: versions are counted from 1, got '0'; "),
+        (["train", "P", "--rounds", "9", "--steps", "3"], "--rounds must lie between 1 and --st"),
     ],
 )
 def test_wrong_usage(

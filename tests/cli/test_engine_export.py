@@ -44,6 +44,12 @@ def test_a_file_of_somebody_is_not_replaced(
     json.loads(notes.read_text())
 
 
+def test_a_coco_file_says_whose_labels_it_holds(project: Path, tmp_path: Path) -> None:
+    assert export(project, tmp_path / "out.json", "coco") == 0
+    about = json.loads((tmp_path / "out.json").read_text())["info"]
+    assert about["description"] == "labels of cells"
+
+
 @pytest.mark.parametrize(
     ("form", "within"), [("labels", "labels"), ("labels", "images"), ("sa1b", ".")]
 )

@@ -60,6 +60,20 @@ def test_the_others_are_chosen_from(
     assert complaints.count("error: ") == 2
 
 
+def test_a_blank_picture_comes_last(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    black = tmp_path / "black.png"
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(black)
+    with Project.open(project) as opened:
+        (record,) = opened.labels.add_images([black])
+        opened.labels.set_split(record.group, Split.TRAIN)
+    for _ in range(2):  # measured, and then remembered
+        said, _ = asked(project, capsys, PICTURES + 1, 0)
+        names = [Path(one["path"]).name for one in said["next"]]
+        assert (len(names), names[-1]) == (PICTURES + 1, "black.png")
+
+
 def test_none_is_left(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(PICTURES):
         (tmp_path / f"{number}.png").unlink()

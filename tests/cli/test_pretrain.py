@@ -106,9 +106,19 @@ def test_no_picture_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--steps", "0"], "steps and batch_size must be 1 or more"),
-        (["--input-size", "100"], "image_size must be a multiple of the patches of 8 pixels"),
-        (["--sam-size", "100"], "sam_image_size must be a multiple of the patches of 16 pixels"),
+        (["--steps", "0"], "error: --steps must be 1 or more, got 0"),
+        (["--batch-size", "-1"], "error: --batch-size must be 1 or more, got -1"),
+        (["--warmup-steps", "-1"], "error: --warmup-steps must be 0 or more, got -1"),
+        (["--learning-rate", "nan"], "error: --learning-rate must be positive and finite, got nan"),
+        (["--held-out", "1"], "error: --held-out must lie in [0, 1), got 1"),
+        (["--seed", "-1"], "error: --seed must be 0 or more, got -1"),
+        (["--input-size", "0"], "error: --input-size must be a multiple"),
+        (["--input-size", "8"], "a patch to draw of the 1 that --input-size 8 has, got"),
+        (
+            ["--input-size", "100"],
+            "error: --input-size must be a multiple of the patches of 8 pixels",
+        ),
+        (["--sam-size", "100"], "error: --sam-size must be a multiple of the patches of 16 pix"),
         (["--workers", "-1"], "--workers must be 0 or more, got -1"),
         (["--encoder", "resnet"], "invalid choice: 'resnet'"),
     ],

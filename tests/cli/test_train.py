@@ -106,11 +106,29 @@ def test_what_was_better_is_stored_when_somebody_stops(
     assert load_model("discs@1").passport is not None
 
 
+def test_a_short_run_is_measured_after_every_step(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([*command, "--steps", "2", "--json", "-o", str(tmp_path / "run")]) == 0
+    rounds = json.loads(capsys.readouterr().out)["rounds"]
+    assert [one["step"] for one in rounds if one["share"] == 1] == [0, 1, 2]
+    again = ["train", str(tmp_path / "run" / "config.yaml"), "--steps", "1", "--json"]
+    assert main(again) == 0
+    rounds = json.loads(capsys.readouterr().out)["rounds"]
+    assert [one["step"] for one in rounds if one["share"] == 1] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--held-out", "1.5"], "--held-out must lie between 0 and 1, got 1.5"),
-        (["--rounds", "9", "--steps", "3"], "rounds must lie between 1 and steps"),
+        (
+            ["--rounds", "9", "--steps", "3"],
+            "error: --rounds must lie between 1 and --steps, got 9 ro",
+        ),
+        (["--steps", "0"], "error: --steps must be 1 or more, got 0"),
+        (["--learning-rate", "0"], "error: --learning-rate must be positive and finite, got 0"),
+        (["--seed", "-1"], "error: --seed must lie between 0 and"),
         (["--sets", "a"], "--sets belongs to folders with manifests"),
     ],
 )
@@ -120,6 +138,18 @@ def test_wrong_usage(
     with pytest.raises(SystemExit, match="2"):
         main([*command, *more])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback", "delete"])
+@pytest.mark.parametrize("number", ["-1", "0", "x", ""])
+def test_versions_are_counted_from_one(
+    action: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["models", action, f"cells@{number}"])
+    assert f"versions are counted from 1, got '{number}'; `sam-plugins models ver" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

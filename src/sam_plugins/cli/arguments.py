@@ -182,6 +182,35 @@ def plane(text: str) -> int | dict[str, int]:
         ) from None
 
 
+def version_number(text: str) -> int:
+    """Return the number of a version of a stored model.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If there can be no such version.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(
+            f"versions are counted from 1, got {text!r}; `sam-plugins models versions` lists them"
+        )
+    return int(text)
+
+
+def stored_model(text: str) -> str:
+    """Return ``"name"`` or ``"name@3"`` as it is.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If what follows the ``@`` is no number of a version.
+    """
+    _, at, number = text.partition("@")
+    if at:
+        version_number(number)
+    return text
+
+
 def _numbers(text: str, count: int, expected: str) -> list[float]:
     """Return comma-separated finite numbers."""
     try:

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.cli.console import StageBars, say, say_json, table
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.pretrain import add_pictures, found_pictures
+from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.distillation import Distilled
 
 STUDENTS = ("tiny_vit", "pyramid", "vit-small")
+_OPTIONS = {
+    "steps": "--steps",
+    "decoder_steps": "--decoder-steps",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "held_out_share": "--held-out",
+    "seed": "--seed",
+}
+"""Options, by what they are called in Python."""
 
 
 def add_parser(
@@ -106,7 +116,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             seed=args.seed,
         )
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(with_options(str(error), _OPTIONS))
     device = checked_device(args.device)
     failures = Failures(args.debug)
     paths = found_pictures(args.images, failures)

@@ -74,14 +74,19 @@ def add_parser(
     promote = actions.add_parser(
         "promote", parents=[common], help="put a version into use, if it is shown to be better"
     )
-    promote.add_argument("reference", metavar="NAME[@NUMBER]", help="the newest, or that one")
+    promote.add_argument(
+        "reference", type=arguments.stored_model, metavar="NAME[@NUMBER]",
+        help="the newest, or that one",
+    )  # fmt: skip
     promote.add_argument("--force", action="store_true", help="even if it is not")
     promote.set_defaults(run=run_promote)
 
     rollback = actions.add_parser(
         "rollback", parents=[common], help="put the version into use that was before"
     )
-    rollback.add_argument("name", metavar="NAME", help="of a model in the store")
+    rollback.add_argument(
+        "name", type=arguments.stored_model, metavar="NAME", help="of a model in the store"
+    )
     rollback.set_defaults(run=run_rollback)
 
     delete = actions.add_parser(
@@ -90,7 +95,7 @@ def add_parser(
         help="remove versions, or weights that were downloaded, for good",
     )
     delete.add_argument(
-        "references", nargs="+", metavar="NAME[@NUMBER]",
+        "references", nargs="+", type=arguments.stored_model, metavar="NAME[@NUMBER]",
         help="a version such as cells@3, or a name from the list whose weights are downloaded",
     )  # fmt: skip
     delete.add_argument("--force", action="store_true", help="also a version that is in use")

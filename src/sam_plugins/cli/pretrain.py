@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.cli import arguments
 from sam_plugins.cli.console import StageBars, mention, say, say_json, table
 from sam_plugins.cli.failures import Failures
+from sam_plugins.cli.wording import with_options
 from sam_plugins.errors import SamPluginsError
 
 if TYPE_CHECKING:
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 ENCODERS = ("vit-tiny", "vit-small", "vit-b", "vit-l", "vit-h")
 _SHOWN_CHECKS = 10
+_VALUES = {
+    "sam_image_size": "sam_size",
+    "steps": "steps",
+    "batch_size": "batch_size",
+    "learning_rate": "learning_rate",
+    "warmup_steps": "warmup_steps",
+    "held_out_share": "held_out",
+    "precision": "precision",
+    "seed": "seed",
+}
+"""What options give, by the names that the config has for it."""
 
 
 def add_parser(
@@ -148,22 +160,15 @@ def _config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Pretra
 
     config = PretrainingConfig.read(Path(args.config)) if args.config else PretrainingConfig()
     network = config.network if args.encoder is None else NETWORKS[args.encoder]
-    size = args.input_size or network.image_size
-    given = {
-        "sam_image_size": args.sam_size,
-        "steps": args.steps,
-        "batch_size": args.batch_size,
-        "learning_rate": args.learning_rate,
-        "warmup_steps": args.warmup_steps,
-        "held_out_share": args.held_out,
-        "precision": args.precision,
-        "seed": args.seed,
-    }
+    size = network.image_size if args.input_size is None else args.input_size
+    given = {name: getattr(args, option) for name, option in _VALUES.items()}
     try:
         config = replace(config, network=replace(network, image_size=size))
         return replace(config, **{key: value for key, value in given.items() if value is not None})
     except ValueError as error:
-        parser.error(str(error))
+        typed = {"image_size": "input_size", **_VALUES}
+        options = {name: f"--{option.replace('_', '-')}" for name, option in typed.items()}
+        parser.error(with_options(str(error), options))
 
 
 def _tell(result: Pretrained) -> None:

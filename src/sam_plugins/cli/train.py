@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
 from sam_plugins.cli.console import complain, mention, say, say_json, step_progress, table
+from sam_plugins.cli.wording import with_options
 from sam_plugins.errors import FolderBusyError
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def add_parser(
         help="losses, prompts and schedule (auto: the paper's for its own encoders)",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="of the optimiser (300)")
-    parser.add_argument("--rounds", type=int, help="how often it is measured (6)")
+    parser.add_argument(
+        "--rounds", type=int, help="how often it is measured (6, or --steps where that is less)"
+    )
     parser.add_argument("--learning-rate", type=float, help="(0.0001)")
     parser.add_argument("--seed", type=int, help="of crops and prompts (0)")
     parser.add_argument("--note", help="kept with the version, for people")
@@ -210,8 +213,8 @@ def _config(
 
 def _as_options(message: str) -> str:
     """Return a message about values in the words of the command line."""
-    for name in ("held_out", "learning_rate"):
-        message = message.replace(name, f"--{name.replace('_', '-')}")
+    names = ("held_out", "learning_rate", "steps", "rounds", "seed")
+    message = with_options(message, {name: f"--{name.replace('_', '-')}" for name in names})
     for name in ("devices", "sets", "ignore"):
         if message.startswith(f"{name} "):
             message = f"--{message}"

@@ -8,6 +8,7 @@ message.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _MAPPING = re.compile(r"channels=\{([^}]*)\}")
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -63,6 +64,26 @@ def in_options(message: str) -> str:
     for pattern, words in _WORDS:
         message = pattern.sub(words, message)
     return message
+
+
+def with_options(message: str, options: Mapping[str, str]) -> str:
+    """Return what is wrong with values, each by the option that it was given with.
+
+    Parameters
+    ----------
+    message : str
+        What is expected, then ``", got"`` and values.
+    options : mapping of str to str
+        Options, by the names that Python has for their values.
+
+    Examples
+    --------
+    >>> with_options("held_out_share must lie in [0, 1), got 2", {"held_out_share": "--held-out"})
+    '--held-out must lie in [0, 1), got 2'
+    """
+    expected, got, values = message.partition(", got ")
+    expected = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), expected)
+    return expected + got + values
 
 
 def _typed_mapping(found: re.Match[str]) -> str:

@@ -280,7 +280,7 @@ def best_next(
     cache : EmbeddingCache
     progress : JobProgress
     """
-    from sam_plugins.model.engine.selection import choose_next, measure_signals
+    from sam_plugins.model.engine.selection import choose_next, measure_signals, shows_nothing
 
     model: Model = load()
     names = [path.name for path in pictures.paths]
@@ -288,8 +288,9 @@ def best_next(
         progress(index, len(names))
         key = f"{model.model_id}/{name}"
         if key not in known:
-            embedding = _encode(model, pictures.read_middle(index), cache)
-            known[key] = measure_signals(model, name, embedding)
+            rgb = pictures.read_middle(index)
+            embedding = _encode(model, rgb, cache)
+            known[key] = measure_signals(model, name, embedding, is_blank=shows_nothing(rgb))
     progress(len(names), len(names))
     new = [index for index in range(len(names)) if pictures.state(index) == PictureState.NEW]
     labelled = set(range(len(names))) - set(new)

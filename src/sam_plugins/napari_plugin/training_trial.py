@@ -59,7 +59,7 @@ class TrainingRates:
         project : ProjectSummary
         """
         options = tuning_options(params)
-        measured = 1 + options.rounds + len(options.shares)
+        measured = 1 + options.round_count + len(options.shares)
         return (
             self.preparing * project.train
             + self.step * options.steps

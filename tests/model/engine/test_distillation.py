@@ -238,9 +238,9 @@ def test_memory_that_runs_out(
 
 def test_numbers_out_of_range_are_refused() -> None:
     for values, message in (
-        ({"steps": 0}, "steps, batch_size, checks and clicks must be 1 or more, got 0"),
-        ({"decoder_steps": -1}, "decoder_steps, warmup_steps and weight_decay must be 0 or more"),
-        ({"learning_rate": float("nan")}, "learning rates and max_gradient_norm must be positive"),
+        ({"steps": 0}, "^steps must be 1 or more, got 0"),
+        ({"decoder_steps": -1}, "^decoder_steps must be 0 or more, got -1"),
+        ({"learning_rate": float("nan")}, "^learning_rate must be positive and finite, got"),
         ({"held_out_share": 1.0}, r"held_out_share must lie in \[0, 1\), got 1.0"),
         ({"precision": "half"}, "precision must be float32 or bfloat16, got 'half'"),
     ):

@@ -216,6 +216,8 @@ def test_pictures_without_objects_teach_nothing(
     [
         ({"method": "half"}, "method must be one of full, decoder, lora, got 'half'"),
         ({"steps": 3, "rounds": 4}, "rounds must lie between 1 and steps, got 4 rounds of 3"),
+        ({"steps": 3, "rounds": 0}, "rounds must lie between 1 and steps, got 0 rounds of 3"),
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
         ({"learning_rate": float("inf")}, "learning_rate must be positive and finite"),

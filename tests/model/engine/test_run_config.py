@@ -30,7 +30,7 @@ def test_what_people_write() -> None:
     )
     assert config.training.learning_rate == 3e-4
     assert config.training.crop_sizes == (CropSize(256, 2, 4, 1.0),)
-    assert config.training.rounds == 6
+    assert config.training.round_count == 6
 
 
 BASE = "name: a\ndata: b\n"
@@ -55,7 +55,7 @@ BASE = "name: a\ndata: b\n"
         (BASE + "training: 3", "training must hold keys with values, got 3"),
         (BASE + "training: {method: half}", "training.method must be one of full, decoder, lora"),
         (BASE + "training: {stepz: 3}", "unknown key training.stepz; do you mean training.steps"),
-        (BASE + "training: {steps: 3}", "rounds must lie between 1 and steps, got 6 rounds of 3"),
+        (BASE + "training: {steps: 3, rounds: 4}", "rounds must lie between 1 and steps, got 4 r"),
         (
             BASE + "training: {crop_sizes: [[256, 2]]}",
             r"crop_sizes\[0\] must be \[pixels, images, objects, probability\], got \[256, 2\]",
@@ -68,7 +68,7 @@ BASE = "name: a\ndata: b\n"
             BASE + "training: {crop_sizes: [[250, 2, 3, 1]]}",
             "crop_sizes must hold sizes with positive values, pixels in multiples of 32",
         ),
-        (BASE + "training: {views: -1}", "lora_rank must be 1 or more and views 0 or more"),
+        (BASE + "training: {views: -1}", "views must be 0 or more, got -1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(text: str, message: str) -> None:

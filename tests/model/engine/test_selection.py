@@ -17,6 +17,7 @@ from sam_plugins.model.engine.selection import (
     novelty,
     pooled_embedding,
     promising_points,
+    shows_nothing,
 )
 from sam_plugins.model.inference.predict import encode_image
 from sam_plugins.model.inference.types import MaskPrediction
@@ -82,6 +83,26 @@ def test_the_order_is_by_rank_and_new_pictures_count_at_once() -> None:
 def test_equal_pictures_come_in_the_order_of_their_ids() -> None:
     pool = [signals(name, 0.5, 0.5) for name in ("b", "c", "a")]
     assert [one.image_id for one in choose_next(pool, [], 5)] == ["a", "b", "c"]
+
+
+def test_blank_pictures_come_last_whatever_counts() -> None:
+    model = make_model(TINY_PYRAMID, "tiny")
+    black = np.zeros((48, 64), np.uint8)
+    assert shows_nothing(black)
+    assert shows_nothing(np.full((4, 5, 3), (7, 8, 9)))
+    assert not shows_nothing(picture_of(discs()))
+    pool = [
+        measure_signals(model, "black", encode_image(model, black), is_blank=True),
+        *(
+            measure_signals(model, name, encode_image(model, picture_of(discs(seed))))
+            for seed, name in enumerate(("seen", "twin"))
+        ),
+    ]
+    known = [pool[1].vector]
+    for weights in (None, GainWeights(0, 0, 1), GainWeights(0, 1, 0), GainWeights(1, 0, 0)):
+        chosen = choose_next(pool, known, 3, weights)
+        assert (chosen[-1].image_id, chosen[-1].total) == ("black", 0)
+    assert [one.image_id for one in choose_next(pool[:1], known)] == ["black"]
 
 
 def test_impossible_wishes_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,12 @@ def add_run_auto(
         "(decoder, where the model has one)",
     )  # fmt: skip
     score_option.add_option(parser, "0.5")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N pictures this time")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="at most N pictures this time; those that fail do not count",
+    )
     grid = parser.add_argument_group("of the grid")
     grid.add_argument("--points", type=int, default=32, metavar="N", help="a side (%(default)s)")
     grid.add_argument(
@@ -117,7 +123,8 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         require_mode(model, options)
         work = AutomaticWork(project, model, options, usual_cache())
         left = work.pending()
-        now = left[: args.limit]
+        wanted = len(left) if args.limit is None else min(args.limit, len(left))
+        waiting = iter(left)
         results: list[dict[str, Any]] = []
 
         def document() -> dict[str, Any]:
@@ -131,15 +138,15 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             }
 
         args.so_far = document
-        paths = [record.path for record in now]
-        with scheduler.opened(args, len(now), files=paths) as runner:
-            for record, done in _done(work, now, project.model_name(), args, runner):
-                with failures.caught(record.path):
-                    count = done()
-                    results.append(
-                        {"image_id": record.image_id, "path": str(record.path), "objects": count}
-                    )
-                    mention(f"{record.name}: {count} objects")
+        paths = [record.path for record in left]
+        with scheduler.opened(args, wanted, files=paths) as runner:
+            # Others take the places of those that fail: these come first the next time, too.
+            while now := list(itertools.islice(waiting, wanted - len(results))):
+                for record, done in _done(work, now, project.model_name(), args, runner):
+                    with failures.caught(record.path):
+                        count = done()
+                        results.append(_result(record, count))
+                        mention(f"{record.name}: {count} objects")
         values = document()
     if args.json:
         say_json(values)
@@ -151,6 +158,11 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     failures.summarise(len(results), "segmented")
     return 1 if failures else 0
+
+
+def _result(record: ImageRecord, count: int) -> dict[str, Any]:
+    """Return for JSON how many objects were stored for a picture."""
+    return {"image_id": record.image_id, "path": str(record.path), "objects": count}
 
 
 def _done(

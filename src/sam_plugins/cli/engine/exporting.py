@@ -50,7 +50,7 @@ def run_export(args: argparse.Namespace) -> int:
     reviews = (*TRUSTED, ReviewState.PROPOSED) if args.proposals else TRUSTED
     options = ExportOptions(reviews=reviews, split=Split(args.split) if args.split else None)
     with Project.open(args.project) as project:
-        count = _exporter(args.format)(project.labels, args.output, options)
+        count = _exporter(args.format, project.settings.name)(project.labels, args.output, options)
     if args.json:
         say_json({"output": args.output, "format": args.format, "objects": count})
     else:
@@ -81,8 +81,8 @@ def _holds_something(folder: Path) -> bool:
         return False
 
 
-def _exporter(name: str) -> Callable[[LabelStore, str, ExportOptions], int]:
-    """Return what writes a format."""
+def _exporter(form: str, title: str) -> Callable[[LabelStore, str, ExportOptions], int]:
+    """Return what writes the labels of a project, which has a title, in a format."""
     from sam_plugins.model.engine.label_store.coco import export_coco
     from sam_plugins.model.engine.label_store.label_studio_export import export_label_studio
     from sam_plugins.model.engine.label_store.labelled_sets import export_folder_pair
@@ -90,8 +90,10 @@ def _exporter(name: str) -> Callable[[LabelStore, str, ExportOptions], int]:
 
     writers: dict[str, Callable[[LabelStore, str, ExportOptions], int]] = {
         "labels": export_folder_pair,
-        "coco": lambda labels, path, options: export_coco(labels, path, options=options),
+        "coco": lambda labels, path, options: export_coco(
+            labels, path, options=options, title=title
+        ),
         "sa1b": export_sa1b,
         "label-studio": export_label_studio,
     }
-    return writers[name]
+    return writers[form]

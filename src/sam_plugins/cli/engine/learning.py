@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sam_plugins.cli.console import say, say_json, step_progress, table
+from sam_plugins.cli import arguments
+from sam_plugins.cli.console import complain, say, say_json, step_progress, table
 from sam_plugins.cli.engine.pictures import Actions
+from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.fine_tuning import TrainingProgress
     from sam_plugins.model.engine.project.learning import Learned
+    from sam_plugins.model.engine.project.project import Project
+
+_OPTIONS = {
+    "steps": "--steps",
+    "rounds": "--rounds",
+    "learning_rate": "--learning-rate",
+    "seed": "--seed",
+}
+"""Options, by what they are called in Python."""
+_GO_ON = "the same command goes on with this training"
 
 
 def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -21,7 +35,8 @@ def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
         parents=[shared],
         help="let the model learn from all labels so far",
         description="It starts from the model in use, is measured on the labelled pictures that "
-        "are held out, and becomes a version of the model store where it is better.",
+        "are held out, and becomes a version of the model store where it is better. Where it was "
+        "stopped or killed, the same command goes on.",
     )
     parser.add_argument(
         "--method", choices=("full", "lora", "decoder"), default="full",
@@ -29,7 +44,7 @@ def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=300, help="of the optimiser (%(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=6, help="how often it is measured (%(default)s)"
+        "--rounds", type=int, help="how often it is measured (6, or --steps where that is less)"
     )
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of crops and prompts (%(default)s)")
@@ -45,7 +60,10 @@ def add_promote(actions: Actions[argparse.ArgumentParser], shared: argparse.Argu
         parents=[shared],
         help="let people work with the newest version, if it is shown to be better",
     )
-    parser.add_argument("--version", type=int, metavar="NUMBER", help="another one (the newest)")
+    parser.add_argument(
+        "--version", type=arguments.version_number, metavar="NUMBER",
+        help="another one (the newest)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="even if it is not")
     parser.set_defaults(run=run_promote)
 
@@ -66,7 +84,7 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             seed=args.seed,
         )
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(with_options(str(error), _OPTIONS))
     with Project.open(args.project) as project, project.job("train"):
         device = checked_device(args.device)
         with step_progress("training") as progress:
@@ -75,16 +93,39 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 if progress is not None:
                     progress(now.step, now.steps)
 
-            learned = learn(
-                project, options, note=args.note, device=device, on_progress=on_progress
-            )
+            with _told_how_to_go_on(project):
+                learned = learn(
+                    project,
+                    options,
+                    note=args.note,
+                    device=device,
+                    on_progress=on_progress,
+                    on_resume=lambda step: complain(
+                        "going on with the training that was ended early, the last measured step "
+                        f"of which is {step}; with other labels or options it begins anew"
+                    ),
+                )
     if args.json:
         say_json(_plain(learned))
     else:
         _tell(learned, args.project)
     if learned.result.stopped_by is not None:
+        complain(_GO_ON)
         raise learned.result.stopped_by
     return 0
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(project: Project) -> Iterator[None]:
+    """Say how a training goes on that somebody stops before anything was better."""
+    from sam_plugins.model.engine.project.training_place import unfinished_training
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if unfinished_training(project) is not None:
+            complain(_GO_ON)
+        raise
 
 
 def _tell(learned: Learned, project: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli.console import complain, say, say_json, table
+from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.label_store import ImageRecord, LabelledObject, LabelStore
@@ -83,7 +84,7 @@ def run_init(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         settings = ProjectSettings(name, args.model, args.held_out, args.seed)
     except ValueError as error:
-        parser.error(str(error).replace("held_out_share", "--held-out"))
+        parser.error(with_options(str(error), {"held_out_share": "--held-out"}))
     except StoreError as error:
         if args.name:
             raise

@@ -48,10 +48,13 @@ def add_simulate(
         ("--crop", 512, "pictures much longer are cut into pieces about so long"),
         ("--max-objects", 40, "pictures with more are left out"),
         ("--steps", 50, "of the optimiser in each round"),
-        ("--measures", 2, "how often training measures in each round"),
         ("--seed", 0, "of all draws"),
     ):
         numbers.add_argument(option, type=int, default=default, help=f"{text} (%(default)s)")
+    numbers.add_argument(
+        "--measures", type=int,
+        help="how often training measures in each round (2, or --steps where that is less)",
+    )  # fmt: skip
     parser.add_argument("--learning-rate", type=float, default=5e-5, help="(%(default)s)")
     parser.add_argument(
         "--orders", nargs="+", choices=("chosen", "random", "no-learning"),
@@ -110,7 +113,7 @@ def run_simulate(args: argparse.Namespace, parser: argparse.ArgumentParser) -> i
             pictures_per_round=args.pictures,
             training=FineTuningOptions(
                 steps=args.steps,
-                rounds=args.measures,
+                rounds=min(2, args.steps) if args.measures is None else args.measures,
                 learning_rate=args.learning_rate,
                 max_objects=10,
                 seed=args.seed,

@@ -143,13 +143,12 @@ def _note_round(project: Project, run: RunFolder, outcome: Outcome) -> None:
     if any(one.details.get("run") == str(run.path) for one in rounds):
         return
     train_files, held_out = run.files()
-    log = run.log()
     project.state.put_round(
         run.parent_id,
         outcome.version or None,
         pictures=len(train_files),
         objects=0,
-        seconds=sum(float(row["seconds"]) for row in log if row.get("seconds")),
+        seconds=run.seconds,
         details={
             "run": str(run.path),
             "held_out": len(held_out),

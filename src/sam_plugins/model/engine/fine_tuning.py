@@ -188,8 +188,9 @@ class _Tuning:
         candidate = self._path.with_name(f".{self._path.stem}-candidate.safetensors")
         try:
             self._begin(parent)
-            for number in range(1, self._options.rounds + 1):
-                stop_at = self._options.steps * number // self._options.rounds
+            count = self._options.round_count
+            for number in range(1, count + 1):
+                stop_at = self._options.steps * number // count
                 if self.rounds[-1].step < stop_at:
                     self._learner.train_until(
                         stop_at, self._options, self._tell, self._run, self._processes
@@ -292,8 +293,7 @@ class _Tuning:
         if self.rounds and self.best.step > 0:
             parts.append(f"the best weights so far, of step {self.best.step}, are {self._path}")
         if self._run is not None and self._run.state_path.exists():
-            folder = self._run.state_path.parent
-            parts.append(f"go on from the last state with `sam-plugins train {folder} --resume`")
+            parts.append(self._run.way_on)
         return "; ".join(parts)
 
 

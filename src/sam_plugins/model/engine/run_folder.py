@@ -35,6 +35,7 @@ import sam_plugins
 from sam_plugins.errors import DatasetError, OutputError, TrainingError
 from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.engine.run_config import RunConfig
+from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.alone import LOCK_NAME
 from sam_plugins.model.io.atomic import (
     folder_for_results,
@@ -103,8 +104,7 @@ class RunFolder:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
-            "train": [_entry(file) for file in train_files],
-            "held_out": [_entry(file) for file in held_out_files],
+            **_described(train_files, held_out_files),
         }
         with folder_for_results(path):
             try:
@@ -196,6 +196,31 @@ class RunFolder:
     def parent_id(self) -> str:
         """Id of the model that the run started from."""
         return str(self._document()["parent"]["id"])
+
+    def is_same(
+        self,
+        training: FineTuningOptions,
+        parent_id: str,
+        train_files: Sequence[LabelledFile],
+        held_out_files: Sequence[LabelledFile],
+    ) -> bool:
+        """Return whether a run of these would compute the same as this one.
+
+        Raises
+        ------
+        DatasetError
+            If a picture cannot be read.
+        TrainingError
+            If the list of data is damaged.
+        """
+        document = self._document()
+        files = _described(train_files, held_out_files)
+        return (
+            self.config.training == training
+            and self.parent_id == parent_id
+            and document.get("versions", {}).get("sam-plugins") == sam_plugins.__version__
+            and {part: document[part] for part in files} == json.loads(json.dumps(files))
+        )
 
     def require_parent(self, model_id: str) -> None:
         """Refuse another parent than the run's.
@@ -295,6 +320,11 @@ class RunFolder:
         rows = csv.DictReader(io.StringIO(whole))
         return [row for row in rows if None not in row.values()]
 
+    @property
+    def seconds(self) -> float:
+        """What the steps took that are in the log."""
+        return sum(float(row["seconds"]) for row in self.log() if row.get("seconds"))
+
     def append_log(self, step: int, values: Mapping[str, float], seconds: float) -> None:
         """Add a row, with every digit, so that two runs can be compared exactly.
 
@@ -311,6 +341,16 @@ class RunFolder:
                 file.write(line)
         except OSError as error:
             raise output_error(self.log_path, error) from error
+
+
+def _described(
+    train_files: Sequence[LabelledFile], held_out_files: Sequence[LabelledFile]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return both parts of the pictures as the list of data holds them."""
+    return {
+        "train": [_entry(file) for file in train_files],
+        "held_out": [_entry(file) for file in held_out_files],
+    }
 
 
 def _entry(file: LabelledFile) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class RunRecorder:
         return self.folder.state_path
 
     @property
+    def way_on(self) -> str:
+        """How people go on with it."""
+        return f"go on from the last state with `sam-plugins train {self.folder.path} --resume`"
+
+    @property
     def adapter_path(self) -> Path:
         """The folder of the best adapters."""
         return self.folder.adapter_path

@@ -56,6 +56,11 @@ class Signals:
     vector: FloatArray
     prompts: int
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing to ask about and nothing to miss: see :func:`shows_nothing`."""
+        return self.prompts == 0 and self.expected_error == 0
+
 
 @dataclass(frozen=True)
 class GainWeights:
@@ -92,7 +97,7 @@ class Gain:
         The numbers themselves.
     total : float
         0 to 1, the weighted mean of the ranks of the three among the pictures that were left when
-        it was chosen.
+        it was chosen; 0 for a blank one.
     """
 
     image_id: str
@@ -102,8 +107,24 @@ class Gain:
     total: float
 
 
+def shows_nothing(pixels: npt.NDArray[np.generic]) -> bool:
+    """Return whether a picture, shape (H, W) or (H, W, C), has one colour everywhere.
+
+    Examples
+    --------
+    >>> shows_nothing(np.zeros((2, 3))), shows_nothing(np.eye(2))
+    (True, False)
+    """
+    return bool((pixels == pixels[:1, :1]).all())
+
+
 def measure_signals(
-    model: Model, image_id: str, embedding: ImageEmbedding, *, max_prompts: int = MAX_PROMPTS
+    model: Model,
+    image_id: str,
+    embedding: ImageEmbedding,
+    *,
+    max_prompts: int = MAX_PROMPTS,
+    is_blank: bool = False,
 ) -> Signals:
     """Ask a model about a picture, and return what its answers say of its own uncertainty.
 
@@ -118,8 +139,12 @@ def measure_signals(
         Of the picture, by the same model.
     max_prompts : int
         At most so many.
+    is_blank : bool
+        Whether the picture :func:`shows_nothing`; whatever a model answers there is about nothing.
     """
     vector = pooled_embedding(embedding)
+    if is_blank:
+        return Signals(image_id, 0.0, 0.0, vector, 0)
     points_xy = promising_points(model, embedding, max_prompts)
     if not len(points_xy):
         return Signals(image_id, 0.0, 1.0, vector, 0)
@@ -232,7 +257,8 @@ def choose_next(
     greatest, equal ones share theirs; the gain is the weighted mean of the ranks. Ranks, because
     the numbers have different scales, which change with the model. A picture that was chosen counts
     as labelled for the novelty of the next one (greedy k-centre), so that several pictures do not
-    repeat each other.
+    repeat each other. Blank pictures come last, for there is nothing to label in them: they are
+    unlike all others, and would be first.
 
     Parameters
     ----------
@@ -259,7 +285,8 @@ def choose_next(
     if count < 1:
         raise ValueError(f"count must be 1 or more, got {count}")
     chosen_weights = weights or GainWeights()
-    left, seen = sorted(candidates, key=lambda one: one.image_id), list(known)
+    every, seen = sorted(candidates, key=lambda one: one.image_id), list(known)
+    left = [one for one in every if not one.is_blank]
     shares = np.array(
         [chosen_weights.disagreement, chosen_weights.expected_error, chosen_weights.novelty],
         np.float64,
@@ -276,6 +303,11 @@ def choose_next(
         seen.append(taken.vector)
         apart, error, new = (float(value) for value in values[best])
         chosen.append(Gain(taken.image_id, apart, error, new, float(totals[best])))
+    blank = [one for one in every if one.is_blank]
+    chosen += [
+        Gain(one.image_id, one.disagreement, one.expected_error, novelty(one.vector, seen), 0.0)
+        for one in blank[: count - len(chosen)]
+    ]
     return chosen
 
 

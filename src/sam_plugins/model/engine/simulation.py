@@ -35,9 +35,11 @@ from sam_plugins.model.engine.label_store import (
 from sam_plugins.model.engine.proposals import MIN_SCORE, calibrated_min_score, propose
 from sam_plugins.model.engine.selection import (
     GainWeights,
+    Signals,
     choose_next,
     measure_signals,
     pooled_embedding,
+    shows_nothing,
 )
 from sam_plugins.model.engine.simulated_annotator import (
     AnnotatedPicture,
@@ -357,9 +359,7 @@ class _Loop:
         count = self.options.pictures_per_round
         if strategy != Strategy.CHOSEN:
             return list(left[:count])
-        signals = [
-            measure_signals(model, file.id, encode_image(model, file.read().image)) for file in left
-        ]
+        signals = [_signals_of(model, file) for file in left]
         known = [pooled_embedding(encode_image(model, file.read().image)) for file in done]
         gains = choose_next(signals, known, count, self.options.weights)
         by_id = {file.id: file for file in left}
@@ -411,6 +411,14 @@ class _Loop:
         gate = result.comparison if self.options.gate == Gate.PROMOTED else result
         self.report(f"{result.comparison}: {'goes on with it' if gate.is_better else 'not taken'}")
         return (load_model(path, device="cpu") if gate.is_better else model), figures
+
+
+def _signals_of(model: Model, file: LabelledFile) -> Signals:
+    """Return what a model says about a picture."""
+    image = file.read().image
+    return measure_signals(
+        model, file.id, encode_image(model, image), is_blank=shows_nothing(image)
+    )
 
 
 def changes(simulation: Simulation) -> dict[Strategy, dict[str, Interval]]:

@@ -7,9 +7,11 @@ from typing import Literal
 
 from sam_plugins.model.training.batches import CropSize
 from sam_plugins.model.training.presets import RecipeName
+from sam_plugins.model.training.ranges import require_at_least, require_positive
 
 Method = Literal["full", "decoder", "lora"]
 METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
+_USUAL_ROUNDS = 6
 _LARGEST_SEED = 2**63 - 1  # of PyTorch; NumPy knows none below 0
 
 
@@ -24,8 +26,9 @@ class FineTuningOptions:
         the library ``peft``. All of it is better for a very new kind of picture.
     steps : int
         Of the optimiser, in all.
-    rounds : int
-        How often the weights are measured on the held-out pictures.
+    rounds : int, optional
+        How often the weights are measured on the held-out pictures; by default six times, or after
+        every step where there are fewer.
     learning_rate : float
         Of AdamW at its height.
     max_objects : int
@@ -53,7 +56,7 @@ class FineTuningOptions:
 
     method: Method = "full"
     steps: int = 300
-    rounds: int = 6
+    rounds: int | None = None
     learning_rate: float = 1e-4
     max_objects: int = 20
     seed: int = 0
@@ -69,11 +72,10 @@ class FineTuningOptions:
         """Check the ranges."""
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.lora_rank < 1 or self.views < 0:
-            raise ValueError(
-                "lora_rank must be 1 or more and views 0 or more, "
-                f"got {self.lora_rank} and {self.views}"
-            )
+        require_at_least(1, steps=self.steps, max_objects=self.max_objects)
+        require_at_least(1, lora_rank=self.lora_rank)
+        require_at_least(0, views=self.views)
+        require_positive(learning_rate=self.learning_rate)
         if self.crop_sizes is not None and (
             not self.crop_sizes
             or any(one.pixels % 32 or min(vars(one).values()) <= 0 for one in self.crop_sizes)
@@ -82,16 +84,22 @@ class FineTuningOptions:
                 "crop_sizes must hold sizes with positive values, pixels in multiples of 32, got "
                 f"{self.crop_sizes}"
             )
-        if not 1 <= self.rounds <= self.steps:
+        if not 1 <= self.round_count <= self.steps:
             raise ValueError(
                 f"rounds must lie between 1 and steps, got {self.rounds} rounds of {self.steps}"
             )
         if not all(0 < share < 1 for share in self.shares):
             raise ValueError(f"shares must lie between 0 and 1, got {self.shares}")
-        if not 0 < self.learning_rate < float("inf") or self.max_objects < 1:
-            raise ValueError(
-                "learning_rate must be positive and finite and max_objects 1 or more, "
-                f"got {self.learning_rate} and {self.max_objects}"
-            )
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ValueError(f"seed must lie between 0 and {_LARGEST_SEED}, got {self.seed}")
+
+    @property
+    def round_count(self) -> int:
+        """How often the weights are measured.
+
+        Examples
+        --------
+        >>> FineTuningOptions().round_count, FineTuningOptions(steps=3).round_count
+        (6, 3)
+        """
+        return min(_USUAL_ROUNDS, self.steps) if self.rounds is None else self.rounds

@@ -34,6 +34,10 @@ class Run(Protocol):
         """The file to go on from."""
 
     @property
+    def way_on(self) -> str:
+        """How people go on from the state."""
+
+    @property
     def adapter_path(self) -> Path:
         """The folder of the best adapters."""
 

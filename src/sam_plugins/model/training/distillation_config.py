@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sam_plugins.model.training.pretraining_config import warm_cosine
+from sam_plugins.model.training.ranges import require_at_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,13 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        clicks = min(self.clicks, self.decoder_clicks)
-        if min(self.steps, self.batch_size, self.checks, clicks) < 1:
-            raise ValueError(
-                "steps, batch_size, checks and clicks must be 1 or more, got "
-                f"{self.steps}, {self.batch_size}, {self.checks} and {clicks}"
-            )
-        if min(self.decoder_steps, self.warmup_steps) < 0 or self.weight_decay < 0:
-            raise ValueError(
-                "decoder_steps, warmup_steps and weight_decay must be 0 or more, got "
-                f"{self.decoder_steps}, {self.warmup_steps} and {self.weight_decay}"
-            )
-        if not min(self.learning_rate, self.decoder_learning_rate, self.max_gradient_norm) > 0:
-            raise ValueError(
-                "learning rates and max_gradient_norm must be positive, got "
-                f"{self.learning_rate}, {self.decoder_learning_rate} and {self.max_gradient_norm}"
-            )
+        require_at_least(1, steps=self.steps, batch_size=self.batch_size, checks=self.checks)
+        require_at_least(1, clicks=self.clicks, decoder_clicks=self.decoder_clicks)
+        require_at_least(0, decoder_steps=self.decoder_steps, warmup_steps=self.warmup_steps)
+        require_at_least(0, weight_decay=self.weight_decay, seed=self.seed)
+        require_positive(learning_rate=self.learning_rate)
+        require_positive(decoder_learning_rate=self.decoder_learning_rate)
+        require_positive(max_gradient_norm=self.max_gradient_norm)
         if not 0 <= self.held_out_share < 1:
             raise ValueError(f"held_out_share must lie in [0, 1), got {self.held_out_share}")
         if self.precision not in {"float32", "bfloat16"}:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sam_plugins.errors import TrainingError
 from sam_plugins.model.networks.config import SAM_VIT_B, SAM_VIT_H, SAM_VIT_L, VitConfig
 from sam_plugins.model.networks.masked_autoencoder import MaeConfig
+from sam_plugins.model.training.ranges import require_at_least, require_positive
 
 SAM_PATCH = 16
 """Pixels of a patch of every SAM: its masks have four cells for a patch of the embedding."""
@@ -98,33 +99,27 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.steps < 1 or self.batch_size < 1 or self.warmup_steps < 0:
-            raise ValueError(
-                "steps and batch_size must be 1 or more and warmup_steps 0 or more, got "
-                f"{self.steps}, {self.batch_size} and {self.warmup_steps}"
-            )
+        require_at_least(1, steps=self.steps, batch_size=self.batch_size, checks=self.checks)
+        require_at_least(1, max_side=self.max_side)
+        require_at_least(0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay)
+        require_at_least(0, seed=self.seed)
+        require_positive(learning_rate=self.learning_rate)
+        require_positive(max_gradient_norm=self.max_gradient_norm)
         if not 0 < self.mask_share < 1 or not 0 < self.visible < self.network.patches:
             raise ValueError(
-                "mask_share must leave a patch to see and a patch to draw of "
-                f"{self.network.patches}, got {self.mask_share}"
+                "mask_share must leave a patch to see and a patch to draw of the "
+                f"{self.network.patches} that image_size {self.network.image_size} has, got "
+                f"{self.mask_share}"
             )
         if self.sam_image_size < SAM_PATCH or self.sam_image_size % SAM_PATCH:
             raise ValueError(
                 f"sam_image_size must be a multiple of the patches of {SAM_PATCH} pixels, "
                 f"got {self.sam_image_size}"
             )
-        if not (self.learning_rate > 0 and self.weight_decay >= 0 and self.max_gradient_norm > 0):
-            raise ValueError(
-                "learning_rate and max_gradient_norm must be positive and weight_decay 0 or more, "
-                f"got {self.learning_rate}, {self.max_gradient_norm} and {self.weight_decay}"
-            )
         if not 0 < self.min_crop_share <= 1:
             raise ValueError(f"min_crop_share must lie in (0, 1], got {self.min_crop_share}")
-        if not 0 <= self.held_out_share < 1 or self.checks < 1 or self.max_side < 1:
-            raise ValueError(
-                "held_out_share must lie in [0, 1), checks and max_side be 1 or more, got "
-                f"{self.held_out_share}, {self.checks} and {self.max_side}"
-            )
+        if not 0 <= self.held_out_share < 1:
+            raise ValueError(f"held_out_share must lie in [0, 1), got {self.held_out_share}")
         if self.precision not in {"float32", "bfloat16"}:
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
 

@@ -254,10 +254,14 @@ def test_pictures_that_are_not_there_are_told(
             "is no COCO document that we can read: it holds a list; it needs 'images'",
         ),
         (import_coco, '{"images": [{}], "annotations": []}', "is no COCO document"),
-        (import_coco, '{"images": [], "annotations": []}', r"\(it names none\); name the folder"),
+        (import_coco, '{"images": [], "annotations": []}', r"\(it names none\)$"),
         (import_label_studio, "{}", "must be a list of tasks with 'data'; export the project as"),
         (import_label_studio, "[]", r"\(it names none\)"),
-        (import_label_studio, '[{"data": {"img": "a"}}]', "no 'image' in its data.*no such pic"),
+        (
+            import_label_studio,
+            '[{"data": {"img": "a"}}]',
+            r"\(task 1 of the list: no 'image' in its data, which has 'img'\)$",
+        ),
     ],
 )
 def test_other_documents_are_refused(
@@ -268,6 +272,27 @@ def test_other_documents_are_refused(
         read(other, tmp_path / "a.json")
     with pytest.raises(DatasetError, match=r"cannot read .*: No such file or directory; check"):
         read(other, tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ('{"id": 7, "data": {"image": "a.png"}}', "task 7"),
+        ('{"data": {"image": "a.png"}}', "task 1 of the list"),
+    ],
+)
+def test_pictures_that_lie_elsewhere_are_asked_for(
+    task: str, name: str, other: LabelStore, tmp_path: Path
+) -> None:
+    document = tmp_path / "labels.json"
+    document.write_text(f"[{task}]")
+    with pytest.raises(
+        DatasetError,
+        match=rf"\({name} \(a.png\): no such picture\); give the folder .* as --images DIR",
+    ):
+        import_label_studio(other, document)
+    with pytest.raises(DatasetError, match=r"there is no folder .*none; name the one that holds"):
+        import_label_studio(other, document, tmp_path / "none")
 
 
 def test_damaged_sa1b_documents_are_told(other: LabelStore, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from sam_plugins.model.engine.label_store.importing import (
     Skipped,
     explained,
     find_picture,
+    picture_folder,
     read_json,
     take_in,
 )
@@ -96,7 +97,7 @@ def import_coco(
         for annotation in document["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         images = list(document["images"])
-        folders = [Path(images_dir)] if images_dir is not None else [path.parent]
+        folders = [picture_folder(images_dir, path.parent)]
         incoming = [
             _incoming(image, by_image[image["id"]], categories, folders, options)
             for image in images
@@ -114,6 +115,8 @@ def export_coco(
     path: str | os.PathLike[str],
     images_dir: str | os.PathLike[str] | None = None,
     options: ExportOptions | None = None,
+    *,
+    title: str | None = None,
 ) -> int:
     """Write objects as a COCO document, every mask as compressed RLE.
 
@@ -125,6 +128,9 @@ def export_coco(
     images_dir : path-like, optional
         Where to copy the pictures to; by default they are named where they are.
     options : ExportOptions, optional
+    title : str, optional
+        What the document says that it holds the labels of; by default the name of the store's
+        folder.
 
     Returns
     -------
@@ -177,7 +183,7 @@ def export_coco(
     write_json(
         path,
         {
-            "info": {"description": f"labels of {store.folder.name}"},
+            "info": {"description": f"labels of {title or store.folder.name}"},
             "licenses": [],
             "images": images,
             "annotations": annotations,

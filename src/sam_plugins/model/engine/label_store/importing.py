@@ -21,6 +21,8 @@ from sam_plugins.model.engine.label_store.types import (
     Split,
 )
 
+NO_SUCH_PICTURE = "no such picture"
+
 _SHOWN = 5
 
 
@@ -116,6 +118,8 @@ class Incoming:
         Returns its objects, and what cannot be one, given the record of the picture.
     is_complete : bool
     split : Split or None
+    unfound : str
+        Why there is no ``source``.
     """
 
     where: str
@@ -124,6 +128,7 @@ class Incoming:
     objects_of: Callable[[ImageRecord], Iterable[LabelledObject | Changed | Skipped]]
     is_complete: bool = False
     split: Split | None = None
+    unfound: str = NO_SUCH_PICTURE
 
 
 @dataclass
@@ -185,11 +190,29 @@ def take_in(
         tally.known += len(objects) - stored
     if not tally.image_ids:
         reasons = "; ".join(f"{one.where}: {one.reason}" for one in tally.skipped[:_SHOWN])
+        remedy = ""
+        if any(one.reason == NO_SUCH_PICTURE for one in tally.skipped):
+            remedy = "; give the folder that holds them as --images DIR (in Python, images_dir)"
         raise DatasetError(
-            f"no picture of {path} could be imported ({reasons or 'it names none'}); name the "
-            "folder that holds the pictures"
+            f"no picture of {path} could be imported ({reasons or 'it names none'}){remedy}"
         )
     return tally.report()
+
+
+def picture_folder(named: str | os.PathLike[str] | None, usual: Path) -> Path:
+    """Return the folder in which the pictures of a document are looked for.
+
+    Raises
+    ------
+    DatasetError
+        If one is named that is not there.
+    """
+    if named is None:
+        return usual
+    folder = Path(named)
+    if not folder.is_dir():
+        raise DatasetError(f"there is no folder {folder}; name the one that holds the pictures")
+    return folder
 
 
 def object_id_of(image_id: str, rle: Mapping[str, Any], class_name: str) -> str:
@@ -248,7 +271,7 @@ def _added(
 ) -> ImageRecord | None:
     """Add a picture, or tell why it cannot be."""
     if one.source is None:
-        tally.skipped.append(Skipped(one.where, "no such picture"))
+        tally.skipped.append(Skipped(one.where, one.unfound))
         return None
     try:
         (record,) = store.add_images([one.source], group_of=options.group_of)

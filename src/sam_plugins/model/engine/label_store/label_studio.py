@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from sam_plugins.errors import DatasetError
 from sam_plugins.model.engine.label_store.importing import (
+    NO_SUCH_PICTURE,
     Changed,
     ImportOptions,
     ImportReport,
@@ -29,6 +30,7 @@ from sam_plugins.model.engine.label_store.importing import (
     Skipped,
     explained,
     find_picture,
+    picture_folder,
     read_json,
     take_in,
 )
@@ -115,7 +117,7 @@ def import_label_studio(
         raise DatasetError(
             f"{path} must be a list of tasks with 'data'; export the project as JSON (not JSON-MIN)"
         )
-    find = find_image or _finder(Path(images_dir) if images_dir is not None else path.parent)
+    find = find_image or _finder(picture_folder(images_dir, path.parent))
     return import_label_studio_tasks(
         store,
         tasks,
@@ -166,7 +168,11 @@ def import_label_studio_tasks(
     options = options or ImportOptions()
     names = names or LabelStudioNames()
     reader = _Reader(store, options, tuple(shapes), with_predictions, names.to_name)
-    incoming = (one for task in tasks for one in _pages(task, names.data_key, find_image, reader))
+    incoming = (
+        one
+        for place, task in enumerate(tasks, start=1)
+        for one in _pages(task, place, names.data_key, find_image, reader)
+    )
     return take_in(store, incoming, options, source)
 
 
@@ -200,7 +206,7 @@ class _Reader:
             regions = [one for one in drawn if one.shape in self.shapes]
             for region in regions:
                 made = explained(
-                    f"region {region.id} of annotation {annotation.get('id')}",
+                    _place(region, "annotation", annotation),
                     self._annotated(annotation, region, record, len(regions)),
                 )
                 known = stored.get(made.object_id) if isinstance(made, LabelledObject) else None
@@ -213,7 +219,7 @@ class _Reader:
                 if region.shape not in self.shapes:
                     continue
                 yield explained(
-                    f"region {region.id} of prediction {prediction.get('id')}",
+                    _place(region, "prediction", prediction),
                     self._predicted(prediction, region, record),
                 )
 
@@ -230,9 +236,7 @@ class _Reader:
         for region in drawn:
             kind = str(region.item.get("type", "")).removesuffix("labels")
             if not region.shape and kind and kind != "keypoint" and kind not in ANSWERS:
-                yield Skipped(
-                    f"region {region.id} of annotation {source.get('id')}", f"a {kind} is no mask"
-                )
+                yield Skipped(_place(region, "annotation", source), f"a {kind} is no mask")
 
     def _annotated(
         self, annotation: Mapping[str, Any], region: Region, record: ImageRecord, count: int
@@ -291,19 +295,35 @@ class _Reader:
 
 
 def _pages(
-    task: Mapping[str, Any], key: str, find: FindImage, reader: _Reader
+    task: Mapping[str, Any], place: int, key: str, find: FindImage, reader: _Reader
 ) -> Iterator[Incoming]:
-    """Return the pictures of a task: one, or a list of pages."""
+    """Return the pictures of a task: one, or a list of pages.
+
+    Tasks that never were in Label Studio, as those that we export, have no ids.
+    """
+    name = f"task {task['id']}" if task.get("id") is not None else f"task {place} of the list"
     named = task["data"].get(key)
     pages = [(None, named)] if not isinstance(named, list) else list(enumerate(named))
     for page, url in pages:
         picture = find(str(url)) if url else None
         yield Incoming(
-            where=f"task {task.get('id')} ({url or f'no {key!r} in its data'})",
+            where=f"{name} ({url})" if url else name,
             source=None if picture is None else ImageSource(picture),
             size_hw=None,
             objects_of=functools.partial(reader.objects, task, page),
+            unfound=NO_SUCH_PICTURE if url else _without(task["data"], key),
         )
+
+
+def _without(data: Mapping[str, Any], key: str) -> str:
+    """Say that a task has no picture where it is looked for, and what it has."""
+    return f"no {key!r} in its data, which has {', '.join(map(repr, data)) or 'nothing'}"
+
+
+def _place(region: Region, kind: str, source: Mapping[str, Any]) -> str:
+    """Say which region is meant."""
+    number = source.get("id")
+    return f"region {region.id}" + ("" if number is None else f" of {kind} {number}")
 
 
 def _author(completed_by: Any) -> str:  # noqa: ANN401

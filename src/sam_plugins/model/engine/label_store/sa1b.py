@@ -29,6 +29,7 @@ from sam_plugins.model.engine.label_store.importing import (
     Skipped,
     explained,
     find_picture,
+    picture_folder,
     read_json,
     take_in,
 )
@@ -92,7 +93,7 @@ def import_sa1b(
         raise DatasetError(f"there is no folder {folder}; name the one that holds the documents")
     if not documents:
         raise DatasetError(f"no document *.json in {folder}; name the folder that holds them")
-    folders = [folder] if images_dir is None else [Path(images_dir)]
+    folders = [picture_folder(images_dir, folder)]
     return take_in(store, (_incoming(one, folders, options) for one in documents), options, folder)
 
 

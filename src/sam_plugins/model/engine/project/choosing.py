@@ -19,6 +19,7 @@ from sam_plugins.model.engine.selection import (
     Signals,
     choose_next,
     measure_signals,
+    shows_nothing,
 )
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
@@ -146,8 +147,9 @@ def signals_of(
                     raise
                 on_failure(record, error)
                 continue
-            embedding = encode_cached(model, to_rgb(pixels), cache)
-            found = measure_signals(model, record.image_id, embedding)
+            rgb = to_rgb(pixels)
+            embedding = encode_cached(model, rgb, cache)
+            found = measure_signals(model, record.image_id, embedding, is_blank=shows_nothing(rgb))
             project.state.put_signals(found, model.model_id)
             known[record.image_id] = found
     return {one.image_id: known[one.image_id] for one in records if one.image_id in known}

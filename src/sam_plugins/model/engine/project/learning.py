@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,13 @@ from sam_plugins.model.engine.fine_tuning import (
 from sam_plugins.model.engine.label_store import PromptEvent, PromptKind, ReviewState, Split
 from sam_plugins.model.engine.label_store.types import TRUSTED
 from sam_plugins.model.engine.project.project import Project
+from sam_plugins.model.engine.project.training_place import (
+    ProjectRun,
+    discard_training,
+    place_of_one_go,
+    training_run,
+)
+from sam_plugins.model.engine.tuning_progress import Run
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.weights.loading import load_checkpoint
 from sam_plugins.model.weights.store import StoredVersion
@@ -35,7 +41,7 @@ class Learned:
     Attributes
     ----------
     result : FineTuned
-        Its file is gone; the weights are in the store.
+        Its file is gone, unless it was ended early; the weights are in the store.
     version : StoredVersion or None
         None where nothing was better than the model that it started from.
     round_number : int
@@ -77,6 +83,7 @@ def learn(
     note: str = "",
     device: torch.device | str = "cpu",
     on_progress: Callable[[TrainingProgress], None] | None = None,
+    on_resume: Callable[[int], object] | None = None,
 ) -> Learned:
     """Fine-tune the model that people work with on all labels, and store it where it is better.
 
@@ -89,6 +96,10 @@ def learn(
     device : device
     on_progress : callable, optional
         As for :func:`~sam_plugins.model.engine.fine_tuning.fine_tune`.
+    on_resume : callable, optional
+        With it, the state of the training is saved in the project's folder, and one that was ended
+        early goes on where labels, options and the model that it started from are the same; told
+        how many steps of it are measured. Without it every training begins anew.
 
     Raises
     ------
@@ -108,18 +119,38 @@ def learn(
         len(project.labels.objects(one.image_id, reviews=TRUSTED, crowds=False))
         for one in project.labels.images(split=Split.TRAIN)
     )
-    with tempfile.TemporaryDirectory(prefix="sam-plugins-") as folder:
-        result = fine_tune(
+
+    def tuned(path: Path, run: Run | None = None) -> FineTuned:
+        return fine_tune(
             parent,
             train,
             held_out,
-            Path(folder) / "model.safetensors",
+            path,
             options,
             name=name,
             device=device,
             on_progress=on_progress,
+            run=run,
         )
+
+    if on_resume is None:
+        with place_of_one_go(project) as place:
+            result = tuned(place / "model.safetensors")
+            version = _stored(project, result, note) if result.is_better else None
+    else:
+        folder = training_run(project, options, parent, train, held_out)
+        if folder.state_path.exists():
+            start -= folder.seconds
+            on_resume(folder.rounds()[-1].step)
+        try:
+            result = tuned(folder.best_path, ProjectRun(folder))
+        except BaseException:
+            if not folder.state_path.exists():  # nothing to go on from
+                discard_training(project)
+            raise
         version = _stored(project, result, note) if result.is_better else None
+        if result.stopped_by is None:
+            discard_training(project)
     number = project.state.put_round(
         result.comparison.parent,
         None if version is None else str(version),

@@ -5,6 +5,7 @@
     PROJECT/project.sqlite   settings, jobs, what models said, what is done, rounds of training
     PROJECT/labels/          the label store
     PROJECT/job.lock         held by the job that is at work
+    PROJECT/training/        a training that is at work, or was ended early
 
 Models that a project trains become versions in the model store under the project's name.
 """

@@ -26,11 +26,10 @@ from sam_plugins.labelstudio_backend.target import choose_target
 from sam_plugins.model.inference.full_size import WindowMask
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.pooling import logits_of_mask
-from sam_plugins.model.inference.postprocess import clean_mask
+from sam_plugins.model.inference.postprocess import ANSWER_SHARE, clean_mask
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 
-_HOLES = _ISLANDS = 0.02
 """Smaller ones, beside the mask, are the network's: people do not point at them."""
 
 
@@ -295,7 +294,15 @@ def _asked(
     answer, (window, inside) = engine.lane.answer(answered)
     mask = np.zeros(here.embedding.original_size_hw, bool)
     if inside.any():
-        mask[window] = clean_mask(inside, hole_share=_HOLES, island_share=_ISLANDS)
+        corner = [part.start for part in window]
+        places = np.rint(pixels.points_xy[:, ::-1]).astype(np.intp) - corner
+        mask[window] = clean_mask(
+            inside,
+            hole_share=ANSWER_SHARE,
+            island_share=ANSWER_SHARE,
+            on_yx=places[pixels.point_labels == 1],
+            beside_yx=places[pixels.point_labels == 0],
+        )
     return mask, float(answer.iou_predictions[0, 0]), answer.low_res_logits[0, 0]
 
 

@@ -131,7 +131,7 @@ class Answerer:
             seen = self._look(sight)
             found = self._logits_of(sight, turns)
             return Answer(
-                tuple(_draw(logits, seen) for logits in found.values),
+                tuple(_draw(logits, seen, turns) for logits in found.values),
                 found.scores,
                 self.model.model_id,
             )
@@ -153,8 +153,9 @@ class Answerer:
                     where, found.low_res_logits, found.iou_predictions, strict=True
                 ):
                     known = _Logits(logits, tuple(float(score) for score in scores))
-                    self._remember((sight, (Turn((prompts[i],)),)), known)
-                    masks = tuple(_draw(one, seen) for one in logits)
+                    turns = (Turn((prompts[i],)),)
+                    self._remember((sight, turns), known)
+                    masks = tuple(_draw(one, seen, turns) for one in logits)
                     answers[i] = Answer(masks, known.scores, self.model.model_id)
             return [
                 answers[i] if i in answers else self.answer(sight, (Turn((prompt,)),))
@@ -261,11 +262,34 @@ def _box(box: BoxPrompt, pixels: RegionPixels) -> tuple[float, float, float, flo
     return x0, y0, max(x1, x0 + 0.5), max(y1, y0 + 0.5)
 
 
-def _draw(logits: FloatArray, seen: Seen) -> MaskCrop:
-    """Return a mask in pixels of the plane."""
+def _draw(logits: FloatArray, seen: Seen, turns: tuple[Turn, ...]) -> MaskCrop:
+    """Return a mask in pixels of the plane, without specks that nobody clicked on."""
+    from sam_plugins.model.inference.postprocess import ANSWER_SHARE, clean_mask
+
     (rows, columns), mask = seen.chain.draw(logits)
     region = seen.pixels.region
-    return MaskCrop.of(mask, (region.top + rows.start, region.left + columns.start))
+    corner = (region.top + rows.start, region.left + columns.start)
+    if mask.any():
+        on, beside = (
+            np.array(
+                [
+                    (round(point.y) - corner[0], round(point.x) - corner[1])
+                    for turn in turns
+                    for point in turn.prompts
+                    if isinstance(point, PointPrompt) and point.is_positive is is_on
+                ],
+                np.intp,
+            ).reshape(-1, 2)
+            for is_on in (True, False)
+        )
+        mask = clean_mask(
+            mask,
+            hole_share=ANSWER_SHARE,
+            island_share=ANSWER_SHARE,
+            on_yx=on,
+            beside_yx=beside,
+        )
+    return MaskCrop.of(mask, corner)
 
 
 def _logits_of_mask(mask: MaskCrop, seen: Seen) -> FloatArray:

@@ -99,6 +99,23 @@ def test_what_is_small_depends_on_the_largest_piece() -> None:
     assert clean_mask(RING, hole_share=0, island_share=0) is RING
 
 
+def test_what_somebody_pointed_at_stays_however_small() -> None:
+    mask = np.zeros((30, 30), bool)
+    mask[2:22, 2:22] = True
+    mask[5, 5] = mask[15, 15] = False
+    mask[25, 25] = mask[28, 2] = True
+    shares = {"hole_share": 0.1, "island_share": 0.1}
+    on, beside = np.array([[25, 25], [-1, 3], [28, 99]]), np.array([[5, 5], [40, 40]])
+    cleaned = clean_mask(mask, **shares, on_yx=on, beside_yx=beside)
+    expected = mask.copy()
+    expected[15, 15] = True
+    expected[28, 2] = False
+    np.testing.assert_array_equal(cleaned, expected)
+    background = np.array([[0, 0]])
+    again = clean_mask(mask, **shares, on_yx=background, beside_yx=background)
+    np.testing.assert_array_equal(again, clean_mask(mask, **shares))
+
+
 def test_an_island_in_a_hole_goes_with_the_hole() -> None:
     target = np.ones((9, 9), bool)
     target[2:7, 2:7] = False

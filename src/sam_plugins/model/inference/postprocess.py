@@ -13,10 +13,18 @@ from scipy import ndimage
 
 BoolArray = npt.NDArray[np.bool_]
 
+Places = npt.NDArray[np.integer]
+"""Rows and columns of pixels, of shape (K, 2); those that lie outside of an array do not count."""
+
+ANSWER_SHARE = 0.02
+"""Of the largest piece of a mask that answers a prompt: smaller holes and islands are nothing that
+people meant. In a label image, where nobody looks at each, the shares are larger."""
+
 _EIGHT = np.ones((3, 3), bool)
+_NOWHERE = np.zeros((0, 2), np.intp)
 
 
-def fill_holes(mask: BoolArray, max_area: float) -> BoolArray:
+def fill_holes(mask: BoolArray, max_area: float, beside_yx: Places = _NOWHERE) -> BoolArray:
     """Return a mask without holes of up to so many pixels.
 
     Parameters
@@ -26,6 +34,8 @@ def fill_holes(mask: BoolArray, max_area: float) -> BoolArray:
     max_area : float
         Larger holes stay, infinity fills all. A hole is background (4 neighbours) that does not
         reach the border of the array.
+    beside_yx : ndarray of shape (K, 2), integer
+        Holes with one of these pixels stay.
 
     Examples
     --------
@@ -40,6 +50,7 @@ def fill_holes(mask: BoolArray, max_area: float) -> BoolArray:
     fills[0] = False
     for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
         fills[edge] = False
+    fills[_at(holes, beside_yx)] = False
     return mask | fills[holes] if fills.any() else mask
 
 
@@ -62,7 +73,14 @@ def drop_islands(mask: BoolArray, min_area: float) -> BoolArray:
     return _of_area(mask, pieces, areas, min(min_area, areas.max()))
 
 
-def clean_mask(mask: BoolArray, *, hole_share: float, island_share: float) -> BoolArray:
+def clean_mask(
+    mask: BoolArray,
+    *,
+    hole_share: float,
+    island_share: float,
+    on_yx: Places = _NOWHERE,
+    beside_yx: Places = _NOWHERE,
+) -> BoolArray:
     """Return a mask without holes and islands that are small beside it.
 
     Parameters
@@ -71,6 +89,9 @@ def clean_mask(mask: BoolArray, *, hole_share: float, island_share: float) -> Bo
     hole_share, island_share : float
         0 to 1, of the mask's largest piece: smaller holes are filled and smaller pieces dropped; 0
         leaves them.
+    on_yx, beside_yx : ndarray of shape (K, 2), integer
+        Pixels that somebody said are on the object and beside it: pieces with one of the first and
+        holes with one of the second stay, however small.
 
     Examples
     --------
@@ -85,8 +106,18 @@ def clean_mask(mask: BoolArray, *, hole_share: float, island_share: float) -> Bo
     pieces, areas = _pieces(mask)
     largest = areas.max()
     if island_share > 0:
+        areas[_at(pieces, on_yx)] = largest
+        areas[0] = 0
         mask = _of_area(mask, pieces, areas, island_share * largest)
-    return fill_holes(mask, hole_share * largest) if hole_share > 0 else mask
+    return fill_holes(mask, hole_share * largest, beside_yx) if hole_share > 0 else mask
+
+
+def _at(labels: npt.NDArray[np.int32], places: Places) -> npt.NDArray[np.int32]:
+    """Return the labels at those places that lie in the array."""
+    inside = ((places >= 0) & (places < labels.shape)).all(axis=1)
+    rows, columns = places[inside].T
+    found: npt.NDArray[np.int32] = labels[rows, columns]
+    return found
 
 
 def _pieces(mask: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

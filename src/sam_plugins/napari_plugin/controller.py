@@ -377,11 +377,12 @@ class SegmentController(QObject):
         for segmenter in gone:
             self._segmenters.remove(segmenter)
             self.recovery.forget(segmenter)
-            segmenter.close()
+            segmenter.close(layers_later=True)  # napari may be about to remove them, too
             if segmenter is self._segmenter:
                 self._segmenter = None
         if gone:
-            self._on_layers()
+            self._is_opening = True  # not now: the image that would be next may go as well
+            when_layers_are_cheap(self._open, self)
             self.changed.emit()
 
     def _on_view(self, event: object = None) -> None:  # noqa: ARG002

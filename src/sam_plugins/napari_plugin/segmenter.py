@@ -397,8 +397,8 @@ class Segmenter:
 
     # -------------------------------------------------------------------------------------- layers
 
-    def close(self) -> None:
-        """End the jobs and remove the layers of drafts; the objects stay."""
+    def close(self, *, layers_later: bool = False) -> None:
+        """End the jobs and remove the layers of drafts, now or a little later; the objects stay."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -408,7 +408,7 @@ class Segmenter:
             self._brush.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
-        self.view.close()
+        self.view.close(later=layers_later)
 
     def show_objects(self) -> None:
         """Put the objects layer back where somebody removed it."""

@@ -276,14 +276,14 @@ class SegmentWidget(QWidget):
         """Offer the latest session about an image that is still there: another window may end."""
         for path in files:
             with contextlib.suppress(SessionFileError):
-                state = load_session(path).state
+                saved = load_session(path)
                 break
         else:
             return
         self._offered = (segmenter, path)
         self._offer_label.setText(
-            f"Saved for {segmenter.image.name!r}: {len(state.objects)} committed, "
-            f"{len(object_keys(state))} still open."
+            f"Saved for {segmenter.image.name!r}: {saved.count_objects()} committed, "
+            f"{len(object_keys(saved.state))} still open."
         )
         self._offer_box.show()
 

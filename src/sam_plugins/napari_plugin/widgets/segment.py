@@ -28,6 +28,7 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.layers import add_unselected, choose_image, plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
@@ -100,6 +101,7 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        share_place(self)
         viewer = plain_viewer(viewer)
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.

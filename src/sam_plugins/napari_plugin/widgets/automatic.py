@@ -394,7 +394,8 @@ class AutomaticWidget(QWidget):
         self.cancel_button.setEnabled(is_running or self.is_adding)
         count = 0 if self._run is None else self._run.count
         self.add_button.setEnabled(count > 0 and not self.is_adding)
-        self.add_button.setText(f"Add {count} to objects" if count else "Add to objects")
+        # Not all of them come in: which are there already is known when they are added.
+        self.add_button.setText(f"Add to objects ({count} shown)" if count else "Add to objects")
 
     def _show_estimate(self, _: object = None) -> None:
         """Say how long it will take, and what it needs."""

@@ -302,6 +302,7 @@ class Segmenter:
         """Take the last step back, and return what it was."""
         self.found_last = False
         self.committing.forget()
+        self.through.forget()
         return self.session.undo()
 
     def redo(self) -> str | None:
@@ -422,6 +423,7 @@ class Segmenter:
             self.view.show(self.session.state)
             self.through.on_state(self.session.state)
             self.choice.on_state()
+            self.through.go_on()
             self.committing.on_state()
             self.changed.emit()
 
@@ -432,6 +434,7 @@ class Segmenter:
         self.stored.count(session)
         self.choice.forget()
         self.committing.forget()
+        self.through.forget()
         before, self._brush = self._brush, BrushWatch(layer, canvas, session)
         if before is not None:
             before.close()

@@ -363,6 +363,8 @@ class SegmentWidget(QWidget):
             lines.append("The model is at work…")
             if segmenter.choice.is_awaited:
                 lines.append("Then the next mask is chosen.")
+            if segmenter.through.is_awaited:
+                lines.append("Then it is followed.")
             if segmenter.committing.is_awaited:
                 lines.append("Then it is committed.")
         else:

@@ -29,6 +29,7 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
     answered,
     drafts,
     iou,
+    load_held_back,
     shipped_model,
     until,
 )
@@ -446,6 +447,45 @@ def test_the_other_slices_are_encoded_from_where_one_is(
         assert len(seen) == encoded
     finally:
         hook.remove()
+
+
+def test_following_may_be_wanted_before_the_answer_is_there(
+    viewer: Any, open_segment: Open, embryo: tuple[Any, Labels]
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    image, labels = embryo
+    viewer.add_image(image, name="embryo")
+    place = middle(labels == 2)
+    viewer.dims.set_point(0, place[0])
+    may_go = threading.Event()
+    widget, hand = open_segment(loader=load_held_back(may_go))
+    assert widget.segmenter is not None
+    through = widget.segmenter.through
+    hand.click(place)
+    hand.key(Qt.Key.Key_C)
+    hand.key(Qt.Key.Key_P)
+    assert "about to be committed" in notification_manager.records[-1].message
+    hand.key(Qt.Key.Key_Z, CTRL)
+    hand.click(place)
+    hand.key(Qt.Key.Key_P)
+    assert "Then it is followed." in widget.status()
+    hand.key(Qt.Key.Key_Z, CTRL)
+    assert not through.is_awaited
+    hand.click(place)
+    hand.key(Qt.Key.Key_P)
+    widget.controller.stop_propagating()
+    assert not through.is_awaited
+    hand.key(Qt.Key.Key_M)
+    hand.key(Qt.Key.Key_P)
+    assert not is_following(widget)
+    may_go.set()
+    until(lambda: followed(widget))
+    until(lambda: not is_following(widget))
+    (found,) = followed(widget)
+    assert len(found.slices) > 3
+    assert drafts(widget)[0].turns[-1].choice is not None
+    assert not through.is_awaited
 
 
 def test_what_cannot_be_followed_says_why(viewer: Any, open_segment: Open) -> None:

@@ -28,6 +28,7 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
     iou,
     mask_of,
     objects,
+    rest,
     until,
 )
 
@@ -303,6 +304,30 @@ def test_layers_may_be_renamed_moved_and_removed(
     viewer.layers.remove(image)
     assert widget.segmenter is None
     assert widget.status() == "Open an image to segment."
+
+
+@pytest.mark.parametrize("clicked", [("one", "two"), ("one",)])
+def test_all_layers_are_removed_together(
+    viewer: Any, open_segment: Open, nuclei: Nuclei, clicked: tuple[str, ...]
+) -> None:
+    viewer.add_image(nuclei.image, name="one")
+    widget, hand = open_segment()
+    for name in clicked:
+        if name not in viewer.layers:
+            viewer.add_image(nuclei.image[:-1], name=name)
+        viewer.layers.selection.active = viewer.layers[name]
+        hand.click(nuclei.nucleus()[1])
+        answered(widget)
+        segmenter = widget.segmenter
+        assert segmenter is not None
+        until(lambda segmenter=segmenter: len(segmenter.view.layers) == 2)
+    viewer.add_image(nuclei.image[:-2], name="other")
+    viewer.layers.selection.active = viewer.layers["one"]
+    viewer.layers.select_all()
+    viewer.layers.remove_selected()
+    rest()
+    assert list(viewer.layers) == []
+    assert widget.segmenter is None
 
 
 def test_a_session_is_recovered_and_replays(

@@ -163,7 +163,12 @@ class SegmentController(QObject):
 
     def stop_propagating(self) -> None:
         """Stop following objects; the slices that are done stay."""
-        self._do(lambda segmenter: segmenter.through.stop())
+
+        def stop(segmenter: Segmenter) -> None:
+            segmenter.through.forget()
+            segmenter.through.stop()
+
+        self._do(stop)
 
     def go_to(self, object_key: int, index: int) -> None:
         """Show a slice of an object that was followed; the next prompt is about it."""
@@ -365,6 +370,7 @@ class SegmentController(QObject):
             known.changed.connect(self.changed.emit)
             known.committing.came.connect(self.recovery.save_soon)
             known.committing.failed.connect(self._complain)
+            known.through.failed.connect(self._complain)
             self._segmenters.append(known)
             self.recovery.watch(known)
         self._segmenter = known
@@ -377,11 +383,12 @@ class SegmentController(QObject):
         for segmenter in gone:
             self._segmenters.remove(segmenter)
             self.recovery.forget(segmenter)
-            segmenter.close()
+            segmenter.close(layers_later=True)  # napari may be about to remove them, too
             if segmenter is self._segmenter:
                 self._segmenter = None
         if gone:
-            self._on_layers()
+            self._is_opening = True  # not now: the image that would be next may go as well
+            when_layers_are_cheap(self._open, self)
             self.changed.emit()
 
     def _on_view(self, event: object = None) -> None:  # noqa: ARG002

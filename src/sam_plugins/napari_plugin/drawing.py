@@ -83,13 +83,27 @@ class DraftView:
         is_waiting = any(draft.answer is None for draft in state.drafts)
         self._later.start(_MS_WITHOUT_ANSWER if is_waiting else _MS_AFTER_MASK)
 
-    def close(self) -> None:
-        """Remove the layers."""
+    def close(self, *, later: bool = False) -> None:
+        """Remove the layers.
+
+        Parameters
+        ----------
+        later : bool
+            In a later turn of the event loop: who removes many layers counts on the others.
+        """
         self._later.stop()
-        for layer in self.layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        viewer, layers = self._viewer, self.layers
         self._current = self._points = self._canvas = None
+
+        def remove() -> None:
+            for layer in layers:
+                if layer in viewer.layers:
+                    viewer.layers.remove(layer)
+
+        if later:
+            QTimer.singleShot(0, remove)
+        else:
+            remove()
 
     def _show_masks(self, state: State) -> None:
         """Paint the masks of all drafts."""

@@ -302,6 +302,7 @@ class Segmenter:
         """Take the last step back, and return what it was."""
         self.found_last = False
         self.committing.forget()
+        self.through.forget()
         return self.session.undo()
 
     def redo(self) -> str | None:
@@ -397,8 +398,8 @@ class Segmenter:
 
     # -------------------------------------------------------------------------------------- layers
 
-    def close(self) -> None:
-        """End the jobs and remove the layers of drafts; the objects stay."""
+    def close(self, *, layers_later: bool = False) -> None:
+        """End the jobs and remove the layers of drafts, now or a little later; the objects stay."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -408,7 +409,7 @@ class Segmenter:
             self._brush.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
-        self.view.close()
+        self.view.close(later=layers_later)
 
     def show_objects(self) -> None:
         """Put the objects layer back where somebody removed it."""
@@ -422,6 +423,7 @@ class Segmenter:
             self.view.show(self.session.state)
             self.through.on_state(self.session.state)
             self.choice.on_state()
+            self.through.go_on()
             self.committing.on_state()
             self.changed.emit()
 
@@ -432,6 +434,7 @@ class Segmenter:
         self.stored.count(session)
         self.choice.forget()
         self.committing.forget()
+        self.through.forget()
         before, self._brush = self._brush, BrushWatch(layer, canvas, session)
         if before is not None:
             before.close()

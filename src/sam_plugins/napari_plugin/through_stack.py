@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psygnal import Signal
+
+from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.coordinates import NotInPlaneError, Place
 from sam_plugins.napari_plugin.filling import Filler
 from sam_plugins.napari_plugin.follow_params import FollowParams
@@ -40,10 +43,17 @@ class ThroughStack:
     params : FollowParams
     follower : Follower
     filler : Filler
+    is_awaited : bool
+        Whether objects are to be followed once the model has answered.
+    failed : Signal(Exception)
+        They cannot be.
     """
+
+    failed = Signal(object)
 
     def __init__(self, segmenter: Segmenter, owner: QObject | None = None) -> None:
         self.params = FollowParams()
+        self.is_awaited = False
         self._segmenter = segmenter
         asker = segmenter.asker
         self.follower = Follower(
@@ -76,11 +86,17 @@ class ThroughStack:
         shape = self._segmenter.viewpoint.source.shape
         return 0 if followed is None else shape[followed.axis]
 
-    def follow(self, params: FollowParams | None = None) -> Job:
+    def follow(self, params: FollowParams | None = None) -> Job | None:
         """Follow all objects that are prompted in the stack of the active one, both ways.
 
         What is known from an earlier time is kept: only new objects and corrected slices are
         followed, up to the next prompted slices.
+
+        Returns
+        -------
+        Job or None
+            None where the model is being asked about one of them: they are followed when it has
+            answered.
 
         Raises
         ------
@@ -91,7 +107,32 @@ class ThroughStack:
         state = self._segmenter.session.state
         if state.active is None:
             raise NoStackError("there is no object to follow; click on one first")
-        return self.follower.start(state, self._stack(state), self.params)
+        stack, is_asked = self._stack(state), self._segmenter.asker.is_asked
+        open_drafts = (draft for draft in state.drafts if draft.answer is None)
+        asked = [draft for draft in open_drafts if stack.holds(draft.sight) and is_asked(draft)]
+        if not asked or self.follower.is_running:
+            return self.follower.start(state, stack, self.params)
+        if any(map(self._segmenter.committing.is_meant, asked)):
+            raise NoStackError("the object is about to be committed; click on another one first")
+        self.is_awaited = True
+        self._segmenter.changed.emit()
+        return None
+
+    def go_on(self) -> None:
+        """Follow what was to be followed when it is answered, if it is by now."""
+        if not self.is_awaited or self._segmenter.choice.is_choosing:
+            return  # a mask that is chosen may have to be asked about again, in a larger part
+        self.is_awaited = False
+        if self._segmenter.session.state.active is None:
+            return
+        try:
+            self.follow()
+        except (SamPluginsError, ValueError) as error:  # nobody is there to be told by an exception
+            self.failed.emit(error)
+
+    def forget(self) -> None:
+        """Follow nothing when it is answered."""
+        self.is_awaited = False
 
     def stop(self) -> None:
         """Stop following objects; the slices that are done stay."""

@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sam_plugins.napari_plugin.session.files import (
     load_session,
     save_session,
 )
+from sam_plugins.napari_plugin.session.followed import Followed
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import ArrayCanvas, Plane, Window
 from sam_plugins.napari_plugin.session.replay import replay
@@ -40,6 +42,7 @@ from sam_plugins.napari_plugin.session.values import (
     BoxPrompt,
     MaskPrompt,
     PointPrompt,
+    SegmentedObject,
     Sight,
     State,
     Turn,
@@ -105,6 +108,32 @@ def test_an_edited_object_and_an_open_question_come_back(session: Session, tmp_p
     assert isinstance(active.prompts[0], MaskPrompt)
     save_session(tmp_path / "a.samsession", saved(session))
     assert load_session(tmp_path / "a.samsession").state == session.state
+
+
+def test_objects_are_counted_wherever_they_came_from(session: Session) -> None:
+    kept = saved(session)
+    labels = {label for plane in kept.planes.values() for label in np.unique(plane) if label}
+    assert kept.count_objects() == len(labels) > 0
+    plane, there = next(iter(kept.planes.items()))
+    added = there.copy()
+    added[-1, -2:] = 90, 91  # no prompt led to these
+    assert replace(kept, planes={**kept.planes, plane: added}).count_objects() == len(labels) + 2
+    blank = {plane: np.zeros_like(there) for plane in kept.planes}
+    assert replace(kept, planes=blank).count_objects() == 0  # deleted
+
+
+def test_objects_of_a_class_and_prompted_slices_are_counted_as_objects(session: Session) -> None:
+    known = session.state.objects[0]
+    second, third = replace(known, key=1002), replace(known, key=1003)
+    labels = {known.sight.plane: np.full((16, 16), known.label, np.uint32)}
+    kept = replace(saved(session), planes=labels)
+
+    def count(*objects: SegmentedObject) -> int:
+        return replace(kept, state=State(objects=objects)).count_objects()
+
+    assert count(known, second, third) == 3
+    followed = Followed(known.key, 0, ((known.key, ()), (1002, ())), ())
+    assert count(replace(known, followed=followed), second, third) == 2
 
 
 def test_other_labels_are_refused(session: Session) -> None:

@@ -105,6 +105,8 @@ def test_committed_objects_are_not_touched_and_the_layer_can_undo(
     before = objects.data.copy()
     widget.run()
     finish(widget, qtbot)
+    shown = count(layer_of(viewer, "automatic"))
+    assert widget.add_button.text() == f"Add to objects ({shown} shown)"
     assert added(widget, qtbot) == 0  # all of them are there already
     assert np.array_equal(objects.data, before)
 

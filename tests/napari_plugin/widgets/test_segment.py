@@ -94,11 +94,13 @@ def test_a_session_that_vanished_meanwhile_is_not_offered(
     assert segmenter is not None
     qtbot.waitUntil(lambda: bool(widget.controller.recovery._saves), timeout=60_000)
     gone, there = tmp_path / "gone.samsession", tmp_path / "there.samsession"
-    save_session(there, SavedSession(segmenter.session.state, (32, 32), "uint32"))
+    planes = {Plane((0, 1), ()): np.arange(32 * 32, dtype=np.uint32).reshape(32, 32) % 23}
+    save_session(there, SavedSession(segmenter.session.state, (32, 32), "uint32", planes))
     widget.controller.recovery.found.emit(segmenter, [gone])
     assert widget._offered is None
     widget.controller.recovery.found.emit(segmenter, [gone, there])
     assert widget._offered == (segmenter, there)
+    assert "22 committed" in widget._offer_label.text()
     widget.controller.close()
 
 

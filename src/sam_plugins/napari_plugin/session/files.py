@@ -12,6 +12,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,26 @@ class SavedSession:
     image: ImageNote | None = None
     model: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def count_objects(self) -> int:
+        """Return how many objects there are in the labels, wherever they came from.
+
+        Those of a class have one number and are still several; the slices on which an object was
+        prompted are one.
+        """
+        labels: set[int] = set()
+        for plane in self.planes.values():
+            labels.update(np.unique(plane).tolist())
+        labels.discard(0)
+        others = {
+            key
+            for known in self.state.objects
+            if known.followed is not None
+            for key, _ in known.followed.anchors
+            if key != known.key
+        }
+        named = Counter(one.label for one in self.state.objects if one.key not in others)
+        return sum(max(1, named[label]) for label in labels)
 
     def require_canvas(self, canvas: LabelCanvas) -> None:
         """Refuse labels that the session cannot go on with.

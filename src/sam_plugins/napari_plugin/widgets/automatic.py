@@ -29,6 +29,7 @@ from sam_plugins.napari_plugin.automatic_params import (
 )
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
+from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.found_objects import FoundObjects
 from sam_plugins.napari_plugin.jobs import Job, start_job
 from sam_plugins.napari_plugin.layers import LayerCanvas, choose_image, plain_viewer, voxel_lengths
@@ -64,6 +65,7 @@ class AutomaticWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
+        share_place(self)
         self.viewer = plain_viewer(napari_viewer)
         self.model = model or current_model()
         self.finding = Controls(read_settings("automatic", FindParams()))
@@ -392,7 +394,8 @@ class AutomaticWidget(QWidget):
         self.cancel_button.setEnabled(is_running or self.is_adding)
         count = 0 if self._run is None else self._run.count
         self.add_button.setEnabled(count > 0 and not self.is_adding)
-        self.add_button.setText(f"Add {count} to objects" if count else "Add to objects")
+        # Not all of them come in: which are there already is known when they are added.
+        self.add_button.setText(f"Add to objects ({count} shown)" if count else "Add to objects")
 
     def _show_estimate(self, _: object = None) -> None:
         """Say how long it will take, and what it needs."""

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
+from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.folder import (
     LoadedPicture,
     PictureFolder,
@@ -81,6 +82,7 @@ class FolderWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
+        share_place(self)
         self.viewer = plain_viewer(napari_viewer)
         guard_canvas(self.viewer, self)
         self.model = model or current_model()

@@ -28,6 +28,7 @@ from sam_plugins.napari_plugin.current_model import (
     current_model,
     device_names,
 )
+from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
 from sam_plugins.napari_plugin.notifications import show_problem
 
@@ -51,6 +52,7 @@ class ModelsWidget(QWidget):
 
     def __init__(self, model: CurrentModel | None = None) -> None:
         super().__init__()
+        share_place(self)
         self._model = model or current_model()
         self._rows: list[ModelRow] = []
         self._download: Job | None = None

@@ -28,6 +28,7 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.controller import SegmentController
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.layers import add_unselected, choose_image, plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
@@ -100,6 +101,7 @@ class SegmentWidget(QWidget):
         load: LoadAnswerer = load_answerer,
     ) -> None:
         super().__init__()
+        share_place(self)
         viewer = plain_viewer(viewer)
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
@@ -276,14 +278,14 @@ class SegmentWidget(QWidget):
         """Offer the latest session about an image that is still there: another window may end."""
         for path in files:
             with contextlib.suppress(SessionFileError):
-                state = load_session(path).state
+                saved = load_session(path)
                 break
         else:
             return
         self._offered = (segmenter, path)
         self._offer_label.setText(
-            f"Saved for {segmenter.image.name!r}: {len(state.objects)} committed, "
-            f"{len(object_keys(state))} still open."
+            f"Saved for {segmenter.image.name!r}: {saved.count_objects()} committed, "
+            f"{len(object_keys(saved.state))} still open."
         )
         self._offer_box.show()
 
@@ -361,6 +363,8 @@ class SegmentWidget(QWidget):
             lines.append("The model is at work…")
             if segmenter.choice.is_awaited:
                 lines.append("Then the next mask is chosen.")
+            if segmenter.through.is_awaited:
+                lines.append("Then it is followed.")
             if segmenter.committing.is_awaited:
                 lines.append("Then it is committed.")
         else:

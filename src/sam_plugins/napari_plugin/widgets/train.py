@@ -29,6 +29,7 @@ from sam_plugins.durations import duration
 from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
+from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.images import look_at
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.layers import (
@@ -83,6 +84,7 @@ class TrainWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, model: CurrentModel | None = None) -> None:
         super().__init__()
+        share_place(self)
         self.viewer = plain_viewer(napari_viewer)
         self.model = model or current_model()
         self.controls = Controls(read_settings("train", TrainParams()))

@@ -90,6 +90,19 @@ def killed(project: Path, temporary: Path) -> None:
     assert (project / "training" / "state.safetensors").is_file()
 
 
+def test_too_few_held_out_pictures_are_told_before_the_training(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_measuring(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning, "measure_round", no_measuring)
+    assert main(["engine", "train", str(project), *OPTIONS]) == 130
+    said = capsys.readouterr().err
+    assert "1 labelled picture is held out to measure on, fewer than the 5 that tell a" in said
+    assert "import more (of 20 in all, 5 are held out" in said
+
+
 def test_a_killed_training_goes_on(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

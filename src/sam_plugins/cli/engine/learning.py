@@ -71,6 +71,7 @@ def add_promote(actions: Actions[argparse.ArgumentParser], shared: argparse.Argu
 def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Train; return the exit code."""
     from sam_plugins.model.engine.fine_tuning import FineTuningOptions
+    from sam_plugins.model.engine.project.enough import too_few_labelled
     from sam_plugins.model.engine.project.learning import learn
     from sam_plugins.model.engine.project.project import Project
     from sam_plugins.model.inference.loading import checked_device
@@ -87,6 +88,9 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(with_options(str(error), _OPTIONS))
     with Project.open(args.project) as project, project.job("train"):
         device = checked_device(args.device)
+        too_few = too_few_labelled(project)
+        if too_few is not None:
+            complain(too_few)
         with step_progress("training") as progress:
 
             def on_progress(now: TrainingProgress) -> None:

@@ -103,6 +103,21 @@ def test_too_few_held_out_pictures_are_told_before_the_training(
     assert "import more (of 20 in all, 5 are held out" in said
 
 
+@pytest.mark.parametrize("more", [(), ("--version", "1"), ("--force",)])
+def test_without_a_training_there_is_nothing_to_promote(
+    project: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    assert main(["engine", "promote", str(project), *more]) == 1
+    said = capsys.readouterr().err
+    assert "there is no version of cells to promote: nothing was trained yet" in said
+    assert f"`sam-plugins engine train {project}`" in said
+    with Project.open(project) as opened:
+        opened.state.put_round("tiny", None, pictures=2, objects=2, seconds=1.0, details={})
+    assert main(["engine", "promote", str(project), *more]) == 1
+    said = capsys.readouterr().err
+    assert "no training has come to anything better than the model in use; label more" in said
+
+
 def test_a_killed_training_goes_on(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

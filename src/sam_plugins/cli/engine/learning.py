@@ -182,10 +182,22 @@ def _plain(learned: Learned) -> dict[str, Any]:
 
 def run_promote(args: argparse.Namespace) -> int:
     """Put a version into use; return the exit code."""
+    from sam_plugins.errors import StoreError
     from sam_plugins.model.engine.project.project import Project
 
     with Project.open(args.project) as project, project.job("promote"):
         name = project.settings.name
+        if not project.models.versions(name):
+            why = (
+                "no training has come to anything better than the model in use; label more, and "
+                "train again"
+                if project.state.rounds()
+                else "nothing was trained yet; label pictures, and train"
+            )
+            raise StoreError(
+                f"there is no version of {name} to promote: {why} with `sam-plugins engine train "
+                f"{args.project}`"
+            )
         reference = name if args.version is None else f"{name}@{args.version}"
         version = project.models.promote(reference, force=args.force)
     if args.json:

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import complain, say, say_json, step_progress, table
+from sam_plugins.cli.console import complain, say, say_json, table
 from sam_plugins.cli.engine.pictures import Actions
+from sam_plugins.cli.training_progress import training_progress
 from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
-    from sam_plugins.model.engine.fine_tuning import TrainingProgress
     from sam_plugins.model.engine.project.learning import Learned
     from sam_plugins.model.engine.project.project import Project
 
@@ -91,24 +91,18 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         too_few = too_few_labelled(project)
         if too_few is not None:
             complain(too_few)
-        with step_progress("training") as progress:
-
-            def on_progress(now: TrainingProgress) -> None:
-                if progress is not None:
-                    progress(now.step, now.steps)
-
-            with _told_how_to_go_on(project):
-                learned = learn(
-                    project,
-                    options,
-                    note=args.note,
-                    device=device,
-                    on_progress=on_progress,
-                    on_resume=lambda step: complain(
-                        "going on with the training that was ended early, the last measured step "
-                        f"of which is {step}; with other labels or options it begins anew"
-                    ),
-                )
+        with training_progress() as on_progress, _told_how_to_go_on(project):
+            learned = learn(
+                project,
+                options,
+                note=args.note,
+                device=device,
+                on_progress=on_progress,
+                on_resume=lambda step: complain(
+                    "going on with the training that was ended early, the last measured step "
+                    f"of which is {step}; with other labels or options it begins anew"
+                ),
+            )
     if args.json:
         say_json(_plain(learned))
     else:

@@ -22,7 +22,9 @@ from tests.quick_training import make_training_quick
 
 from sam_plugins.cli.app import main
 from sam_plugins.model.engine import automatic_masks
+from sam_plugins.model.engine.label_store import Split
 from sam_plugins.model.engine.project import automatic
+from sam_plugins.model.engine.project.enough import too_few_labelled
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.engine.proposals import Proposal
 from sam_plugins.model.inference.full_size import WindowMask
@@ -118,6 +120,35 @@ def test_pictures_again_are_the_same_pictures(project: Run, pictures: Path) -> N
     assert again["new_images"] == 0
     assert len(again["images"]) == PICTURES
     assert again["splits"] == {"train": 6, "held-out": 2}
+
+
+def test_too_few_held_out_pictures_are_told_at_the_import(
+    project: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "project")
+    assert main(["engine", "import", folder, str(pictures)]) == 0
+    said = capsys.readouterr().err
+    assert "2 pictures are held out to measure on, fewer than the 5 that tell a difference" in said
+    assert "import more (of 20 in all, 5 are held out at this project's share of 0.25)" in said
+    for seed in range(20, 32):
+        Image.fromarray(picture_of(discs(seed))).save(tmp_path / f"more-{seed}.png")
+    assert main(["engine", "import", folder, str(tmp_path / "more-*.png")]) == 0
+    said = capsys.readouterr()
+    assert "15 pictures to learn from, 5 to measure on" in said.out
+    assert said.err == ""
+    with Project.open(folder) as opened:
+        first, second, *_ = opened.untouched(Split.HELD_OUT)
+        assert too_few_labelled(opened) is None  # nothing is trained without any
+        opened.labels.set_complete(first.image_id)
+        told = too_few_labelled(opened)
+        assert told is not None
+        assert "1 labelled picture is held out to measure on, fewer than the 5 that" in told
+        assert "label more of the 5 that are held out; `sam-plugins engine next`" in told
+        opened.labels.set_complete(second.image_id)
+        assert "2 labelled pictures are held out" in str(too_few_labelled(opened))
+        for one in opened.untouched(Split.HELD_OUT):
+            opened.labels.set_complete(one.image_id)
+        assert too_few_labelled(opened) is None
 
 
 def test_groups_are_not_divided(run: Run, parent: Path, tmp_path: Path) -> None:
@@ -487,7 +518,9 @@ def test_killed_run_auto_goes_on_where_it_was(project: Run, tmp_path: Path) -> N
     script = f"""
 import os, signal
 from sam_plugins.cli.app import main
+from sam_plugins.model.engine.label_store import Split
 from sam_plugins.model.engine.project import automatic
+from sam_plugins.model.engine.project.enough import too_few_labelled
 store, seen = automatic._replace, []
 def killed_between_storing_and_noting(*arguments):
     found = store(*arguments)

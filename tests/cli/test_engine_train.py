@@ -90,6 +90,34 @@ def killed(project: Path, temporary: Path) -> None:
     assert (project / "training" / "state.safetensors").is_file()
 
 
+def test_too_few_held_out_pictures_are_told_before_the_training(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_measuring(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning, "measure_round", no_measuring)
+    assert main(["engine", "train", str(project), *OPTIONS]) == 130
+    said = capsys.readouterr().err
+    assert "1 labelled picture is held out to measure on, fewer than the 5 that tell a" in said
+    assert "import more (of 20 in all, 5 are held out" in said
+
+
+@pytest.mark.parametrize("more", [(), ("--version", "1"), ("--force",)])
+def test_without_a_training_there_is_nothing_to_promote(
+    project: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    assert main(["engine", "promote", str(project), *more]) == 1
+    said = capsys.readouterr().err
+    assert "there is no version of cells to promote: nothing was trained yet" in said
+    assert f"`sam-plugins engine train {project}`" in said
+    with Project.open(project) as opened:
+        opened.state.put_round("tiny", None, pictures=2, objects=2, seconds=1.0, details={})
+    assert main(["engine", "promote", str(project), *more]) == 1
+    said = capsys.readouterr().err
+    assert "no training has come to anything better than the model in use; label more" in said
+
+
 def test_a_killed_training_goes_on(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_training_that_waits_is_cancelled(
 def test_a_training_waits_for_the_one_that_runs(
     database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    EventQueue(database).put(annotated(1))  # nobody knows yet how many labels there are
     with FileLock(database.path.parent / "learning.lock"):
         assert main(["labelstudio", "train", "7"]) == 0
         assert "the backend begins within seconds" in capsys.readouterr().out
@@ -80,6 +81,18 @@ def test_a_training_waits_for_the_one_that_runs(
         Jobs(database).begin(job.number, "")
         assert main(["labelstudio", "train", "7"]) == 0
         assert "begins when the training that runs has ended" in capsys.readouterr().out
+
+
+def test_too_few_labels_are_told_at_the_request(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(database.path.parent / "learning.lock"):
+        assert main(["labelstudio", "train", "7"]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "too few labels: 0 labelled pictures, of which 0 are held out" in said.err
+        assert "label at least 10 more" in said.err
+        assert not Jobs(database).wanted()
 
 
 def test_an_unknown_project_is_told(database: Database, capsys: pytest.CaptureFixture[str]) -> None:

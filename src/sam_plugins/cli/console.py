@@ -180,7 +180,7 @@ def counted_progress(total: int, unit: str) -> Iterator[Callable[[], object]]:
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=unit, disable=total < 2, leave=False, **_size()) as bar:
+    with tqdm(total=total, unit=unit, disable=total < 2, leave=False, **bar_size()) as bar:
         yield bar.update
 
 
@@ -198,7 +198,7 @@ def step_progress(
         return
     from tqdm import tqdm
 
-    with tqdm(desc=description, leave=False, **_size()) as bar:
+    with tqdm(desc=description, leave=False, **bar_size()) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total
@@ -243,6 +243,14 @@ class LoggedProgress:
         if now >= self._next and done < total:
             self._next = now + _LINE_SECONDS
             complain(self._line(done, total))
+
+    def rest(self, done: int, meanwhile: str) -> None:
+        """Take note that no step is under way: what is done meanwhile is no time of steps."""
+        now = self._clock()
+        self._last = (now, done)
+        if now >= self._next:
+            self._next = now + _LINE_SECONDS
+            complain(f"{self._description}: {meanwhile}" if self._description else meanwhile)
 
     def _line(self, done: int, total: int) -> str:
         """Return what is said."""
@@ -298,7 +306,7 @@ class StageBars:
             self._bar(done, total)
 
 
-def _size() -> dict[str, int]:
+def bar_size() -> dict[str, int]:
     """Return a size for bars where a terminal has none (``script``, containers): tqdm hides them.
 
     Nothing where it has one, whose changes tqdm follows.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sam_plugins.cli.console import say, say_json, table
 from sam_plugins.cli.labelstudio_extra import require_extra
-from sam_plugins.errors import LearningError, StoreError
+from sam_plugins.errors import DatasetError, LearningError, StoreError
 
 if TYPE_CHECKING:
     from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
@@ -119,8 +119,16 @@ def run_train(args: argparse.Namespace) -> int:
     learning = _learning()
     key = _key(learning, args.project, may_be_new=True)
     is_busy = learning.is_training(key)
+    is_at_work = learning.is_at_work()
+    if is_at_work:
+        try:
+            learning.require_enough_labels(key)
+        except DatasetError as error:
+            raise LearningError(
+                f"too few labels: {error}; the backend's /status says what is known, and left out"
+            ) from error
     learning.request_training(key, "asked for on the command line")
-    if learning.is_at_work():
+    if is_at_work:
         if args.json:
             say_json({"project": key, "state": "wanted"})
         else:

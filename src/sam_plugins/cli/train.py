@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import complain, mention, say, say_json, step_progress, table
+from sam_plugins.cli.console import complain, mention, say, say_json, table
+from sam_plugins.cli.training_progress import training_progress
 from sam_plugins.cli.wording import with_options
 from sam_plugins.errors import FolderBusyError
 
 if TYPE_CHECKING:
-    from sam_plugins.model.engine.fine_tuning import FineTuned, TrainingProgress
+    from sam_plugins.model.engine.fine_tuning import FineTuned
     from sam_plugins.model.engine.run_config import RunConfig
     from sam_plugins.model.engine.run_folder import RunFolder
     from sam_plugins.model.training.processes import Processes
@@ -129,13 +130,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     mention(f"the run is kept in {folder.path}")
     with (
         _tidied(folder, args, processes, keeps_folder=was_there),
-        step_progress("training") as progress,
+        training_progress() as on_progress,
     ):
-
-        def on_progress(now: TrainingProgress) -> None:
-            if progress is not None:
-                progress(now.step, now.steps)
-
         result = train_run(folder, on_progress=on_progress, processes=processes)
     if processes.rank > 0:
         return 0

@@ -117,6 +117,26 @@ class LabelStudioClient:
                 response.status_code,
             ) from error
 
+    def projects(self) -> Iterator[dict[str, Any]]:
+        """Return the projects that the token's user sees, page by page.
+
+        Yields
+        ------
+        project : dict
+
+        Raises
+        ------
+        LabelStudioError
+            As for :meth:`call`.
+        """
+        page = 0
+        while True:
+            page += 1
+            answer = self.get("/api/projects/", page=page, page_size=_PAGE)
+            yield from answer["results"]
+            if not answer["next"]:  # a page after the last one would be a 404
+                return
+
     def tasks(
         self, project: int, query: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[Mapping[str, Any], int]]:

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+from flask import Flask, Response, abort, jsonify, request
 from PIL import Image
 from pydantic import SecretStr
 from tests.labelstudio_backend.server import TOKEN, LabelStudio, free_port, running
+from tests.labelstudio_backend.serving import served
 from werkzeug.serving import make_server
 
 from sam_plugins.cli import main
@@ -114,6 +116,60 @@ def test_host_names_without_a_dot() -> None:
     assert not is_dotless("http://host.docker.internal:9090")
 
 
+@pytest.mark.parametrize(
+    ("connected", "examined"), [({40, 130}, {40, 130}), (set(), {1})], ids=["some", "none"]
+)
+def test_without_a_number_all_projects_with_a_backend_are_examined(
+    connected: set[int], examined: set[int], tmp_path: Path
+) -> None:
+    """Label Studio 1.23 has pages of at most 100 projects, and tells the backends of one."""
+    projects = [{"id": number, "label_config": CONFIG} for number in range(1, 131)]
+    app = Flask(__name__)
+
+    @app.get("/api/version")
+    def version() -> Response:
+        return jsonify({"release": "1.23.2"})
+
+    @app.get("/api/current-user/whoami")
+    def user() -> Response:
+        return jsonify({"id": 1, "email": "a@example.com"})
+
+    @app.get("/api/projects/")
+    def page() -> Response:
+        size = min(100, int(request.args.get("page_size", 30)))
+        start = (int(request.args.get("page", 1)) - 1) * size
+        if start >= len(projects):
+            abort(404)
+        after = f"?page={start // size + 2}" if start + size < len(projects) else None
+        return jsonify({"next": after, "results": projects[start : start + size]})
+
+    @app.get("/api/ml")
+    def backends() -> Response:
+        number = request.args.get("project", type=int)
+        if number not in {one["id"] for one in projects}:
+            abort(404)
+        return jsonify([row(number).json] if number in connected else [])
+
+    @app.get("/api/ml/<int:number>")
+    def row(number: int) -> Response:
+        return jsonify({"id": number, "project": number, "url": "http://127.0.0.1:9"})
+
+    @app.get("/api/webhooks/")
+    def hooks() -> Response:
+        return jsonify([])
+
+    @app.get("/api/tasks/")
+    def tasks() -> Response:
+        return jsonify({"tasks": [], "total": 0})
+
+    with served(app) as url:
+        settings = Settings(url=url, api_key=SecretStr(TOKEN), folder=tmp_path / "doctor")
+        findings = list(examine(settings))
+    assert not any("404" in message for message in problems(findings))
+    topics = [one.topic for one in findings if one.topic.startswith("labelling config of")]
+    assert {int(topic.split()[-1]) for topic in topics} == examined
+
+
 # --------------------------------------------------------------------------------- with a server
 
 
@@ -146,6 +202,20 @@ def test_a_healthy_backend_has_nothing_to_do(
     told = " ".join(finding.message for finding in findings)
     assert "the legacy token of annotator@example.com works" in told
     assert "1 of the first 1 tasks' pictures can be read" in told
+
+
+@pytest.mark.server
+def test_a_project_with_a_backend_is_found_without_its_number(
+    label_studio: LabelStudio, tmp_path: Path, project: int
+) -> None:
+    with backend(Settings(folder=tmp_path / "backend")) as url:
+        label_studio.connect(project, url)
+        settings = Settings(
+            url=label_studio.url, api_key=SecretStr(TOKEN), folder=tmp_path / "doctor"
+        )
+        findings = list(examine(settings))
+    assert not any("404" in message for message in problems(findings))
+    assert f"labelling config of project {project}" in {one.topic for one in findings}
 
 
 @pytest.mark.server

@@ -26,7 +26,8 @@ from tests.labelstudio_backend.learning.small_project import (
     until,
 )
 
-from sam_plugins.labelstudio_backend.learning import promotion, trainer
+from sam_plugins.errors import DatasetError, LabelStudioError
+from sam_plugins.labelstudio_backend.learning import backend, promotion, trainer
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.database import Database
 from sam_plugins.labelstudio_backend.learning.jobs import JobState
@@ -134,6 +135,37 @@ def test_too_few_labels_are_said(tmp_path: Path) -> None:
     assert outcome["state"] == JobState.WAITING
     assert "3 labelled pictures, of which" in outcome["message"]
     assert "label at least 7 more" in outcome["message"]
+    learning.close()
+
+
+def test_what_a_training_would_refuse_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = small_learning(tmp_path)
+    for task in (1, 2, 3):
+        learning.on_webhook(annotated(task))
+    learning.require_enough_labels(KEY)  # events wait: nobody knows
+    learning.work()
+    with pytest.raises(DatasetError, match=r"3 labelled pictures, .* label at least 7 more"):
+        learning.require_enough_labels(KEY)
+    with Project.open(tmp_path / "state" / "projects" / KEY) as project:
+        assert {one.split for one in project.labels.images()} == {None}  # only looked at
+
+    def unreachable(*_: object) -> None:
+        raise LabelStudioError("it does not answer")
+
+    def missed(*_: object) -> None:
+        for task in range(4, TASKS + 1):
+            learning.on_webhook(annotated(task))
+
+    monkeypatch.setattr(learning, "_api", object())
+    monkeypatch.setattr(backend, "reconcile", unreachable)
+    learning.require_enough_labels(KEY)
+    monkeypatch.setattr(backend, "reconcile", missed)
+    learning.require_enough_labels(KEY)  # Label Studio has more
+    monkeypatch.setattr(learning, "_api", None)
+    learning.work()
+    learning.require_enough_labels(KEY)
     learning.close()
 
 

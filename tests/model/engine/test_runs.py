@@ -123,6 +123,7 @@ def test_a_run_leaves_all_that_people_and_machines_need(
     assert folder.rounds()[0].figures == result.rounds[0].figures
     left = [one.seconds_left for one in seen if one.loss is not None]
     assert left[-1] == 0
+    assert (seen[0].preparing is not None) is (method == "decoder")
     assert all(one is not None and one >= 0 for one in left)
     samples = sorted(path.name for path in (folder.path / "samples").iterdir())
     whole = [f"step-{step:06d}.png" for step in (0, 2, 4, 6)]

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import complain, say, say_json, step_progress, table
+from sam_plugins.cli.console import complain, say, say_json, table
 from sam_plugins.cli.engine.pictures import Actions
+from sam_plugins.cli.training_progress import training_progress
 from sam_plugins.cli.wording import with_options
 
 if TYPE_CHECKING:
-    from sam_plugins.model.engine.fine_tuning import TrainingProgress
     from sam_plugins.model.engine.project.learning import Learned
     from sam_plugins.model.engine.project.project import Project
 
@@ -71,6 +71,7 @@ def add_promote(actions: Actions[argparse.ArgumentParser], shared: argparse.Argu
 def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Train; return the exit code."""
     from sam_plugins.model.engine.fine_tuning import FineTuningOptions
+    from sam_plugins.model.engine.project.enough import too_few_labelled
     from sam_plugins.model.engine.project.learning import learn
     from sam_plugins.model.engine.project.project import Project
     from sam_plugins.model.inference.loading import checked_device
@@ -87,24 +88,21 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(with_options(str(error), _OPTIONS))
     with Project.open(args.project) as project, project.job("train"):
         device = checked_device(args.device)
-        with step_progress("training") as progress:
-
-            def on_progress(now: TrainingProgress) -> None:
-                if progress is not None:
-                    progress(now.step, now.steps)
-
-            with _told_how_to_go_on(project):
-                learned = learn(
-                    project,
-                    options,
-                    note=args.note,
-                    device=device,
-                    on_progress=on_progress,
-                    on_resume=lambda step: complain(
-                        "going on with the training that was ended early, the last measured step "
-                        f"of which is {step}; with other labels or options it begins anew"
-                    ),
-                )
+        too_few = too_few_labelled(project)
+        if too_few is not None:
+            complain(too_few)
+        with training_progress() as on_progress, _told_how_to_go_on(project):
+            learned = learn(
+                project,
+                options,
+                note=args.note,
+                device=device,
+                on_progress=on_progress,
+                on_resume=lambda step: complain(
+                    "going on with the training that was ended early, the last measured step "
+                    f"of which is {step}; with other labels or options it begins anew"
+                ),
+            )
     if args.json:
         say_json(_plain(learned))
     else:
@@ -178,10 +176,22 @@ def _plain(learned: Learned) -> dict[str, Any]:
 
 def run_promote(args: argparse.Namespace) -> int:
     """Put a version into use; return the exit code."""
+    from sam_plugins.errors import StoreError
     from sam_plugins.model.engine.project.project import Project
 
     with Project.open(args.project) as project, project.job("promote"):
         name = project.settings.name
+        if not project.models.versions(name):
+            why = (
+                "no training has come to anything better than the model in use; label more, and "
+                "train again"
+                if project.state.rounds()
+                else "nothing was trained yet; label pictures, and train"
+            )
+            raise StoreError(
+                f"there is no version of {name} to promote: {why} with `sam-plugins engine train "
+                f"{args.project}`"
+            )
         reference = name if args.version is None else f"{name}@{args.version}"
         version = project.models.promote(reference, force=args.force)
     if args.json:

@@ -113,6 +113,7 @@ def run_import(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         parser.error(f"--format {args.format} takes one SOURCE, got {len(args.sources)}")
     from sam_plugins.model.engine.label_store.grouping import by_folder, by_pattern
     from sam_plugins.model.engine.label_store.importing import ImportOptions
+    from sam_plugins.model.engine.project.enough import too_few_held_out
     from sam_plugins.model.engine.project.project import Project
 
     try:
@@ -124,6 +125,7 @@ def run_import(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         before = len(project.labels.images())
         report = _imported(project.labels, args, options)
         splits = project.divide()
+        too_few = too_few_held_out(project)
         values = {
             "images": list(report.image_ids),
             "new_images": len(project.labels.images()) - before,
@@ -140,6 +142,8 @@ def run_import(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int
         say(f"{splits['train']} pictures to learn from, {splits['held-out']} to measure on")
         if splits["train"] and not splits["held-out"]:
             say("They belong together, so that none is held out: import others as well.")
+    if splits["held-out"] and too_few is not None:
+        complain(too_few)
     for one in report.skipped:
         complain(f"skipped {one.where}: {one.reason}")
     return 1 if report.skipped else 0

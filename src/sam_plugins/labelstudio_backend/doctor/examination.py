@@ -77,9 +77,9 @@ def _projects(client: LabelStudioClient, number: int | None) -> list[dict[str, A
                 ".../projects/NUMBER/data",
                 error.status,
             ) from error
-    found: list[dict[str, Any]] = client.get("/api/projects/", page_size=1000)["results"]
+    found = list(client.projects())
     if not found:
         raise LabelStudioError("the token's user sees no project; create one, or add the user")
-    with_backend = {int(row["project"]) for row in client.get("/api/ml")}
-    chosen = [one for one in found if int(one["id"]) in with_backend]
+    # Label Studio tells of the backends of a named project only.
+    chosen = [one for one in found if client.get("/api/ml", project=int(one["id"]))]
     return chosen or found[:1]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from sam_plugins.errors import LabelStudioError, SamPluginsError
+from sam_plugins.errors import DatasetError, LabelStudioError, SamPluginsError
 from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.doctor.connections import PING
 from sam_plugins.labelstudio_backend.learning import mirror, tally
@@ -34,6 +34,7 @@ from sam_plugins.labelstudio_backend.learning.promotion import in_use
 from sam_plugins.labelstudio_backend.learning.reconcile import reconcile
 from sam_plugins.labelstudio_backend.learning.schedule import request_due
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
+from sam_plugins.labelstudio_backend.learning.splits import Divided, foreseen, require_enough
 from sam_plugins.labelstudio_backend.learning.training import Trainings
 from sam_plugins.labelstudio_backend.problems import Problems
 from sam_plugins.model.weights.store import ModelStore, StoredVersion
@@ -220,6 +221,27 @@ class BackendLearning:
             mirror.put_project(connection, project, {})
         self._trainings.jobs.request(project, reason)
         self._wake.set()
+
+    def require_enough_labels(self, project: str) -> None:
+        """Refuse what a training would refuse, where that is known before it begins.
+
+        Nothing is known while events or tasks wait to be taken in, or where Label Studio, which a
+        training asks first, cannot be asked.
+
+        Raises
+        ------
+        DatasetError
+            With how many labels there are, and how many it takes.
+        """
+        told = self._foreseen_shortage(project)
+        if told is not None and self._api is not None:
+            try:
+                reconcile(self._database, self._api, project)
+            except LabelStudioError:
+                return
+            told = self._foreseen_shortage(project)
+        if told is not None:
+            raise told
 
     def is_training(self, project: str) -> bool:
         """Return whether a training of a project runs; another waits until it has ended."""
@@ -410,6 +432,21 @@ class BackendLearning:
                 authors=self._authors,
             )
         mirror.note_stored(self._database, task, stored.objects, stored.note, stored.left_out)
+
+    def _foreseen_shortage(self, key: str) -> DatasetError | None:
+        """Return why a project has too few labels; None where it has enough, or nobody knows."""
+        if self._events.count() or tally.counts(self._database, key)["tasks_waiting"]:
+            return None
+        divided = Divided(0, 0)
+        if self._folders.is_there(key):
+            with self._folders.open(key) as project:
+                share, is_first = project.settings.held_out_share, not project.state.rounds()
+                divided = foreseen(project.labels, share=share, is_first=is_first)
+        try:
+            require_enough(divided)
+        except DatasetError as error:
+            return error
+        return None
 
     def _status_of(self, key: str) -> dict[str, Any]:
         """Return what people want to know about a project, or why nothing can be told."""

@@ -13,6 +13,7 @@ from sam_plugins.model.engine.project.project import Project, ProjectSettings
 from sam_plugins.model.io.atomic import make_folder
 
 _PROJECTS = "projects"
+_STATE = "project.sqlite"
 
 
 class ProjectFolders:
@@ -44,6 +45,10 @@ class ProjectFolders:
             )
         return self._root / key
 
+    def is_there(self, key: str) -> bool:
+        """Return whether a project has its folder; errors as for :meth:`folder_of`."""
+        return (self.folder_of(key) / _STATE).exists()
+
     def open(self, key: str) -> Project:
         """Open a project, made where it is missing.
 
@@ -57,7 +62,7 @@ class ProjectFolders:
         try:
             return Project.open(folder)
         except ProjectError:
-            if (folder / "project.sqlite").exists():
+            if self.is_there(key):
                 raise
         settings = ProjectSettings(
             model_name_of(key), self._settings.model, self._settings.held_out_share

@@ -52,6 +52,31 @@ def divide(
     least : int
         Held-out pictures that a promotion needs.
     """
+    plan = _planned(store, share, is_first=is_first, least=least)
+    for group in plan.undecided:
+        store.set_split(group, Split.HELD_OUT if group in plan.held_out else Split.TRAIN)
+    return _count(plan.labelled, plan.held_out)
+
+
+def foreseen(
+    store: LabelStore, *, share: float = HELD_OUT_SHARE, is_first: bool, least: int = LEAST_PICTURES
+) -> Divided:
+    """Return what :func:`divide` would come to, and write nothing."""
+    plan = _planned(store, share, is_first=is_first, least=least)
+    return _count(plan.labelled, plan.held_out)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The labelled pictures, the groups that get a split, and all that are held out."""
+
+    labelled: list[ImageRecord]
+    undecided: set[str]
+    held_out: set[str]
+
+
+def _planned(store: LabelStore, share: float, *, is_first: bool, least: int) -> _Plan:
+    """Choose what is held out."""
     labelled = _labelled(store)
     undecided = {one.group for one in labelled if is_first or one.split is None}
     chosen = {group: place_of(group) < share for group in undecided}
@@ -64,9 +89,7 @@ def divide(
         if count.held_out >= least or count.train - more < count.held_out + more:
             break
         held_out.add(group)
-    for group in undecided:
-        store.set_split(group, Split.HELD_OUT if group in held_out else Split.TRAIN)
-    return _count(labelled, held_out)
+    return _Plan(labelled, undecided, held_out)
 
 
 def require_enough(divided: Divided, least: int = LEAST_PICTURES) -> None:

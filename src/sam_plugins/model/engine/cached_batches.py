@@ -10,7 +10,7 @@ front ends share, and is there already if somebody has opened the picture.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,8 @@ class CachedBatches:
     cache : EmbeddingCache, optional
         Of the pictures as they are.
     max_memory_bytes : int
+    on_picture : callable, optional
+        Told how many pictures are encoded, and how many there are; may raise to stop.
 
     Raises
     ------
@@ -102,6 +104,7 @@ class CachedBatches:
         views: int = 4,
         cache: EmbeddingCache | None = None,
         max_memory_bytes: int = MAX_MEMORY_BYTES,
+        on_picture: Callable[[int, int], None] | None = None,
     ) -> None:
         if views < 1:
             raise ValueError(f"views must be 1 or more, got {views}")
@@ -114,7 +117,7 @@ class CachedBatches:
         self._max_memory_bytes = max_memory_bytes
         self._kept: dict[tuple[int, int], ImageEmbedding] = {}
         self._view = functools.lru_cache(maxsize=None)(self._make_view)
-        self.views = min(views, self._affordable_views(max_memory_bytes))
+        self.views = min(views, self._affordable_views(max_memory_bytes, on_picture))
 
     @functools.cached_property
     def data_digest(self) -> str:
@@ -135,9 +138,15 @@ class CachedBatches:
             for number in range(self.views):
                 self._embedding(index, number)
 
-    def _affordable_views(self, max_memory_bytes: int) -> int:
+    def _affordable_views(
+        self, max_memory_bytes: int, on_picture: Callable[[int, int], None] | None
+    ) -> int:
         """Return for how many views of every picture there is memory, 1 at least."""
-        total = sum(self._embedding(index, 0).nbytes for index in range(len(self._pictures)))
+        total, count = 0, len(self._pictures)
+        for index in range(count):
+            if on_picture is not None:
+                on_picture(index, count)
+            total += self._embedding(index, 0).nbytes
         return max(1, max_memory_bytes // max(1, total))
 
     def _window(self, size: CropSize, rng: np.random.Generator) -> _Window:

@@ -128,8 +128,9 @@ def fine_tune(
     require_writable(path)
     _require_apart(train_files, held_out_files)
     checkpoint = load_checkpoint(parent)
+    tell = on_progress or (lambda _: None)
     learner = Learner.of(
-        checkpoint, train_files, options, device, cache, _batch_options(checkpoint.config)
+        checkpoint, train_files, options, device, cache, _batch_options(checkpoint.config), tell
     )
     passport = Passport(
         name=name,
@@ -140,9 +141,7 @@ def fine_tune(
         parent=checkpoint.model_id,
         extra={"fine_tuning": asdict(options)},
     )
-    tuning = _Tuning(
-        learner, passport, path, held_out_files, options, device, on_progress, run, processes
-    )
+    tuning = _Tuning(learner, passport, path, held_out_files, options, device, tell, run, processes)
     stopped_by = tuning.run_rounds(parent)
     rounds, best = tuning.rounds, tuning.best
     comparison = compare_rounds(
@@ -162,7 +161,7 @@ class _Tuning:
         held_out_files: Sequence[LabelledFile],
         options: FineTuningOptions,
         device: torch.device | str,
-        on_progress: Callable[[TrainingProgress], None] | None,
+        tell: Callable[[TrainingProgress], None],
         run: Run | None,
         processes: Processes,
     ) -> None:
@@ -173,7 +172,7 @@ class _Tuning:
         self._held_out = held_out_files
         self._options = options
         self._device = device
-        self._tell = on_progress or (lambda _: None)
+        self._tell = tell
         self._run = run
         self._processes = processes
         self._is_first = processes.rank == 0

@@ -64,6 +64,7 @@ class Learner:
         device: torch.device | str,
         cache: EmbeddingCache | None,
         batch_options: BatchOptions,
+        tell: Callable[[TrainingProgress], None] = lambda _: None,
     ) -> Learner:
         """Read the pictures and prepare a copy of the parent."""
         pictures = [
@@ -91,6 +92,9 @@ class Learner:
                 options.seed,
                 views=options.views,
                 cache=cache,
+                on_picture=lambda done, total: tell(
+                    TrainingProgress(0, options.steps, preparing=(done, total))
+                ),
             )
         else:
             batches = BatchMaker(pictures, batch_options, options.seed)

@@ -15,7 +15,9 @@ class TrainingProgress(NamedTuple):
     """How far fine-tuning is: a loss after each step, ``figures`` after each round.
 
     While a round is measured, ``measuring`` tells how many held-out pictures are done, and how many
-    there are. ``seconds_left`` guesses from the time of the steps so far; None at first.
+    there are; ``preparing`` tells the same of the pictures that are encoded before the first round,
+    with the method ``"decoder"``. ``seconds_left`` guesses from the time of the steps so far; None
+    at first.
     """
 
     step: int
@@ -24,6 +26,7 @@ class TrainingProgress(NamedTuple):
     figures: Mapping[str, float] | None = None
     seconds_left: float | None = None
     measuring: tuple[int, int] | None = None
+    preparing: tuple[int, int] | None = None
 
 
 class Run(Protocol):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 LEAST_PICTURES = 5
 """Held-out pictures that a promotion needs."""
 
+TOO_FEW = f"fewer than the {LEAST_PICTURES} that tell a difference"
+"""What is said of fewer."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -59,6 +62,6 @@ class Comparison:
             f"{self.pictures} held-out pictures"
         )
         if self.low is None or self.high is None or self.pictures < LEAST_PICTURES:
-            return f"{text} (fewer than the {LEAST_PICTURES} that tell a difference)"
+            return f"{text} ({TOO_FEW})"
         text = f"{text} (difference {self.low:+.3f} to {self.high:+.3f})"
         return f"{text}, but worse in: {', '.join(self.worse)}" if self.worse else text

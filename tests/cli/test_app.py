@@ -209,12 +209,12 @@ def test_tables_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
         "1    22",
         "333",
     ]
-    assert [in_bytes(n) for n in (0, 1023, 1024, 5 * 2**20, 3 * 2**30)] == [
+    assert [in_bytes(n) for n in (0, 999, 1000, 5 * 10**6, 3 * 10**9)] == [
         "0 B",
-        "1023 B",
-        "1.0 KiB",
-        "5.0 MiB",
-        "3.0 GiB",
+        "999 B",
+        "1.0 kB",
+        "5.0 MB",
+        "3.0 GB",
     ]
     say("text")
     assert capsys.readouterr().out == "text\n"

@@ -336,11 +336,11 @@ def in_bytes(count: int) -> str:
     Examples
     --------
     >>> in_bytes(375042383)
-    '357.7 MiB'
+    '375.0 MB'
     """
     size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -130,8 +130,9 @@ def shipped_model() -> Model:
 
 @pytest.fixture(scope="module")
 def rows() -> npt.NDArray[np.uint8]:
-    """Three reduced slices of a row of small discs, the first and the last of noise alone."""
-    noise = np.random.default_rng(0).normal(40, 5, (3, 60, 1500))
+    """Three reduced slices of a row of small discs, of which the first and the last are blank."""
+    noise = np.full((3, 60, 1500), 40.0)
+    noise[1] += np.random.default_rng(0).normal(0, 5, (60, 1500))
     away = np.arange(1500) % 60 - 30
     noise[1, np.hypot(np.arange(60)[:, None] - 30, away[None]) < 6] += 160
     return noise.clip(0, 255).astype(np.uint8)
@@ -152,7 +153,7 @@ def test_slices_of_small_objects_are_looked_at_in_windows(
     assert ((found.labels[1] > 0) == (alone.labels > 0)).all()
     assert closer.encodes > 3
     segment_volume(whole, looks_closer=False)
-    assert whole.encodes == 3
+    assert whole.encodes == 2  # the blank ones are alike
 
 
 def test_cancelling_stops_within_a_slice(rows: npt.NDArray[np.uint8], shipped_model: Model) -> None:

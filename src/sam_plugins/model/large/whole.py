@@ -20,7 +20,7 @@ from sam_plugins.model.inference.automatic import (
 )
 from sam_plugins.model.inference.candidates import Progress
 from sam_plugins.model.inference.checks import require_type
-from sam_plugins.model.inference.coordinates import CELL
+from sam_plugins.model.inference.coordinates import CELL, SizeHW
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.memory import memory_limits
 from sam_plugins.model.inference.predict import encode_rgb
@@ -47,6 +47,13 @@ from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.plan import Tile, TilePlan, within
 from sam_plugins.model.large.sizing import Encode
 from sam_plugins.model.large.tiles import TileResult
+
+_LARGE_CELLS = 144
+"""Cells of the whole picture from which on an object is large: 12 a side."""
+
+_SURE_OF_LARGE = 0.8
+_SHARE_SEEN = 0.5
+"""Of an object of the whole picture, weighed by both scores, that objects of windows cover."""
 
 _STEPS_OF_A_WINDOW = 100
 
@@ -184,7 +191,10 @@ def segment_rgb(
     if mode == "auto" and looks_closer:
         plan = closer_plan(model, rgb, chosen, partial(_watched, encoded, progress))
         if plan is not None:
-            return segment_windows(model, rgb, plan, chosen, encoded, progress)
+            watch = partial(_watched_work, progress)
+            whole = segment_embedding(model, encoded(rgb), options=chosen, progress=watch)
+            found = segment_windows(model, rgb, plan, chosen, encoded, progress)
+            return with_large_objects(found, whole, encoded(rgb).input_size_hw)
     if stacklevel is None:
         return segment_embedding(model, encoded(rgb), mode=mode, options=chosen, progress=progress)
     return _segment_whole(
@@ -229,6 +239,59 @@ def _watched(
     """Encode unless that is to stop."""
     report(progress, 0, 1)
     return encode(pixels)
+
+
+def _watched_work(progress: Progress | None, _done: int, _total: int) -> None:
+    """Tell of work that counts for nothing, which may be to stop."""
+    report(progress, 0, 1)
+
+
+def with_large_objects(
+    found: Segmentation, whole: Segmentation, input_size_hw: SizeHW
+) -> Segmentation:
+    """Add large objects that the whole picture shows, and windows only crumbs of.
+
+    Parameters
+    ----------
+    found : Segmentation
+        The objects of all windows, joined.
+    whole : Segmentation
+        The objects of the whole picture, in the same pixels.
+    input_size_hw : (int, int)
+        At which the model saw it.
+
+    Returns
+    -------
+    Segmentation
+        Crumbs that lie within an object that is added are left out.
+    """
+    pixels_of_cell = CELL**2 * math.prod(found.labels.shape) / math.prod(input_size_hw)
+    sizes = np.bincount(whole.labels.ravel(), minlength=len(whole) + 1)[1:]
+    is_large = sizes >= _LARGE_CELLS * pixels_of_cell
+    sure = np.append(np.float32(0), found.scores)
+    labels = found.labels.copy()
+    added: list[int] = []
+    areas = np.bincount(labels.ravel(), minlength=len(found) + 1)
+    for index in np.flatnonzero(is_large & (whole.scores >= _SURE_OF_LARGE)):
+        inside = whole.labels == index + 1
+        under = found.labels[inside]
+        if sure[under].sum() >= _SHARE_SEEN * whole.scores[index] * sizes[index]:
+            continue
+        within = np.bincount(under, minlength=len(areas))
+        crumbs = np.flatnonzero(2 * within > areas)
+        labels[np.isin(labels, crumbs[crumbs > 0])] = 0
+        labels[inside & (labels == 0)] = len(found) + len(added) + 1
+        added.append(int(index))
+    if not added:
+        return found
+    scores = np.concatenate([found.scores, whole.scores[added]])
+    points_xy = np.concatenate([found.points_xy, whole.points_xy[added]])
+    areas = np.bincount(labels.ravel(), minlength=len(scores) + 1)
+    visible = np.flatnonzero(areas[1:])
+    order = visible[np.argsort(-scores[visible], kind="stable")]
+    numbers = np.zeros(len(areas), np.int32)
+    numbers[order + 1] = np.arange(1, len(order) + 1)
+    return Segmentation(numbers[labels], scores[order], points_xy[order])
 
 
 def _segment_whole(

@@ -178,4 +178,4 @@ def test_stretched_slices_are_looked_at_as_a_whole(
     slices = SliceEmbeddings(shipped_model, volume, cache=EmbeddingCache())
     assert volume.shown_hw(0) != volume.plane_hw(0)
     segment_volume(slices)
-    assert slices.encodes == len(slices)
+    assert slices.encodes == 2  # the blank ones are alike

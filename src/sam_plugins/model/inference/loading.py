@@ -82,6 +82,8 @@ class Model:
     encoder : callable, optional
         What runs the image encoder in place of PyTorch, for one picture at a time; see
         :func:`~sam_plugins.model.inference.loading.load_model`'s ``backend``.
+    sees : Preprocessing, optional
+        How a picture becomes the network's input, where that is not the network's usual way.
     """
 
     network: Sam
@@ -89,6 +91,7 @@ class Model:
     path: Path | None = None
     passport: Passport | None = None
     encoder: Encoder | None = None
+    sees: Preprocessing | None = None
     _prepared: _PreparedImages = field(default_factory=_PreparedImages, init=False, repr=False)
 
     @property
@@ -99,7 +102,18 @@ class Model:
     @property
     def preprocessing(self) -> Preprocessing:
         """How a picture becomes the network's input."""
-        return self.network.config.preprocessing
+        return self.sees or self.network.config.preprocessing
+
+    def seeing(self, long_side: int) -> Model:
+        """Return the same model, which sees every picture at one size.
+
+        Parameters
+        ----------
+        long_side : int
+            Of the input, in pixels; very small pictures are not enlarged as far.
+        """
+        usual = self.network.config.preprocessing
+        return replace(self, sees=replace(usual, min_long_side=long_side, max_long_side=long_side))
 
     @property
     def device(self) -> torch.device:

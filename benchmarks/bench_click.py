@@ -13,7 +13,7 @@ from rows import Row, record
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb, predict_masks
 from sam_plugins.model.inference.types import Prompts
-from sides import as_bfloat16, official_vit_b, our_vit_b, parser, picture, shipped
+from sides import as_bfloat16, clock_of, official_vit, our_vit, parser, picture, shipped
 from timing import Action, conditions, interleave, table
 
 POINT_XY = (500.0, 300.0)
@@ -23,10 +23,19 @@ OFFICIAL = "official decoder"
 ASKED = {
     "our ViT-B's decoder, float32": 1.7,
     "our ViT-B's decoder, bfloat16": 3.0,
-    "shipped model, float32": None,
+    "shipped model, float32": 2.0,
     "shipped model, bfloat16": 4.0,
 }
 """How many times as fast as the official decoder."""
+
+GOAL = {
+    "our ViT-B's decoder, float32": None,
+    "our ViT-B's decoder, bfloat16": 4.0,
+    "shipped model, float32": 4.0,
+    "shipped model, bfloat16": 8.0,
+}
+_MOST_MS = 30
+"""So long may a click on the shipped model take."""
 
 
 def click() -> Prompts:
@@ -61,7 +70,10 @@ def official_sides(official: ModuleType, model: Any) -> tuple[Action, Action]:  
 
     @torch.no_grad()
     def low_res() -> object:
-        coordinates = torch.tensor([[POINT_XY]]), torch.tensor([[1]])
+        coordinates = (
+            torch.tensor([[POINT_XY]], device=model.device),
+            torch.tensor([[1]], device=model.device),
+        )
         sparse, dense = model.prompt_encoder(points=coordinates, boxes=None, masks=None)
         return model.mask_decoder(
             image_embeddings=predictor.features,
@@ -89,10 +101,10 @@ def main() -> None:
     options = parser(__doc__ or "", repetitions=50).parse_args()
     torch.set_num_threads(options.threads)
     official = import_official()
-    theirs = official_vit_b(official)
-    own = shipped(random_weights=options.random_weights)
+    theirs = official_vit(official, options.device)
+    own = shipped(options)
     full_size, low_res = official_sides(official, theirs)
-    exact = our_vit_b(theirs)
+    exact = our_vit(theirs)
     models = {
         "our ViT-B's decoder, float32": exact,
         "our ViT-B's decoder, bfloat16": as_bfloat16(exact),
@@ -109,16 +121,20 @@ def main() -> None:
         ("From a click to masks of the picture's size", full),
         ("From a click to three low-res masks", low),
     ):
-        timings = interleave(sides, repetitions=options.repetitions, warm_up=3, clock=options.clock)
+        clock = clock_of(options)
+        timings = interleave(sides, repetitions=options.repetitions, warm_up=3, clock=clock)
         print(f"\n{title}:\n\n{table(timings, OFFICIAL, unit='ms')}")
     with torch.no_grad():
-        expected = low_res()[0]
+        expected = low_res()[0].cpu()
     reference = timings[OFFICIAL].minimum
     for name, model in models.items():
         is_same = name.startswith("our")
-        quality = agreement(model, expected) if is_same else ""
-        print(f"\n{name}: {quality}" if is_same else "")
-        record(Row(f"one click, {name}", reference / timings[name].minimum, ASKED[name], quality))
+        took = timings[name].minimum
+        quality = (
+            agreement(model, expected) if is_same else f"{1e3 * took:.0f} ms of {_MOST_MS} allowed"
+        )
+        print(f"\n{name}: {quality}")
+        record(Row(f"one click, {name}", reference / took, ASKED[name], quality, GOAL[name]))
 
 
 if __name__ == "__main__":

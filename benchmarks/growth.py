@@ -1,15 +1,19 @@
-"""How time and memory grow with prompts, objects and the side of a picture, and a plot of it.
+"""How time and memory grow with prompts, objects, sides, slices and tiles, and a plot of it.
 
-``growth.py [--max-prompts 4096] [--max-objects 4096] [--max-side 16384] [--plot FILE]``; the
-largest take minutes. What is told as exponent is the slope in the last steps of the doubly
-logarithmic plot: 1 is linear, 2 quadratic (for the side of a picture, 2 is linear in its pixels).
+``growth.py [--max-prompts 4096] [--max-objects 4096] [--max-side 16384] [--max-slices 256]
+[--max-tiles 256] [--plot FILE]``; the largest take minutes. Slices and tiles are segmented by a
+threshold, each number in a process of its own: the model's time is the same for each of them. What
+is told as exponent is the slope in the last steps of the doubly logarithmic plot: 1 is linear, 2
+quadratic (for the side of a picture, 2 is linear in its pixels).
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +24,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from any_size import measured
 from sam_plugins.model.inference.automatic import Proposals, put_together
 from sam_plugins.model.inference.candidates import (
     Candidates,
@@ -32,7 +37,7 @@ from sam_plugins.model.inference.predict import encode_image, encode_rgb
 from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.suppression import PackedMasks
 from sam_plugins.model.inference.types import ImageEmbedding
-from sides import as_bfloat16, parser, picture, shipped
+from sides import as_bfloat16, clock_of, parser, picture, shipped
 from timing import conditions
 
 
@@ -46,6 +51,7 @@ class Point(NamedTuple):
 
 Work = Callable[[], object]
 Series = Iterator[tuple[int, Work]]
+Measured = Iterator[tuple[int, dict[str, float]]]
 
 
 def prompts(model: Model, most: int) -> Series:
@@ -77,6 +83,30 @@ def sides(model: Model, most: int) -> Series:
         rows = np.arange(side, dtype=np.uint16)
         image = rows[:, None] ^ rows[None, :]
         yield side, lambda image=image: encode_image(model, image)
+
+
+def slices(most: int) -> Measured:
+    """Segment longer and longer stacks of 512 x 512."""
+    for number in powers(most):
+        with tempfile.TemporaryDirectory() as folder:
+            yield number, measured(Path(folder), 512, slices=number, finder="threshold")
+
+
+def tiles(most: int) -> Measured:
+    """Segment larger and larger squares, in tiles of 512."""
+    for number in powers(most):
+        side = 512 * math.isqrt(number)
+        with tempfile.TemporaryDirectory() as folder:
+            yield number, measured(Path(folder), side, finder="threshold")
+
+
+def tell(found: Measured) -> list[Point]:
+    """Print what processes of their own took, in processor time and their whole memory."""
+    points = []
+    for number, took in found:
+        points.append(Point(number, took["cpu_seconds"], took["peak_mib"] * 2**20 / 1e6))
+        print(f"| {number} | {points[-1].seconds:.3f} | {points[-1].megabytes:.0f} |", flush=True)
+    return points
 
 
 def discs(embedding: ImageEmbedding, number: int) -> Proposals:
@@ -188,6 +218,8 @@ def options() -> argparse.Namespace:
     arguments.add_argument("--max-prompts", type=int, default=4096)
     arguments.add_argument("--max-objects", type=int, default=4096)
     arguments.add_argument("--max-side", type=int, default=16384)
+    arguments.add_argument("--max-slices", type=int, default=256)
+    arguments.add_argument("--max-tiles", type=int, default=256)
     arguments.add_argument("--plot", type=Path, default=Path("build/bench/growth.svg"))
     return arguments.parse_args()
 
@@ -197,7 +229,7 @@ def main() -> None:
     chosen = options()
     torch.set_num_threads(chosen.threads)
     print(conditions(1, chosen.clock))
-    own = as_bfloat16(shipped(random_weights=chosen.random_weights))
+    own = as_bfloat16(shipped(chosen))
     found = {}
     for name, series in (
         ("prompts", prompts(own, chosen.max_prompts)),
@@ -205,7 +237,14 @@ def main() -> None:
         ("side of the picture", sides(own, chosen.max_side)),
     ):
         print(f"\n| {name} | s | MB more |\n|---|---|---|")
-        found[name] = measure(series, chosen.clock)
+        found[name] = measure(series, clock_of(chosen))
+        print(f"\nExponent of time: {exponent(found[name]):.2f}")
+    for name, took in (
+        ("slices", slices(chosen.max_slices)),
+        ("tiles", tiles(chosen.max_tiles)),
+    ):
+        print(f"\n| {name} | CPU s | MB in all |\n|---|---|---|")
+        found[name] = tell(took)
         print(f"\nExponent of time: {exponent(found[name]):.2f}")
     plot(found, chosen.plot)
 

@@ -32,11 +32,12 @@ from sam_plugins.model.engine.fine_tuning import (
     TrainingProgress,
     fine_tune,
 )
+from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 from sam_plugins.model.io.labelled import LabelledFile, list_manifest_files
 from sam_plugins.model.weights.loading import load_checkpoint
 
-FIGURES = ("one click", "box", "mSA")
+FIGURES = ("one click", "3 clicks", "5 clicks", "box", "mSA", "mean")
 _VAL_PLANES = 6
 
 
@@ -107,13 +108,18 @@ def _one(
         "pictures": len(train),
         "val_pictures": len(val),
         "method": options.method,
-        "before": dict(result.rounds[0].figures),
-        "after": dict(result.best.figures),
+        "before": _figures(result.rounds[0]),
+        "after": _figures(result.best),
         "best_step": result.best.step,
         "steps": options.steps,
         "gain": str(result.comparison),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
+
+
+def _figures(measured: Round) -> dict[str, float]:
+    """Return what was measured, and the mean by which the best weights are chosen."""
+    return {**measured.figures, "mean": measured.value}
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> str:

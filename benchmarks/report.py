@@ -13,11 +13,14 @@ from rows import FILE, Row, recorded
 
 def table(rows: list[Row]) -> str:
     """Return a table in Markdown."""
-    lines = ["| work | asked | measured | | answers |", "|---|---|---|---|---|"]
+    lines = ["| work | asked | goal | measured | as asked | answers |", "|---|---|---|---|---|---|"]
     for row in rows:
         asked = "" if row.asked is None else f"{row.asked:g}x"
         met = "" if row.asked is None else ("yes" if row.ratio >= row.asked else "no")
-        lines.append(f"| {row.work} | {asked} | {row.ratio:.2f}x | {met} | {row.quality} |")
+        goal = "" if row.goal is None else f"{row.goal:g}x"
+        lines.append(
+            f"| {row.work} | {asked} | {goal} | {row.ratio:.2f}x | {met} | {row.quality} |"
+        )
     return "\n".join(lines)
 
 

@@ -23,6 +23,8 @@ class Row:
         How many times as fast as the official ViT-B.
     asked : float, optional
         How many times are asked for; None for what is only told.
+    goal : float, optional
+        How many times are hoped for beyond that.
     quality : str
         How far the answers agree.
     """
@@ -31,6 +33,7 @@ class Row:
     ratio: float
     asked: float | None = None
     quality: str = ""
+    goal: float | None = None
 
 
 def record(row: Row) -> None:

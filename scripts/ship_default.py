@@ -1,6 +1,7 @@
 """Measure a trained model on the val splits, put the figures into its passport, and ship it.
 
-Usage: ``python scripts/ship_default.py runs/default/default.safetensors DATA``
+Usage: ``python scripts/ship_default.py runs/default/stage-2/default.safetensors DATA``, or ``make
+train-default``. With ``--measure-only`` (``make measure-default``) nothing is shipped.
 
 Writes ``src/sam_plugins/model/weights/default/default.safetensors`` and
 ``docs/explanation/shipped-model-figures.md``.
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--max-objects", type=int, help="prompted objects of a picture (all)")
     parser.add_argument("--automatic-sets", nargs="+", help="sets to segment as a whole (all)")
     parser.add_argument("--report", type=Path, default=Path("runs/default/report.json"))
+    parser.add_argument("--measure-only", action="store_true", help="print the table, no more")
     options = parser.parse_args()
     model = load_model(options.model)
     prompts = measure(
@@ -85,6 +87,10 @@ def main() -> int:
         seconds={**prompts.seconds, **automatic.seconds},
     )
     write_report(options.report, report)
+    table = to_markdown(report).replace("## default\n\n", "")
+    if options.measure_only:
+        print(table)
+        return 0
     loaded = load_checkpoint(options.model)
     assert loaded.passport is not None
     how = {"split": "val", "prompted_objects_of_a_picture": options.max_objects or "all"}
@@ -94,7 +100,7 @@ def main() -> int:
         extra={**loaded.passport.extra, "measured": how},
     )
     save_model_file(SHIPPED, loaded.state_dict, passport)
-    FIGURES.write_text(to_markdown(report).replace("## default\n\n", ""), encoding="utf-8")
+    FIGURES.write_text(table, encoding="utf-8")
     means = {name: values for name, values in passport.metrics.items() if "mean over" in name}
     print(f"\n{SHIPPED.stat().st_size / 2**20:.1f} MiB, {means}", file=sys.stderr)
     return 0

@@ -75,6 +75,43 @@ def test_wrong_usage_leaves_with_2(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message", "command"),
+    [
+        ([], "the following arguments are required: COMMAND", "sam-plugins"),
+        (["segment", "a.png"], "the following arguments are required: -o/--output", "segment"),
+        (
+            ["segment", "a.png", "-o", "x", "--nothing"],
+            "unrecognized arguments: --nothing",
+            "segment",
+        ),
+        (
+            ["segment", "a.png", "-o", "x", "--negative", "1,2"],
+            "--negative needs a --point or a --box that says what is meant",
+            "segment",
+        ),
+        (["models", "show"], "the following arguments are required: MODEL", "models show"),
+        (["models", "list", "--nothing"], "unrecognized arguments: --nothing", "models list"),
+        (
+            ["models", "convert", "default", "-o", "a.pt"],
+            "--output must end in .safetensors, got a.pt",
+            "models convert",
+        ),
+        (["evaluate", "clicks"], "the following arguments are required: --data", "evaluate clicks"),
+    ],
+)
+def test_wrong_usage_is_not_buried_under_the_usage(
+    arguments: list[str], message: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == app.EXIT_USAGE
+    said = capsys.readouterr()
+    prog = command if command == "sam-plugins" else f"sam-plugins {command}"
+    assert said.err == f"sam-plugins: error: {message}\nsam-plugins: see `{prog} --help`\n"
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["dance", "--json"], "invalid choice: 'dance'"),

@@ -209,3 +209,20 @@ def test_a_project_is_prepared_by_the_backend(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_slice_is_named_by_file_and_place() -> None:
     assert str(embed.Part(Path("a.tif"), 2, 5)) == "a.tif:x5"
+
+
+def test_a_folder_for_the_cache_that_cannot_be_made_names_the_setting(
+    run: Run,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    for home in [tmp_path / "file" / "home", *[Path("/proc/no/home")] * Path("/proc").is_dir()]:
+        monkeypatch.setenv("SAM_PLUGINS_HOME", str(home))
+        capsys.readouterr()
+        assert main(["embed", str(pictures)]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"cannot keep embeddings in {home / 'embeddings'} (" in said
+        assert "choose another folder with the environment variable SAM_PLUGINS_HOME" in said

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sam_plugins.model.engine import automatic_masks
 from sam_plugins.model.engine.label_store import Split
 from sam_plugins.model.engine.project import automatic
 from sam_plugins.model.engine.project.enough import too_few_labelled
+from sam_plugins.model.engine.project.learning import judged_proposals
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.engine.proposals import Proposal
 from sam_plugins.model.inference.full_size import WindowMask
@@ -341,6 +343,43 @@ def test_prompts_are_answered_by_the_model(project: Run, pictures: Path, tmp_pat
     assert (corrected["object_id"], corrected["review"]) == (first["object_id"], "corrected")
     assert len(corrected["prompts"]) == 3
     assert done["is_complete"] is True
+
+
+def test_only_what_the_model_in_use_proposed_says_what_pays(
+    project: Run, bright: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first version whose proposals did not pay does not keep the next one from proposing."""
+    first = project("next", "--propose", "--min-score", "0")
+    handed = first["next"][0]
+    objects = [one["object_id"] for one in handed["objects"]]
+    with Project.open(tmp_path / "project") as opened:
+        known = opened.labels.objects(handed["image_id"])
+        opened.labels.put_objects(
+            replace(one, object_id=f"{one.object_id}-{copy}") for one in known for copy in range(9)
+        )
+        judged = [one.object_id for one in opened.labels.objects() if one.object_id not in objects]
+        for one in judged:
+            opened.labels.set_review(one, "rejected", author="ada")
+    # An answer of a later model to a correction changes nothing about who proposed.
+    prompts = tmp_path / "prompts.json"
+    click = {"corrects": objects[0], "points_xy": [[1, 1]]}
+    prompts.write_text(json.dumps({"objects": [click], "reject": objects[1:]}))
+    project("label", handed["image_id"], "--prompts", prompts, "--author", "ada")
+    with Project.open(tmp_path / "project") as opened:
+        by_first = judged_proposals(opened, first["model"])
+        assert (len(by_first), sum(real for _, real in by_first)) == (30, 1)
+        assert max(by_first) == (known[0].score, True)
+        assert judged_proposals(opened, "another") == []
+    assert project("next", "--propose")["min_score"] == 1.0
+
+    other = make_model(TINY_PYRAMID, "tiny", seed=1)
+    passport = Passport("tiny", TINY_PYRAMID, version="2", licence="CC0")
+    path = save_model_file(tmp_path / "2.safetensors", other.network.state_dict(), passport)
+    monkeypatch.setattr(Project, "model_name", lambda _: str(path))
+    second = project("next", "--propose")
+    assert second["model"] != first["model"]
+    assert second["min_score"] == 0.5
+    assert second["next"][0]["objects"]
 
 
 def test_all_proposals_are_accepted_at_once(project: Run, bright: None) -> None:

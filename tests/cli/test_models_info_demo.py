@@ -33,6 +33,15 @@ def test_the_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [e["name"] for e in entries] == [e.name for e in model_entries()]
 
 
+def test_no_versions_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "versions"]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(
+        r"sam-plugins: no model in .* yet; `sam-plugins train` makes one\n", said.err
+    )
+
+
 def test_a_model_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "show", "sam_vit_b"]) == 0
     out = capsys.readouterr().out
@@ -94,17 +103,28 @@ def test_downloading_prints_the_path(
 
     asked: list[Any] = []
 
-    def fetch(entry: Any, *, allow_unverified: bool) -> Path:
-        asked.append((entry.name, allow_unverified))
+    def fetch(entry: Any) -> Path:
+        asked.append(entry.name)
         return tmp_path / entry.file_name
 
     monkeypatch.setattr(download, "fetch", fetch)
-    command = ["models", "download", "vit_b", "default", "--allow-unverified"]
+    command = ["models", "download", "vit_b", "default"]
     assert main(command) == 0
-    assert asked == [("sam_vit_b", True)]
+    assert asked == ["sam_vit_b"]
     out = capsys.readouterr().out.splitlines()
     assert out[0] == str(tmp_path / "sam_vit_b_01ec64.pth")
     assert len(out) == 2
+
+
+def test_sets_are_counted_without_what_a_parent_learned_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    passport = load_checkpoint("default").passport
+    assert passport is not None
+    sets = [source for source in passport.training_data if source.pictures]
+    assert main(["models", "show", "default"]) == 0
+    assert re.search(rf"trained on: +{len(sets)} sets: ", capsys.readouterr().out)
+    assert len(sets) < len(passport.training_data)
 
 
 def test_files_that_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +168,9 @@ def test_info(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         where = re.escape(str(tmp_path / "sam-plugins-home" / folder))
         assert re.search(rf"^{name}: +{where}$", out, re.MULTILINE)
     assert re.search(r"cache: +0 B", out)
+    assert re.search(
+        r"backends: +torch \(installed\), openvino \((not installed, extra fast|installed)\)", out
+    )
 
 
 def test_info_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 from tests.cli.helpers import RunSegment, Said, names
 
-from sam_plugins.cli import main
+from sam_plugins.cli import main, segment_jobs
 from sam_plugins.cli.results import RESULT_ENDINGS
 from sam_plugins.model.io.rle import decode_mask
 
@@ -118,3 +118,106 @@ def test_a_summary_as_json(
     assert Path(summary["results"][0]["files"]["labels"]).is_file()
     assert summary["failed"][0]["image"] == str(tmp_path / "no.png")
     assert "no such file" in summary["failed"][0]["error"]
+
+
+# ------------------------------------------------------------------------------ again
+
+
+def test_resume_passes_over_what_is_complete(
+    run_segment: RunSegment,
+    out: Path,
+    pictures: Path,
+    core: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_segment(pictures) == 0
+    (out / "b_overlay.png").unlink()  # killed before all three had their names
+    capsys.readouterr()
+    assert run_segment(pictures, "--resume", "--json") == 0
+    assert len(core.seen) == 3
+    assert "b_overlay.png" in names(out)
+    document = json.loads(capsys.readouterr().out)
+    assert [one["objects"] for one in document["results"]] == [1, 3]
+    assert run_segment(pictures, "--resume") == 0
+    assert len(core.seen) == 3
+    assert run_segment(pictures) == 0
+    assert len(core.seen) == 5  # nobody asked
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--mode", "grid"],
+        ["--box", "2,2,7,6"],
+        ["--limits", "0,100"],
+        ["--no-tiles"],
+        ["--backend", "auto"],
+        ["--like", "3,3", "--like-in", "LIKE"],
+        ["--text", "a cell"],
+    ],
+)
+def test_resume_does_again_what_is_asked_otherwise(
+    run_segment: RunSegment, pictures: Path, core: Any, options: list[str]
+) -> None:
+    options = [str(pictures / "a.png") if one == "LIKE" else one for one in options]
+    assert run_segment(pictures / "b.png") == 0
+    before = len(core.asked)
+    assert run_segment(pictures / "b.png", "--resume", *options) == 0
+    between = len(core.asked)
+    assert between > before
+    assert run_segment(pictures / "b.png", "--resume", *options) == 0
+    assert len(core.asked) == between
+
+
+def test_resume_does_again_what_has_another_picture_or_model(
+    run_segment: RunSegment, pictures: Path, core: Any
+) -> None:
+    assert run_segment(pictures / "b.png") == 0
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(pictures / "b.png")
+    assert run_segment(pictures / "b.png", "--resume") == 0
+    assert len(core.seen) == 2
+    core.model_id = "fake-ba9876543210"
+    assert run_segment(pictures / "b.png", "--resume") == 0
+    assert len(core.seen) == 3
+
+
+def test_resume_does_not_replace_what_people_changed(
+    run_segment: RunSegment, out: Path, pictures: Path, said: Said
+) -> None:
+    assert run_segment(pictures / "b.png") == 0
+    tifffile.imwrite(out / "b_labels.tif", np.full((20, 30), 7, np.uint16))
+    assert run_segment(pictures / "b.png", "--resume") == 1
+    said("was changed since it was written")
+
+
+def test_resume_and_overwrite_exclude_each_other(
+    run_segment: RunSegment, pictures: Path, said: Said
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_segment(pictures, "--resume", "--overwrite")
+    said("--overwrite: not allowed with argument --resume")
+
+
+def test_results_are_put_in_order_once_and_not_at_every_picture(
+    run_segment: RunSegment, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorted_lengths: list[int] = []
+
+    def counting(values: Any) -> list[Any]:
+        found = sorted(values)
+        sorted_lengths.append(len(found))
+        return found
+
+    monkeypatch.setattr(segment_jobs, "sorted", counting, raising=False)
+    for index in range(40):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(pictures / f"c{index:02d}.png")
+    assert run_segment(pictures, "--json") == 0
+    assert sum(sorted_lengths) <= 4 * 42
+
+
+def test_results_are_in_the_order_of_the_jobs() -> None:
+    summary = segment_jobs.Summary()
+    for index in (2, 0, 1):
+        summary.keep(index, {"image": str(index)})
+    assert [one["image"] for one in summary.results] == ["0", "1", "2"]
+    assert summary.document()["results"] == summary.results

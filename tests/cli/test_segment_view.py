@@ -44,6 +44,57 @@ def test_channels_recorded_one_by_one_are_stretched_one_by_one(
     assert core.seen[0].max(axis=(0, 1)).tolist() == [255, 255, 0]
 
 
+@pytest.mark.parametrize("tiled", [False, True])
+def test_who_chooses_channels_says_that_an_unnamed_axis_is_theirs(
+    run_segment: RunSegment, out: Path, tmp_path: Path, core: Any, tiled: bool
+) -> None:
+    data = np.zeros((7, 150, 200), np.uint16)
+    data[0, :75], data[6, :, :100] = 900, 900
+    tifffile.imwrite(tmp_path / "seven.tif", data, photometric="minisblack")
+    chosen = ["--channels", "red=0,green=6"]
+    assert run_segment(tmp_path / "seven.tif", *chosen, *(["--tile", "64"] if tiled else [])) == 0
+    if not tiled:
+        seen = core.seen[0]
+        assert seen[0, 0].tolist() == [255, 255, 0]
+        assert seen[0, -1].tolist() == [255, 0, 0]
+        assert seen[-1, 0].tolist() == [0, 255, 0]
+    else:
+        ((source, *_),) = core.asked
+        assert source.axes == "CYX"
+
+
+@pytest.mark.parametrize(
+    ("axes", "options", "message"),
+    [
+        (
+            "QYX",
+            [],
+            r"along [A-Z] \(7 planes\); .*; if these are channels, .* --channels red=0,green=2$",
+        ),
+        ("QYX", ["--channels", "red=0,green=7"], r"if these are channels, say so with --axes CYX$"),
+        ("QYX", ["--channels", "red=DAPI"], r"if these are channels, say so with --axes CYX$"),
+        ("ZYX", ["--channels", "red=0,green=6"], r"along Z .*with --axes CYX$"),
+        ("ZYX", [], r"along Z .*with --stack$"),
+    ],
+)
+def test_a_stack_that_may_be_channels_names_the_way(
+    run_segment: RunSegment,
+    tmp_path: Path,
+    axes: str,
+    options: list[str],
+    message: str,
+    said: Said,
+) -> None:
+    data = np.random.default_rng(0).integers(0, 999, (7, 20, 30)).astype(np.uint16)
+    path = tmp_path / (
+        "seven.tif" if axes == "QYX" else "seven.ome.tif"
+    )  # a plain TIFF has no names
+    metadata = None if axes == "QYX" else {"axes": axes}
+    tifffile.imwrite(path, data, photometric="minisblack", metadata=metadata)
+    assert run_segment(path, *options) == 1
+    assert re.search(message, said("error: ").splitlines()[0])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -56,7 +107,10 @@ def test_channels_recorded_one_by_one_are_stretched_one_by_one(
         ),
         (["--plane", "Z=3"], r"a\.png is a single picture and no stack: leave out --plane"),
         (["--plane", "3"], r"a\.png is a single picture and no stack: leave out --plane"),
-        (["--level", "1"], r"a\.png has the levels 0 to 0, got 1"),
+        (
+            ["--level", "1"],
+            r"a\.png is no pyramid: it has level 0 alone, got level 1; leave out --level",
+        ),
         (["--axes", "ZYX"], r"a\.png has the shape \(20, 30\) .* such as --axes ZYX"),
         (["--axes", "XX"], r"a\.png has the shape \(20, 30\) .* such as --axes ZYX"),
         (["--point", "100,3"], r"a\.png: --point and --negative must lie within the image, got"),
@@ -115,6 +169,49 @@ def test_limits_that_leave_nothing_to_see(
     tifffile.imwrite(tmp_path / "a.tif", data)
     assert run_segment(tmp_path / "a.tif", "--limits", limits) == 0
     said(r"warning: .*a\.tif: every pixel looks the same with these --limits, .* 0(\.1)? to 59\.9")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "options", "message"),
+    [
+        (
+            [np.nan],
+            [],
+            r"1 pixel is not finite and seen as black \(infinity as white\); the edges of",
+        ),
+        ([np.nan, np.inf, -np.inf], [], r"3 pixels are not finite and seen as black"),
+        ([], [], None),
+    ],
+)
+def test_pixels_that_are_no_numbers_are_counted(
+    run_segment: RunSegment,
+    tmp_path: Path,
+    gaps: list[float],
+    options: list[str],
+    message: str | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = np.arange(600, dtype=np.float32).reshape(20, 30)
+    data[3, : len(gaps)] = gaps
+    tifffile.imwrite(tmp_path / "a.tif", data)
+    assert run_segment(tmp_path / "a.tif", *options) == 0
+    told = capsys.readouterr().err
+    if message is None:
+        assert told == ""
+    else:
+        assert re.fullmatch(rf"sam-plugins: warning: \S*a\.tif: {message}.*\n", told)
+
+
+def test_only_the_channels_that_are_shown_have_gaps(
+    run_segment: RunSegment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = np.arange(2400, dtype=np.float32).reshape(4, 20, 30)
+    data[1, 0, 0] = data[3, 1, :2] = np.nan
+    tifffile.imwrite(tmp_path / "a.ome.tif", data, metadata={"axes": "CYX"})
+    assert run_segment(tmp_path / "a.ome.tif", "--channels", "red=0,green=2") == 0
+    assert capsys.readouterr().err == ""
+    assert run_segment(tmp_path / "a.ome.tif", "--channels", "1,3", "--overwrite") == 0
+    assert "3 pixels are not finite" in capsys.readouterr().err
 
 
 def test_limits_that_suit_are_no_warning(

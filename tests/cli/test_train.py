@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,8 @@ def test_going_on_that_fails_leaves_the_run(
     run = begin_run(asked, tmp_path / "run")
     assert main(["train", str(run.path), "--resume"]) == 1
     assert "no training picture has a labelled object" in capsys.readouterr().err
-    assert RunFolder.open(run.path).config == asked
+    assert RunFolder.open(run.path).config == run.config
+    assert run.config == replace(asked, training=asked.training.for_device("cpu"))
 
 
 def test_runs_are_kept_repeated_and_resumed_only_where_they_can(

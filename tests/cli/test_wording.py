@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from tests.labelled_sets import write_sets
 
 from sam_plugins.cli import main
 from sam_plugins.cli.wording import in_options
-from sam_plugins.errors import MemoryLimitError
+from sam_plugins.errors import MemoryLimitError, UnusableImageError
 from sam_plugins.model.inference.automatic import segment_embedding
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.predict import encode_image
+from sam_plugins.model.io.images import read_image
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.comparison import Comparison
@@ -48,6 +50,13 @@ def test_prompts_beside_the_picture(
 ) -> None:
     assert main(["segment", str(picture), "-o", str(tmp_path / "out"), *prompt]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_axes_are_named_only_by_commands_that_take_them(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((7, 20, 30), np.uint16), photometric="minisblack")
+    with pytest.raises(UnusableImageError, match=r"axes='CYX'$") as refused:
+        read_image(tmp_path / "a.tif")
+    assert in_options(str(refused.value)).endswith("; choose one, such as --plane Q=0")
 
 
 def test_a_model_without_an_instance_decoder(
@@ -113,7 +122,7 @@ def run_out_of_memory(*_: Any, **__: Any) -> None:
     ("patched", "remedy", "end"),
     [
         ("automatic.grid_points", "points_per_side", "; crop the picture or reduce it"),
-        ("predict._decode", "a smaller model", "or close other programs"),
+        ("predict._decode", "reduce the picture to 16 x 16 pixels", "or close other programs"),
     ],
 )
 def test_memory_that_runs_out_while_masks_are_decoded(
@@ -132,6 +141,8 @@ def test_memory_that_runs_out_while_masks_are_decoded(
     [
         ("or start again with overwrite=True", "or start again with --overwrite"),
         ("batch_size=16 needs a quarter", "--batch-size 16 needs a quarter"),
+        ("no mask is left: stability_score_thresh=0.95 refused all; set pred_iou_thresh=0.8",
+         "no mask is left: --min-stability 0.95 refused all; set --min-iou 0.8"),
         ("are free in x; choose a work folder on another disk, or fewer pictures",
          "are free in x; choose another disk with --work, or fewer pictures"),
     ],

@@ -15,8 +15,8 @@ from sam_plugins.model.engine.run_config import RunConfig
 
 PROMPT = ("points_xy", "point_labels", "box_xyxy")
 READ = {"python", "console", "sh", "bash", "yaml", "json", "xml"}
-SHOWN = {"text", "diff"}
-"""What programs answer, and what changes in somebody's own program."""
+SHOWN = {"text", "diff", "nginx"}
+"""What programs answer, what changes in somebody's own program, settings of another server."""
 
 
 def test_every_block_is_of_a_language_that_a_test_reads() -> None:
@@ -45,6 +45,13 @@ def test_prompts_of_an_engine(block: Block) -> None:
     for one in document["objects"]:
         assert {*one} <= {*PROMPT, "class_name", "seconds", "corrects"}
         assert Prompts.for_object(*(one.get(key) for key in PROMPT)) is not None
+
+
+def test_the_front_door_shows_each_way_in_five_lines() -> None:
+    shown = [one for one in blocks("python", "console") if one.page == "README.md"]
+    long = {str(one) for one in shown if len([*filter(str.strip, one.text.splitlines())]) > 5}
+    assert len(shown) == 6
+    assert not long
 
 
 @pytest.mark.parametrize("path", page_paths(), ids=lambda path: "/".join(path.parts[-2:]))

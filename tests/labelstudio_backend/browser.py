@@ -71,12 +71,19 @@ def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[s
 
 def submit(page: Any) -> None:
     """Submit what is drawn."""
-    page.get_by_role("button", name="Submit current annotation").click()
+    with page.expect_response(
+        lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
+    ) as heard:
+        page.get_by_role("button", name="Submit current annotation").click()
+    assert heard.value.ok, heard.value.text()
 
 
 def accept_and_submit(page: Any) -> None:
     """Accept what is suggested, and submit."""
     page.get_by_test_id(ACCEPT).click()
+    # Until the suggestions are regions, the editor passes over a click on its button to submit.
+    page.get_by_test_id(ACCEPT).wait_for(state="hidden")
+    page.wait_for_timeout(500)
     submit(page)
 
 

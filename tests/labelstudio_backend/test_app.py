@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sam_plugins.labelstudio_backend.label_config import PROMPTS
 from sam_plugins.labelstudio_backend.logs import LOG, LogFormatter
 from sam_plugins.labelstudio_backend.models import version_of
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.labelstudio_backend.status_page import render_status
 
 SIZE = (60, 80)
@@ -163,6 +165,32 @@ def test_events_versions_and_status_go_to_who_learns(make_service: MakeService) 
     assert (client.get("/status").json or {})["learning"] == {"events": 1}
 
 
+@pytest.mark.parametrize("given", ["/sam", "/sam/"])
+def test_a_backend_answers_below_its_prefix_and_without_it(
+    make_service: MakeService, given: str
+) -> None:
+    service = make_service(prefix=given, webhook_secret="s3cret", user="u", password="p")
+    client = create_app(service.settings, service=service).test_client()
+    allowed = basic("u", "p")
+    for path in ("/health", "/sam/health", "/sam/", "/sam", "/sam/status", "/sam/versions"):
+        assert client.get(path, headers=allowed).status_code == 200, path
+        assert client.get(path).status_code == 401, path
+    body = request([click(40, 30, size_hw=SIZE)], own(), url=PICTURE)
+    assert client.post("/sam/predict", json=body, headers=allowed).status_code == 200
+    event = {"action": "ANNOTATION_CREATED", "project": {"id": 1}}
+    assert client.post("/sam/webhook/s3cret", json=event).status_code == 200
+    for path in ("/samples/health", "/sam/sam/health", "/other/health"):
+        assert client.get(path, headers=allowed).status_code == 404, path
+
+
+@pytest.mark.parametrize("wrong", ["sam", "/a b", "/sam?x", "//", "http://host/sam"])
+def test_a_prefix_that_is_no_path_is_refused(wrong: str) -> None:
+    with pytest.raises(
+        ValueError, match="path below which a proxy shows the backend, such as /sam"
+    ):
+        Settings(prefix=wrong)
+
+
 def test_the_status_page_is_escaped_and_shows_problems(
     client: FlaskClient, service: Service
 ) -> None:
@@ -191,13 +219,17 @@ def test_the_status_page_is_escaped_and_shows_problems(
     ],
 )
 def test_a_malformed_body_is_refused_with_the_reason(
-    client: FlaskClient, body: bytes, reason: str
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, body: bytes, reason: str
 ) -> None:
-    response = client.post("/predict", data=body, content_type="application/json")
+    with caplog.at_level(logging.INFO, logger=LOG.name):
+        response = client.post("/predict", data=body, content_type="application/json")
     assert response.status_code == 400
-    import re
-
     assert re.search(reason, (response.json or {})["detail"])
+    assert re.search(reason, vars(caplog.records[-1])["refused"])
+    (told,) = (client.get("/status").json or {})["problems"]
+    assert told["kind"] == "request"
+    assert re.search(f"/predict was refused: .*{reason}", told["message"])
+    assert 'sam_plugins_problems_total{kind="request"} 1.0' in client.get("/metrics").text
     assert (response.json or {})["request_id"] == response.headers["X-Request-ID"]
 
 

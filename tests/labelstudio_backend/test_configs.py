@@ -20,6 +20,7 @@ from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.config_check import check_config
 from sam_plugins.labelstudio_backend.label_config import ConfigError, read_config
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.target import choose_target
 from sam_plugins.model.io.label_studio import mask_of, regions_of
 
 SIZE = (60, 80)
@@ -112,6 +113,59 @@ def test_the_check_says_where_each_label_goes() -> None:
     means = check_config(xml).means
     assert any('"mask" (BrushLabels), labelled Cell' in line for line in means)
     assert any('"nuclei" (BrushLabels), labelled Nucleus' in line for line in means)
+
+
+_UNLIKE = """<View><Image name="image" value="$image"/>
+<Labels name="lab" toName="image"><Label value="Cell"/><Label value="Debris"/></Labels>
+<KeyPoint name="kp" toName="image"/>
+<PolygonLabels name="poly" toName="image"><Label value="Nucleus"/><Label value="Other"/>
+</PolygonLabels></View>"""
+
+
+@pytest.mark.parametrize("labels", ['<Label value="Nucleus"/><Label value="Other"/>', ""])
+def test_no_region_gets_a_label_that_its_control_lacks(
+    client: FlaskClient, service: Service, labels: str
+) -> None:
+    one = '<Label value="Nucleus"/>'
+    xml = _UNLIKE.replace(one + '<Label value="Other"/>', labels or one)
+    problems = check_config(xml).problems
+    assert len(problems) == 2
+    assert all("its regions are answered without a label" in problem for problem in problems)
+    assert 'label "Debris" of "lab" is none of "poly", which has Nucleus' in problems[1]
+    body = request(in_two(click(40, 30, size_hw=SIZE, label="Debris")), xml, url=PICTURE)
+    for _ in range(2):
+        (found,) = client.post("/predict", json=body).json["results"]  # type: ignore[index]
+        assert [item["value"]["polygonlabels"] for item in found["result"]] == [[]]
+    (told,) = service.problems.documents()
+    assert (told["kind"], told["message"]) == ("config", problems[1])
+    body["label_config"] = xml.replace('<Label value="Nucleus"', '<Label value="N" alias="Debris"')
+    (found,) = client.post("/predict", json=body).json["results"]  # type: ignore[index]
+    assert found["result"][0]["value"]["polygonlabels"] == ["N"]
+    assert service.problems.documents() == []
+
+
+def test_one_label_to_ask_with_is_the_one_label_to_answer() -> None:
+    xml = _xml("a value within").replace(
+        '<Label value="Cell"/></KeyPoint', '<Label value="X"/></KeyPoint'
+    )
+    target = choose_target(read_config(xml), "image", prompt="kp", label="X")
+    assert target.label == "Cell"
+    (told,) = check_config(xml).problems
+    assert 'label "X" of "kp" is none of "mask", which has Cell: its regions are called' in told
+
+
+def test_the_check_finds_tags_that_are_for_nothing_or_cannot_be_told_apart() -> None:
+    lost = _UNLIKE.replace('"kp" toName="image"', '"kp" toName="img"')
+    assert (
+        '"kp" (KeyPoint) is for \'img\', and no tag has that name: write toName="image"'
+        in check_config(lost).problems
+    )
+    other = _UNLIKE.replace(
+        "</View>", '<Text name="t" value="$t"/><Labels name="n" toName="t"/></View>'
+    )
+    assert check_config(other).problems == check_config(_UNLIKE).problems
+    doubled = _UNLIKE.replace('name="kp"', 'name="poly"')
+    assert "2 tags have the name 'poly'" in check_config(doubled).problems[0]
 
 
 def _xml(start: str) -> str:

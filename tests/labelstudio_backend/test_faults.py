@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -61,6 +63,16 @@ def full_disk(most: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.filterwarnings("ignore:embeddings are kept in memory only")
+def test_pictures_are_decoded_where_no_byte_can_be_written(client: FlaskClient) -> None:
+    with full_disk(0):
+        clicked = client.post("/predict", json=body(1))
+        predicted = client.post("/predict", json=request(None, own(), url=picture(2), task=2))
+    for answer in (clicked, predicted):
+        assert len((answer.json or {})["results"][0]["result"]) == 1
+    assert (client.get("/status").json or {})["problems"] == []
 
 
 @pytest.mark.filterwarnings("ignore:embeddings are kept in memory only")
@@ -343,6 +355,24 @@ def test_no_route_has_an_internal_error_whatever_is_sent(
         content_type="application/json",
     )
     assert answer.status_code < 500, f"{method} {route} {content!r}: {answer.text}"
+
+
+@pytest.mark.parametrize("depth", [300, 940, 1000, 1015, 5000])
+def test_what_is_nested_too_deeply_is_refused(learning_client: Any, depth: int) -> None:
+    """The body may be read and yet be too deep to be written down."""
+    deep = "[" * depth + "]" * depth
+    annotated = f'{{"id": 1, "task": 1, "result": {deep}}}'
+    kind = "application/json"
+    event = f'{{"action": "ANNOTATION_CREATED", "project": {{"id": 1}}, "annotation": {annotated}}}'
+    setup = f'{{"project": "1.1", "extra_params": {{"model": {deep}}}}}'
+    answers = [
+        learning_client.post(route, data=sent, content_type=kind)
+        for route, sent in (("/webhook", event), ("/setup", setup))
+    ]
+    for answer in answers:
+        assert answer.status_code in ({200} if depth < 900 else {200, 400}), answer.text
+        assert answer.status_code == 200 or re.search("nested|recursion", answer.json["detail"])
+    assert depth < 1000 or answers[0].status_code == 400
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.labelstudio_backend.payloads import (
 
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.model.io.brush_rle import encode_brush
 from sam_plugins.model.io.label_studio import mask_of, regions_of
 
 SIZE = (240, 320)
@@ -86,6 +88,31 @@ def test_several_boxes_are_several_regions(client: FlaskClient) -> None:
     assert iou(second, disk(SIZE, (240, 160), 35)) > 0.85
 
 
+@pytest.mark.parametrize(
+    ("useless", "reason"),
+    [
+        (box(10, 10, 10.2, 10.2), "half a pixel wide and high.*draw it larger"),
+        (box(-50, -50, -10, -10), "must overlap the picture"),
+        (
+            {**box(0, 0, 1, 1), "type": "polygonlabels", "value": {"points": [[5, 5]]}},
+            "cannot be drawn.*draw it again",
+        ),
+        ({**click(5, 5), "to_name": "other"}, "'second'.*must be the address of a picture"),
+    ],
+)
+def test_a_prompt_that_means_nothing_is_told_and_spoils_no_other(
+    client: FlaskClient, useless: dict[str, Any], reason: str
+) -> None:
+    config = own().replace("</View>", '<Image name="other" value="$second"/></View>')
+    items = [useless, box(60, 50, 141, 131)]
+    (mask,) = masks(asked(client, request(items, config, url=PICTURE)))
+    assert iou(mask, DISK) > 0.85
+    (told,) = (client.get("/status").json or {})["problems"]
+    assert (told["kind"], told["task"]) == ("prompt", "1")
+    assert re.search(reason, told["message"])
+    assert 'sam_plugins_problems_total{kind="prompt"} 1.0' in client.get("/metrics").text
+
+
 def test_a_turned_box_counts_by_its_corners(client: FlaskClient) -> None:
     turned = box(60, 131, 141, 212)  # turned up about its upper left corner
     turned["value"]["rotation"] = -90
@@ -117,6 +144,45 @@ def test_a_box_after_points_takes_them_along_and_points_after_a_box_its_box(
     alone = create_app(alone_service.settings, service=alone_service).test_client()
     (unfused,) = masks(asked(alone, request([around], own(), url=url)))
     assert iou(fused, DISK) > iou(unfused, DISK)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_point_goes_on_with_its_box_once_a_draft_was_saved(
+    make_service: MakeService, is_restarted: bool
+) -> None:
+    """The editor's own name of the user comes with the draft, some seconds after the box."""
+    both = DISK | disk(SIZE, (170, 90), 20)
+    url = data_url(picture_of(both))
+    around, point = box(58, 48, 210, 132), click(170, 90)
+    draft = {"id": 1, "user": "me@example.org", "result": [around]}
+
+    def client() -> FlaskClient:
+        service = make_service()
+        return create_app(service.settings, service=service).test_client()
+
+    at_once = client()
+    asked(at_once, request([around], own(), url=url))
+    (wanted,) = masks(asked(at_once, request([point], own(), url=url)))
+    later = client()
+    asked(later, request([around], own(), url=url))
+    if is_restarted:
+        later = client()
+    (found,) = masks(asked(later, request([point], own(), url=url, drafts=[draft])))
+    assert iou(found, wanted) > 0.95
+    assert iou(found, disk(SIZE, (170, 90), 20)) < 0.8, "a point alone means the small disk"
+    other = {**around, "value": {**around["value"], "rectanglelabels": ["Debris"]}}
+    for result in ([other], [around, {**around, "id": "second"}], [around, _mask_of(DISK)]):
+        draft = {"id": 1, "user": "me@example.org", "result": result}
+        (found,) = masks(asked(client(), request([point], own(), url=url, drafts=[draft])))
+        assert iou(found, disk(SIZE, (170, 90), 20)) > 0.8, "that box is of something else"
+
+
+def _mask_of(mask: np.ndarray) -> dict[str, Any]:
+    """Return a mask that somebody has drawn."""
+    value = {"format": "rle", "rle": encode_brush(mask), "brushlabels": ["Cell"]}
+    size = {"original_width": SIZE[1], "original_height": SIZE[0]}
+    places = {"from_name": "mask", "to_name": "image", "type": "brushlabels"}
+    return {"id": "drawn", "value": value, **size, **places}
 
 
 def test_an_accepted_box_is_no_longer_taken_along(client: FlaskClient) -> None:

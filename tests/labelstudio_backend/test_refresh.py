@@ -29,6 +29,7 @@ from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
 from sam_plugins.labelstudio_backend.refresh import OwnModels
 from sam_plugins.labelstudio_backend.service import Service
+from sam_plugins.labelstudio_backend.unfinished import Unfinished
 
 NAME = f"label-studio-{KEY}"
 OLD, NEW, NEWER = (f"{NAME}@{number}" for number in (1, 2, 10))
@@ -66,6 +67,11 @@ class Studio:
             "predictions": predictions,
             **others,
         }
+
+    def store(self, task: int, prediction: dict[str, Any]) -> None:
+        """Store a prediction, as Label Studio does with those of an answer."""
+        self._number += 1
+        self.tasks[task]["predictions"].append({**prediction, "id": self._number})
 
     def versions(self) -> dict[int, list[str]]:
         """The versions of each task's predictions."""
@@ -123,6 +129,12 @@ def studio() -> Iterator[Studio]:
     def task(number: int) -> tuple[Response, int]:
         found = made.tasks.get(number)
         return jsonify(found or {}), 404 if found is None else 200
+
+    @app.post("/api/predictions/")
+    def post() -> Response:
+        body: dict[str, Any] = request.get_json()
+        made.store(body["task"], body)
+        return jsonify(body)
 
     @app.patch("/api/predictions/<int:number>/")
     def patch(number: int) -> Response:
@@ -413,6 +425,73 @@ def test_a_backend_that_starts_goes_on(studio: Studio, make_backend: MakeBackend
     assert refreshed(second) == [(5 - done, 5 - done, 0, 5 - done)]
     assert set(map(tuple, studio.versions().values())) == {(NEW,)}
     assert len(studio.patches) == 5
+
+
+def test_a_batch_of_hundreds_is_finished_after_a_restart(
+    studio: Studio, make_backend: MakeBackend, tmp_path: Path
+) -> None:
+    made: list[str] = []
+    ready = threading.Event()
+
+    def find(_: Any, task: Any) -> None:
+        if len(made) >= 200:
+            ready.set()
+            time.sleep(0.2)  # it is cut off here
+            raise RuntimeError("the backend ends")
+        made.append(task.id)
+
+    for number in range(1, 301):
+        studio.add(number)
+    first = make_backend(find, batch_seconds=0, refresh_predictions=False)
+    tasks = [{"id": number, "data": {"image": PICTURE}} for number in studio.tasks]
+    body = {"project": KEY, "label_config": CONFIG, "tasks": tasks}
+    answers = predicted(create_app(first.settings, service=first).test_client(), body)
+    for number, answer in enumerate(answers, 1):
+        if answer:
+            studio.store(number, answer)
+    assert ready.wait(60)
+    first.drain()
+    wait_until(lambda: not first.parts()._batches._pending())
+    stored = sum(map(len, studio.versions().values()))
+    assert 200 <= stored < 210
+    assert list((tmp_path / "backend" / "batches").iterdir())
+    studio.tasks.pop(300)
+    studio.store(299, {"model_version": NEW})  # retrieved by hand meanwhile
+
+    second = make_backend(refresh_predictions=False)
+    left = 300 - stored - 2
+    assert [one[:2] for one in look(second)] == [
+        ("asked for before the backend was restarted", left)
+    ]
+    wait_until(lambda: second.status()["batches"][0]["posted"] == left)
+    assert set(map(tuple, studio.versions().values())) == {(NEW,)}
+    wait_until(lambda: not list((tmp_path / "backend" / "batches").iterdir()))
+    assert look(make_backend()) == []
+    assert first.problems.documents() == second.problems.documents() == []
+
+
+def test_what_is_left_of_batches_that_nobody_can_read_is_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "batches"
+    Unfinished(folder).add(KEY, ["2", "10"])
+    assert Unfinished(folder).of_earlier(KEY) == ["2", "10"]
+    assert Unfinished(folder).of_earlier("8.1") == []
+    (file,) = folder.iterdir()
+    for damaged in (b"", b"{}", b"[]", b"\xff", b'{"project": "7.1", "tasks": 3}'):
+        file.write_bytes(damaged)
+        assert Unfinished(folder).of_earlier(KEY) == []
+    folder.rename(tmp_path / "other")
+    folder.write_bytes(b"")  # no folder: nothing can be kept, and nothing fails
+    kept = Unfinished(folder)
+    kept.add(KEY, ["3"])
+    kept.end(KEY, "3")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what happens in the background."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("status", [401, 503])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from sam_plugins.labelstudio_backend.context import PixelAsk
@@ -53,6 +55,22 @@ def test_what_was_accepted_is_forgotten() -> None:
     sessions.forget_accepted(KEY, {"abc"})
     assert sessions.fused(KEY, points((5, 5)), 60).box_xyxy is None
     assert sessions.made("abc") is made
+
+
+def test_what_was_drawn_before_the_name_was_known_is_theirs() -> None:
+    nameless = replace(KEY, user="")
+    now = [0.0]
+    sessions = Sessions(lambda: now[0])
+    sessions.remember_boxes(nameless, [around(0, 0, 10, 10)])
+    made = Made(nameless, around(0, 0, 10, 10), np.zeros((2, 2), np.float16), "m")
+    sessions.remember_made("abc", made)
+    now[0] = 5
+    sessions.remember_points(KEY, points((5, 5)))
+    assert sessions.fused(KEY, points((5, 5)), 60).box_xyxy is not None
+    assert sessions.fused(KEY, around(0, 0, 9, 9), 60).point_labels.tolist() == [1]
+    sessions.forget_accepted(KEY, {"abc"})
+    assert sessions.fused(KEY, points((5, 5)), 60).box_xyxy is None
+    assert sessions.fused(nameless, points((5, 5)), 60).box_xyxy is None
 
 
 def test_memory_is_bounded() -> None:

@@ -19,6 +19,8 @@ from tests.labelstudio_backend.server import TOKEN, LabelStudio
 from tests.labelstudio_backend.serving import served
 
 from sam_plugins.labelstudio_backend.app import create_app
+from sam_plugins.labelstudio_backend.client import LabelStudioClient
+from sam_plugins.labelstudio_backend.images import Source
 from sam_plugins.model.io.images import read_image
 from sam_plugins.model.io.label_studio import mask_of, regions_of
 
@@ -147,14 +149,23 @@ def test_opening_a_task_prepares_it_and_the_next_ones(
     path, _ = nuclei
     service = make_service(url=label_studio.url, api_key=TOKEN, automatic=False, prewarm_next=2)
     project = label_studio.make_project(own())["id"]
-    tasks = label_studio.upload(project, sorted(path.parent.glob("*.png"))[:4])
+    tasks = label_studio.upload(project, sorted(path.parent.glob("*.png"))[:5])
+    label_studio.annotate(tasks[1], [])
     with served(create_app(service.settings, service=service)) as url:
         label_studio.connect(project, url)
         label_studio.call("GET", f"/api/tasks/{tasks[0]}?project={project}")
         until(lambda: len(service.parts().engine.pictures) >= 3)
         time.sleep(1)
-    assert len(service.parts().engine.pictures) == 3
-    assert not label_studio.tasks(project)[0]["predictions"]
+    known = {key for key, _ in service.parts().engine.pictures._known}
+    found = {one["id"]: one for one in label_studio.tasks(project)}
+    client = LabelStudioClient(label_studio.url, TOKEN)
+    prepared = [
+        number
+        for number in tasks
+        if Source(found[number]["data"]["image"], str(number), client).key in known
+    ]
+    assert prepared == [tasks[0], tasks[2], tasks[3]], "one that is annotated is no next one"
+    assert not found[tasks[0]]["predictions"]
 
 
 def test_a_whole_project_is_prepared_for_a_backend_that_starts_later(
@@ -236,5 +247,5 @@ def test_settings_of_a_project_and_another_model_change_the_version(
         (key,) = [one.key for one in service.projects.all() if one.id == str(project)]
         assert service.model_version(key).startswith("mobile_sam")
         assert service.projects.get(key).settings.output == "polygon"
-        assert shown["model_version"] or shown["state"] == "CO"
+        assert shown["model_version"] == service.model_version(key)
         assert requests.get(f"{url}/versions", timeout=5).json()["versions"]

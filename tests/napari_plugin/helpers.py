@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import skimage.data
 
-from sam_plugins.napari_plugin.layers import Role, find_layer
+from sam_plugins.napari_plugin.layers import Role, role_of
 from sam_plugins.napari_plugin.session.changes import LabelChange
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.session import Session
@@ -28,6 +28,11 @@ def keep_screenshot(viewer: Any, qtbot: Any, name: str) -> None:
     if folder:
         qtbot.wait(300)
         viewer.window._qt_window.grab().save(str(Path(folder) / f"{name}.png"))
+
+
+def find_layer(viewer: Any, role: Role) -> Any:
+    """Return the topmost layer of a role, None for none."""
+    return next((one for one in reversed(viewer.layers) if role_of(one) == role), None)
 
 
 def layer_of(viewer: Any, role: Role) -> Any:

@@ -112,6 +112,13 @@ class Hand:
         QTest.mouseClick(self._native, Qt.MouseButton.LeftButton, modifiers, where)
         rest()
 
+    def double_click(self, world: Any) -> None:
+        """Click twice, as Qt tells it: press, release, double click, release."""
+        where = self.point(world)
+        self.click(world)
+        QTest.mouseDClick(self._native, Qt.MouseButton.LeftButton, NO_KEY, where)
+        rest()
+
     def hover(self, world: Any) -> None:
         rest()  # napari lets no more than some moves a second through
         _move(self._native, self.point(world), NO_KEY, Qt.MouseButton.NoButton)

@@ -1,4 +1,4 @@
-"""**Automatic** looks at reduced pictures of small objects in windows, as the library does."""
+"""**Automatic** looks at small objects in windows and large ones from farther, as the library."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sam_plugins.model.inference import predict
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.reduction import ReducedImageWarning
+from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.model.large.whole import segment
 from sam_plugins.napari_plugin.automatic import Ground, Painted, choose_again, find_all
 from sam_plugins.napari_plugin.automatic_params import FindParams, KeepParams
@@ -159,6 +160,27 @@ def test_small_objects_are_those_of_the_library_and_thresholds_choose_among_them
     assert 1 < len(np.unique(fewer)) < len(np.unique(labels))
 
 
+def test_large_objects_are_those_of_segment_seen_from_farther(
+    finder: Finder, test_data: Path
+) -> None:
+    files = list_manifest_files(test_data, ["fly_egg_chambers"], split="train")
+    chambers = next(file for file in files if file.id == "insitu7545").read().image
+    found = finder.find(ImageSource([chambers], is_rgb=True))
+    assert found.tiles == [1]
+    (labels,) = found.labels()
+    expected = segment(chambers, finder.model)
+    assert_same_objects(labels, expected.labels)
+    usual = segment(chambers, finder.model, looks_farther=False)
+    assert len(np.unique(labels)) - 1 == len(expected) < len(usual)
+    # Cancelled while it chooses how to see it, it ends at once and has found nothing.
+    stopped = finder.find(
+        ImageSource([chambers[:, ::-1]], is_rgb=True),
+        progress=Progress(lambda told: told.begun > 2),
+    )
+    assert stopped.are_new is None
+    assert stopped.grounds == []
+
+
 def test_without_looking_closer_they_are_those_of_the_whole_picture(
     finder: Finder, coins: Picture
 ) -> None:
@@ -234,8 +256,8 @@ def test_a_picture_that_is_looked_at_as_a_whole_is_encoded_once_and_counts_as_ne
 def test_it_can_be_stopped_before_the_windows_are_known(
     finder: Finder, encoded: list[tuple[int, ...]]
 ) -> None:
-    blank = ImageSource([np.full((20, 1500), 9, np.uint8)])
+    blank = ImageSource([np.full((200, 1500), 9, np.uint8)])
     found = finder.find(blank, progress=Progress(stops=lambda told: told.begun == 2))
     assert found.are_new is None
     assert found.grounds == []
-    assert encoded == [(20, 1500, 3)]
+    assert encoded == [(200, 1500, 3)]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.napari_plugin.helpers import find_layer
 from tests.napari_plugin.segmenting import until
 
 from sam_plugins.napari_plugin.drawing import DraftView
-from sam_plugins.napari_plugin.layers import find_layer
 from sam_plugins.napari_plugin.session.masks import MaskCrop
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.session.values import Answer, Draft, PointPrompt, Sight, State, Turn

@@ -13,11 +13,24 @@ pytest.importorskip("napari")
 
 from qtpy.QtCore import Qt  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
-from tests.napari_plugin.segmenting import Hand, answered, drafts, load, until  # noqa: E402
+from tests.napari_plugin.segmenting import (  # noqa: E402
+    CTRL,
+    Hand,
+    answered,
+    drafts,
+    iou,
+    load,
+    mask_of,
+    rest,
+    until,
+)
 
 from sam_plugins.napari_plugin import drawing  # noqa: E402
 from sam_plugins.napari_plugin.answering import Answerer  # noqa: E402
+from sam_plugins.napari_plugin.layers import role_of  # noqa: E402
 from sam_plugins.napari_plugin.mouse import camera_of  # noqa: E402
+from sam_plugins.napari_plugin.params import SegmentParams  # noqa: E402
+from sam_plugins.napari_plugin.session.values import MaskPrompt, PointPrompt  # noqa: E402
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
 SIDE = 200
@@ -112,3 +125,67 @@ def test_dragging_keeps_what_was_grabbed_under_the_mouse(viewer: Any, blobs: Any
     widget.controller.close()
     hand.drag([(100, 100), (90, 95), (80, 90)])  # without us napari moves it
     assert camera.center != before
+
+
+def outline_shown(viewer: Any) -> int:
+    """Return how many corners the outline has that is being drawn."""
+    shown = [layer for layer in viewer.layers if role_of(layer) == "boxes"]
+    return sum(len(shape) for layer in shown for shape in layer.data)
+
+
+CORNERS = [(62, 62), (62, 138), (138, 138), (138, 62)]
+
+
+def test_clicks_are_corners_that_a_double_click_closes(viewer: Any, blobs: Any) -> None:
+    widget, hand = opened(viewer, blobs)
+    widget.controller.set_params(SegmentParams(tool="polygon"))
+    for number, corner in enumerate(CORNERS[:3]):
+        hand.click(corner)
+        rest()
+        assert drafts(widget) == ()
+        hand.hover((138, 70))
+        assert outline_shown(viewer) == number + 2  # the last one follows the mouse
+    hand.double_click(CORNERS[3])
+    until(lambda: drafts(widget))
+    assert outline_shown(viewer) == 0
+    (draft,) = drafts(widget)
+    (prompt,) = draft.prompts
+    assert isinstance(prompt, MaskPrompt)
+    drawn = mask_of(prompt.mask, blobs.shape)
+    assert iou(drawn, blobs > 100) > 0.85
+    answered(widget)
+    hand.click((100, 100), CTRL)  # a correction stays a point
+    until(lambda: len(drafts(widget)[0].turns) == 2)
+    assert isinstance(drafts(widget)[0].prompts[-1], PointPrompt)
+    widget.controller.close()
+
+
+def test_a_click_on_the_first_corner_closes_and_escape_drops(viewer: Any, blobs: Any) -> None:
+    widget, hand = opened(viewer, blobs)
+    widget.controller.set_params(SegmentParams(tool="polygon"))
+    for corner in CORNERS[:3]:
+        hand.click(corner)
+    hand.hover((100, 30))
+    assert outline_shown(viewer) == 4
+    hand.key(Qt.Key.Key_Escape)
+    rest()
+    assert outline_shown(viewer) == 0
+    assert "Escape" not in viewer.keymap  # it is napari's again
+    for corner in CORNERS:
+        hand.click(corner)
+    assert drafts(widget) == ()  # the three that were dropped do not count
+    hand.click(CORNERS[0])
+    until(lambda: drafts(widget))
+    (draft,) = drafts(widget)
+    assert iou(mask_of(draft.prompts[0].mask, blobs.shape), blobs > 100) > 0.85
+    answered(widget)
+
+    hand.click((20, 20))
+    hand.click((20, 40))
+    hand.drag([(60, 70), (70, 80), (90, 100)])  # moves the view, and nothing is lost
+    hand.hover((40, 40))
+    assert outline_shown(viewer) == 3
+    widget.controller.set_params(SegmentParams(tool="points"))
+    assert outline_shown(viewer) == 0
+    assert len(drafts(widget)) == 1
+    widget.controller.close()

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.napari_plugin.helpers import find_layer
 from tests.napari_plugin.segmenting import load, until
 
-from sam_plugins.napari_plugin.layers import find_layer
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget
 
 pytestmark = pytest.mark.gui

@@ -106,7 +106,7 @@ def test_an_object_that_goes_on_beyond_what_is_shown_is_asked_for_in_more(
     (draft,) = drafts(widget)
     assert max(draft.sight.region.shape) > 1024
     assert np.array_equal(mask_of(draft.mask, blob.shape), blob)
-    assert widget.controller.replay() == {"same": [draft.key], "other": []}
+    assert widget.segmenter.replay() == {"same": [draft.key], "other": []}
     hand.key(Qt.Key.Key_Z, CTRL)
     assert drafts(widget) == ()
 

@@ -13,10 +13,12 @@ pytestmark = pytest.mark.gui
 pytest.importorskip("napari")
 
 from npe2 import PluginManager, read  # noqa: E402
-from qtpy.QtWidgets import QPushButton  # noqa: E402
+from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget  # noqa: E402
+from superqt import QCollapsible  # noqa: E402
+from tests.napari_plugin.helpers import open_widget  # noqa: E402
 from tests.napari_plugin.segmenting import Nuclei, answered, load  # noqa: E402
 
-from sam_plugins.napari_plugin import commands, recovery  # noqa: E402
+from sam_plugins.napari_plugin import commands, recovery, widget_commands  # noqa: E402
 from sam_plugins.napari_plugin.actions import ACTIONS  # noqa: E402
 from sam_plugins.napari_plugin.recovery import sessions_directory  # noqa: E402
 from sam_plugins.napari_plugin.session.files import load_session  # noqa: E402
@@ -24,16 +26,30 @@ from sam_plugins.napari_plugin.session.planes import Plane  # noqa: E402
 from sam_plugins.napari_plugin.session_io import session_reader, write_session  # noqa: E402
 from sam_plugins.napari_plugin.widgets.segment import SegmentWidget  # noqa: E402
 
+SEGMENT_BUTTONS = {"restore", "discard", "preview", "keep_labels"}
+"""Of **Segment**, besides its actions."""
+WITHOUT_BUTTON = {"replay_session", "drop_outline"}
+
+
+def commands_of(module: str) -> dict[str, str]:
+    """Return the ids of the commands that a module has the functions of, by function."""
+    contributed = PluginManager.instance().get_manifest("sam-plugins").contributions.commands or ()
+    return {
+        command.python_name.rpartition(":")[2]: command.id
+        for command in contributed
+        if command.python_name and f".{module}:" in command.python_name
+    }
+
+
+def buttons_of(widget: QWidget) -> list[QPushButton]:
+    """Return what can be pressed, but for the heads of groups that fold."""
+    pressed = widget.findChildren(QPushButton)
+    return [one for one in pressed if not isinstance(one.parentWidget(), QCollapsible)]
+
 
 def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
-    known = {
-        command.python_name.rpartition(":")[2]: command.id
-        for command in (
-            PluginManager.instance().get_manifest("sam-plugins").contributions.commands or ()
-        )
-        if command.python_name and ".commands:" in command.python_name
-    }
-    assert set(known) == {action.name for action in ACTIONS} | {"replay_session"}
+    known = commands_of("commands")
+    assert set(known) == {action.name for action in ACTIONS} | SEGMENT_BUTTONS | WITHOUT_BUTTON
     viewer.add_image(np.zeros((32, 32), np.uint8))
     widget = SegmentWidget(viewer, load=load)
     for action in ACTIONS:
@@ -45,6 +61,53 @@ def test_each_action_is_a_command_a_button_and_a_method(viewer: Any) -> None:
     assert not widget.controller.params.is_positive
     assert "does NOT belong" in widget.status()
     widget.controller.close()
+
+
+def test_each_button_of_all_widgets_is_a_command_and_says_what_it_does(viewer: Any) -> None:
+    viewer.add_image(np.zeros((32, 32), np.uint8))
+    known = {**commands_of("commands"), **commands_of("widget_commands")}
+    found = []
+    for name in ("Segment", "Automatic", "Folder", "Train", "Models"):
+        widget = open_widget(viewer, name)
+        if name == "Automatic":
+            for key, button in (
+                ("find", widget.run_button),
+                ("cancel", widget.cancel_button),
+                ("add", widget.add_button),
+            ):
+                button.setObjectName(f"automatic_{key}")
+        pressed = buttons_of(widget)
+        assert pressed
+        found += [one.objectName() for one in pressed]
+        for one in widget.findChildren(QAbstractButton):
+            is_of_qt = one.objectName().startswith("qt_")
+            assert is_of_qt or one.toolTip(), f"{name}: {one.text()!r} has no tooltip"
+    assert sorted(found) == sorted(set(known) - WITHOUT_BUTTON)
+    for function in commands_of("widget_commands"):
+        assert callable(getattr(widget_commands, function))
+
+
+def test_commands_do_what_the_buttons_do(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer.add_image(np.zeros((32, 32), np.uint8))
+    done: list[str] = []
+    widgets = {name: open_widget(viewer, name) for name in ("Automatic", "Folder", "Train")}
+    meant = {
+        "automatic_find": (widgets["Automatic"], "run"),
+        "automatic_cancel": (widgets["Automatic"], "cancel"),
+        "folder_done": (widgets["Folder"], "done"),
+        "train_start": (widgets["Train"], "train"),
+        "train_promote": (widgets["Train"], "promote"),
+        "review_accept": (widgets["Train"].review, "accept"),
+    }
+    execute = PluginManager.instance().commands.execute
+    for command, (widget, method) in meant.items():
+        monkeypatch.setattr(widget, method, lambda command=command: done.append(command))
+        execute(f"sam-plugins.{command}", (viewer,))
+    assert done == list(meant)
+    monkeypatch.setattr(widgets["Folder"], "step", done.append)
+    execute("sam-plugins.folder_previous", (viewer,))
+    execute("sam-plugins.folder_next", (viewer,))
+    assert done[-2:] == [-1, 1]
 
 
 def test_a_command_opens_the_widget(viewer: Any) -> None:
@@ -104,10 +167,12 @@ def test_a_session_file_is_opened_and_gone_on_with(
     viewer.layers.remove(written)
 
     (objects,) = viewer.open(str(path), plugin="sam-plugins")
+    image.translate = (5, 7)  # its pixels tell it all the same
     viewer.layers.selection.active = image
     again = SegmentWidget(viewer, load=load)
     assert again.segmenter is not None
     assert again.segmenter.objects is objects
+    np.testing.assert_array_equal(objects.translate, image.translate)
     assert again.segmenter.session.state == state
     np.testing.assert_array_equal(objects.data, before)
     assert again.segmenter.replay() == {"same": [1, 2], "other": []}

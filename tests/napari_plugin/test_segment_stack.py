@@ -37,6 +37,7 @@ from tests.napari_plugin.segmenting import (  # noqa: E402
 from sam_plugins import EmbeddingCache, read_image  # noqa: E402
 from sam_plugins.model.inference.volume.shapes import deepest_point, window_of  # noqa: E402
 from sam_plugins.napari_plugin.answering import Answerer  # noqa: E402
+from sam_plugins.napari_plugin.errors import NothingThereError  # noqa: E402
 from sam_plugins.napari_plugin.images import ImageSource  # noqa: E402
 from sam_plugins.napari_plugin.label_arrays import create_labels, largest_label  # noqa: E402
 from sam_plugins.napari_plugin.layers import add_labels  # noqa: E402
@@ -525,6 +526,37 @@ def test_delete_removes_an_object_from_all_slices_and_undo_brings_it_back(
     hand.key(Qt.Key.Key_Delete, SHIFT)
     assert 3 not in objects(widget)[5]
     np.testing.assert_array_equal(objects(widget)[4], before[4])
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_merging_and_filling_go_through_all_slices_and_splitting_does_not(
+    viewer: Any, open_segment: Open, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        monkeypatch.setattr("sam_plugins.napari_plugin.object_edits._SEARCHED_AT_ONCE", 0)
+    viewer.add_image(nuclei_3d()[0][0][:12])
+    widget, hand = open_segment()
+    assert widget.segmenter is not None
+    edits, labels = widget.segmenter.edits, objects(widget)
+    labels[2:9, 40:80, 40:80] = 1
+    labels[4:11, 40:80, 80:99] = 2
+    labels[3:, 50, 50] = 0
+    labels[:, 100:120, 100:120] = 4
+    before = labels.copy()
+    viewer.dims.set_point(0, 6)
+    edits.merge_at([(6, 60, 60), (6, 60, 90)])
+    until(lambda: 2 not in objects(widget))
+    np.testing.assert_array_equal(objects(widget) == 1, (before == 1) | (before == 2))
+    hand.hover((6, 60, 60))
+    hand.key(Qt.Key.Key_F)
+    until(lambda: bool((objects(widget)[3:9, 50, 50] == 1).all()))
+    edits.split_at([(6, 60, 45), (6, 60, 95)])
+    assert [len(np.unique(plane)) for plane in objects(widget)[5:8]] == [3, 4, 3]
+    for _ in range(3):
+        hand.key(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(objects(widget), before)
+    with pytest.raises(NothingThereError, match="two objects or more, got 1"):
+        edits.merge_at([(6, 60, 60)])
 
 
 def test_large_labels_are_offered_to_be_kept_and_their_numbers_stay_apart(

@@ -55,7 +55,7 @@ _INTERRUPTED = "interrupted; every file that was written is complete"
 
 
 class _WrongUsage(SystemExit):
-    """The command was not understood; argparse has said why on standard error."""
+    """The command was not understood; standard error has said why."""
 
     def __init__(self, message: str) -> None:
         super().__init__(EXIT_USAGE)
@@ -72,11 +72,17 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**{**values, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and message, and leave."""
-        try:
-            super().error(message)
-        except SystemExit as end:
-            raise _WrongUsage(message) from end
+        """Say what is wrong and where to read more, each in a line, and leave."""
+        complain(f"error: {message}")
+        complain(f"see `{self.prog} --help`")
+        raise _WrongUsage(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
+        """Refuse unknown options by the command that does not know them, whose help is named."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -330,6 +330,17 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of something.
+
+    Examples
+    --------
+    >>> counted(1, "object"), counted(0, "object")
+    ('1 object', '0 objects')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def in_bytes(count: int) -> str:
     """Return a size as people say it.
 

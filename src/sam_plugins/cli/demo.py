@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sam_plugins.cli import arguments
 from sam_plugins.cli.arguments import add_model_options
-from sam_plugins.cli.console import say
+from sam_plugins.cli.console import counted, say
 
 PICTURE = "ihc_colon.png"
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if summary.failures:
         return 1
     done = summary.results[0]
-    say(f"{done['objects']} objects in {done['seconds']:.1f} s with {summary.model_id}")
+    say(f"{counted(done['objects'], 'object')} in {done['seconds']:.1f} s with {summary.model_id}")
     for kind, meaning in (
         ("labels", "one number per object"),
         ("overlay", "look at this one"),

@@ -76,8 +76,8 @@ def add_parser(
         help="share of the pictures that is only measured on (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32",
-        help="of the student's forward pass (%(default)s)",
+        "--precision", choices=("auto", "bfloat16", "float32"), default="auto",
+        help="of the student's forward pass (auto: bfloat16 where the device has it)",
     )  # fmt: skip
     parser.add_argument(
         "--seed",

@@ -78,7 +78,7 @@ def segment_on(runner: Runner, core: Loads, order: Order, there: Job, job: Job) 
 
 def _planned(core: Loads, job: Job, order: Order, kept: Kept) -> TileJob:
     """Plan the tiles in a worker, which has the model."""
-    source, output = tiles.source_of(job, order.view), tiles.large_output(job)
+    source, output = tiles.source_of(job, order.view.of_file(job.image)), tiles.large_output(job)
     if order.stack is None:
         return core(kept).planned(source, output, order.mode, order.choice, overwrite=job.overwrite)
     axis, _ = stacks.slices_of(job.image, order.view)

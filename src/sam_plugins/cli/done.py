@@ -21,6 +21,8 @@ class Done:
         Results by kind; those of the job by default.
     is_left : bool
         Whether it was left alone, because it is to be segmented by tiles.
+    is_passed_over : bool
+        Whether an earlier run had done it.
     """
 
     model_id: str
@@ -28,3 +30,4 @@ class Done:
     seconds: float = 0.0
     files: Mapping[str, Path] | None = None
     is_left: bool = False
+    is_passed_over: bool = False

@@ -16,7 +16,7 @@ from sam_plugins.cli.console import complain, in_bytes, say, say_json
 from sam_plugins.cli.failures import Failures
 from sam_plugins.cli.segment import add_view_options
 from sam_plugins.cli.view import View, read_rgb, smaller
-from sam_plugins.errors import ClusterError, SamPluginsError
+from sam_plugins.errors import ClusterError, OutputError, SamPluginsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,8 +239,16 @@ def _parts(args: argparse.Namespace, order: Order, summary: Summary) -> list[Par
 def _made(folder: Path) -> Path:
     """Make the folder of the cache, where workers have to find it."""
     from sam_plugins.model.io.atomic import make_folder
+    from sam_plugins.model.weights.paths import HOME_VARIABLE
 
-    return make_folder(folder)
+    try:
+        return make_folder(folder)
+    except OutputError as error:
+        reason = getattr(error.__cause__, "strerror", None) or "a file of that name exists"
+        raise OutputError(
+            f"cannot keep embeddings in {folder} ({reason}); choose another folder with the "
+            f"environment variable {HOME_VARIABLE}"
+        ) from error
 
 
 def embed_parts(parts: Sequence[Part], order: Order, summary: Summary, runner: Runner) -> None:

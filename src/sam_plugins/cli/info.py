@@ -65,6 +65,7 @@ def collect() -> dict[str, Any]:
         "system": platform.platform(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "devices": devices(),
+        "backends": backends(),
         "home": str(home_directory()),
         "offline": is_offline(),
         "models": str(models_directory()),
@@ -86,6 +87,14 @@ def devices() -> dict[str, str]:
     if torch.backends.mps.is_available():
         found["mps"] = "(Apple)"
     return found
+
+
+def backends() -> dict[str, str]:
+    """Return what can run the image encoder, with a word about each."""
+    from sam_plugins.model.inference.loading import installed_backends
+
+    words = {True: "(installed)", False: "(not installed, extra fast)"}
+    return {name: words[is_there] for name, is_there in installed_backends().items()}
 
 
 def _version(package: str) -> str | None:

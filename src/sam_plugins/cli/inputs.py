@@ -50,7 +50,7 @@ def find_images(named: str) -> list[Path]:
 
 
 def plan_jobs(
-    images: Sequence[Path], folder: Path, *, overwrite: bool = False
+    images: Sequence[Path], folder: Path, *, overwrite: bool = False, resume: bool = False
 ) -> tuple[list[Job], list[tuple[Path, OutputError]]]:
     """Return one job for each image, and the images that would write the same files.
 
@@ -60,7 +60,7 @@ def plan_jobs(
         One that is named twice, however it is spelled, counts once.
     folder : Path
         Folder of the results.
-    overwrite : bool
+    overwrite, resume : bool
         For :class:`~sam_plugins.cli.results.Job`.
 
     Returns
@@ -80,7 +80,7 @@ def plan_jobs(
     for same_name in by_name.values():
         rivals = list(same_name.values())
         if len(rivals) == 1:
-            jobs.append(Job(rivals[0], result_name(rivals[0]), folder, overwrite))
+            jobs.append(Job(rivals[0], result_name(rivals[0]), folder, overwrite, resume))
         else:
             clashes += [(image, _clash(image, rivals)) for image in rivals]
     return jobs, clashes

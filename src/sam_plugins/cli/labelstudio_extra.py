@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from sam_plugins.errors import MissingExtraError, how_to_install
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from sam_plugins.labelstudio_backend.settings import Settings
 
-_NEEDED = ("flask", "prometheus_client", "pydantic_settings")
+_NEEDED = ("flask", "orjson", "prometheus_client", "pydantic_settings")
 
 
 def require_extra() -> None:
@@ -47,23 +45,23 @@ def read_settings(url: str | None = None) -> Settings:
     """
     require_extra()
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
-    from sam_plugins.labelstudio_backend.settings import Settings
+    from sam_plugins.labelstudio_backend.settings import Settings, wrong_value
 
     try:
         settings = Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = "SAM_PLUGINS_LS_" + "_".join(map(str, first["loc"])).upper()
-        raise ValueError(f"{name} {_reason(error)}") from error
+        name, reason = wrong_value(error)
+        raise ValueError(f"SAM_PLUGINS_LS_{name.replace('.', '_').upper()} {reason}") from error
+    except SettingsError as error:  # the one that is written as JSON
+        raise ValueError(
+            'SAM_PLUGINS_LS_URL_MAP must be JSON, such as {"http://localhost:8080": '
+            '"http://studio:8080"}'
+        ) from error
     if url is None:
         return settings
     try:
         return Settings(**{**settings.model_dump(), "url": url})
     except ValidationError as error:
-        raise ValueError(f"the address of Label Studio {_reason(error)}") from error
-
-
-def _reason(error: ValidationError) -> str:
-    """Return what is wrong with the first value."""
-    return error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"the address of Label Studio {wrong_value(error)[1]}") from error

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments
-from sam_plugins.cli.console import in_bytes, mention, say, say_json, table
-from sam_plugins.errors import UnknownModelError
+from sam_plugins.cli.console import complain, in_bytes, mention, say, say_json, table
+from sam_plugins.errors import ForeignCheckpointError, UnknownModelError
 
 if TYPE_CHECKING:
     from sam_plugins.model.weights.registry import ModelEntry
 
+    _Actions = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _SUMMARY = (
     "name", "where", "file", "size_bytes", "licence", "good_for", "input", "model_id",
@@ -22,9 +23,7 @@ _SUMMARY = (
 _FEW = 4
 
 
-def add_parser(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def add_parser(commands: _Actions, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "models",
@@ -32,16 +31,35 @@ def add_parser(
         description=arguments.in_words(__doc__),
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for add_action in (
+        _add_list,
+        _add_download,
+        _add_show,
+        _add_convert,
+        _add_versions,
+        _add_promote,
+        _add_rollback,
+        _add_delete,
+    ):
+        add_action(actions, common)
 
+
+def _add_list(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that lists models that have a name."""
     listing = actions.add_parser("list", parents=[common], help="the models that have a name")
     listing.add_argument("--json", action="store_true", help="print as JSON")
     listing.set_defaults(run=run_list)
 
+
+def _add_download(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that fetches weights."""
     download = actions.add_parser("download", parents=[common], help="fetch weights and check them")
     download.add_argument("names", nargs="+", metavar="NAME", help="names from the list")
-    _add_unverified(download)
     download.set_defaults(run=run_download)
 
+
+def _add_show(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that describes a model."""
     show = actions.add_parser("show", parents=[common], help="what is known about a model")
     show.add_argument("model", metavar="MODEL", help="a name from the list, or a file")
     show.add_argument(
@@ -50,8 +68,14 @@ def add_parser(
     show.add_argument("--json", action="store_true", help="print as JSON")
     show.set_defaults(run=run_show)
 
+
+def _add_convert(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that rewrites a checkpoint."""
     convert = actions.add_parser(
-        "convert", parents=[common], help="rewrite any checkpoint as safetensors with a passport"
+        "convert",
+        parents=[common],
+        help="rewrite any checkpoint as safetensors with a passport; an MAE checkpoint as a SAM "
+        "to train",
     )
     convert.add_argument("source", metavar="SOURCE", help="a name from the list, or a file")
     convert.add_argument(
@@ -61,9 +85,11 @@ def add_parser(
     convert.add_argument("--licence", help="licence in the passport")
     convert.add_argument("--half", action="store_true", help="store float16: half the size")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    _add_unverified(convert)
     convert.set_defaults(run=lambda args: run_convert(args, convert))
 
+
+def _add_versions(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that lists what was trained."""
     versions = actions.add_parser(
         "versions", parents=[common], help="the models that you trained, and which are in use"
     )
@@ -71,6 +97,9 @@ def add_parser(
     versions.add_argument("--json", action="store_true", help="print as JSON")
     versions.set_defaults(run=run_versions)
 
+
+def _add_promote(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that puts a version into use."""
     promote = actions.add_parser(
         "promote", parents=[common], help="put a version into use, if it is shown to be better"
     )
@@ -81,6 +110,9 @@ def add_parser(
     promote.add_argument("--force", action="store_true", help="even if it is not")
     promote.set_defaults(run=run_promote)
 
+
+def _add_rollback(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that goes back a version."""
     rollback = actions.add_parser(
         "rollback", parents=[common], help="put the version into use that was before"
     )
@@ -89,6 +121,9 @@ def add_parser(
     )
     rollback.set_defaults(run=run_rollback)
 
+
+def _add_delete(actions: _Actions, common: argparse.ArgumentParser) -> None:
+    """Add the action that removes versions and downloads."""
     delete = actions.add_parser(
         "delete",
         parents=[common],
@@ -101,15 +136,6 @@ def add_parser(
     delete.add_argument("--force", action="store_true", help="also a version that is in use")
     delete.add_argument("--json", action="store_true", help="print as JSON")
     delete.set_defaults(run=run_delete)
-
-
-def _add_unverified(parser: argparse.ArgumentParser) -> None:
-    """Add the option that accepts files without a published digest."""
-    parser.add_argument(
-        "--allow-unverified",
-        action="store_true",
-        help="accept files for which their publisher gives no digest",
-    )
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -144,7 +170,7 @@ def run_download(args: argparse.Namespace) -> int:
             mention(f"{entry.name} comes with the package: nothing to download")
             path = entry.path
         else:
-            path = fetch(entry, allow_unverified=args.allow_unverified)
+            path = fetch(entry)
         say(str(path))
     return 0
 
@@ -181,7 +207,7 @@ def run_versions(args: argparse.Namespace) -> int:
         say_json([{**asdict(one), "path": str(one.path)} for one in every])
         return 0
     if not every:
-        mention(f"no model in {store.directory} yet; `sam-plugins train` makes one")
+        complain(f"no model in {store.directory} yet; `sam-plugins train` makes one")
         return 0
     say(
         table(
@@ -229,7 +255,7 @@ def run_delete(args: argparse.Namespace) -> int:
         if "@" in one or one in store.names():
             version = store.delete(one, force=args.force)
             deleted.append({"name": str(version), "path": str(version.path)})
-            now = next((v for v in store.versions(version.name) if v.is_in_use), None)
+            now = store.in_use(version.name)
             after = f"; {now or 'no version'} is in use now" if version.is_in_use else ""
         else:
             entry = find_entry(one)
@@ -249,19 +275,26 @@ def run_convert(args: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     import torch
 
     from sam_plugins.model.io.leftovers import remove_leftovers
-    from sam_plugins.model.weights.convert import convert_checkpoint
+    from sam_plugins.model.weights.convert import convert_checkpoint, convert_mae
 
     remove_leftovers(Path(args.output).parent)
-
-    path = convert_checkpoint(
-        args.source,
-        args.output,
-        name=args.name,
-        licence=args.licence,
-        dtype=torch.float16 if args.half else torch.float32,
-        overwrite=args.overwrite,
-        allow_unverified=args.allow_unverified,
-    )
+    options: dict[str, Any] = {
+        "name": args.name,
+        "licence": args.licence,
+        "dtype": torch.float16 if args.half else torch.float32,
+        "overwrite": args.overwrite,
+    }
+    try:
+        path = convert_checkpoint(args.source, args.output, **options)
+    except ForeignCheckpointError:
+        started = convert_mae(args.source, args.output, **options)
+        if started is None:
+            raise
+        path = started
+        complain(
+            "warning: all but its image encoder is random, so that its masks mean nothing yet: "
+            f"`sam-plugins train PICTURES --from {path}` trains it"
+        )
     say(str(path))
     return 0
 
@@ -288,7 +321,7 @@ def describe_model(name_or_path: str) -> dict[str, Any]:
         values = _entry_values(entry)
         if not entry.path.is_file():
             return values
-    loaded = load_checkpoint(name_or_path, allow_unverified=True)
+    loaded = load_checkpoint(name_or_path)
     config = loaded.config.to_dict()
     values |= {
         "file": str(loaded.path),
@@ -323,7 +356,8 @@ def _summarised(values: Mapping[str, Any]) -> dict[str, Any]:
         pictures, objects = (
             sum(source[key] for source in sources) for key in ("pictures", "objects")
         )
-        shown["trained on"] = f"{len(sources)} sets: {pictures} pictures, {objects} objects"
+        sets = sum(source["pictures"] > 0 for source in sources)  # not what a parent learned from
+        shown["trained on"] = f"{sets} sets: {pictures} pictures, {objects} objects"
     for name, figures in passport.get("metrics", {}).items():
         if "mean over" in name or len(passport["metrics"]) <= _FEW:
             shown[name] = ", ".join(f"{figure} {value:.3g}" for figure, value in figures.items())

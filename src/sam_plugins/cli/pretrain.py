@@ -69,8 +69,9 @@ def add_parser(
         help="share of the pictures that is only measured on (0.05)",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), help="of the forward pass (float32)"
-    )
+        "--precision", choices=("auto", "bfloat16", "float32"),
+        help="of the forward pass (auto: bfloat16 where the device has it)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, crops and masks (0)")
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N",

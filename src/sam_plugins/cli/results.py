@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RESULT_ENDINGS = {"labels": "_labels.tif", "overlay": "_overlay.png", "objects": "_objects.json"}
 LARGE_ENDING = "_labels.zarr"
+REQUEST = "request"
+"""In a table: digest of the file, the model and the options that decided the result."""
+
 _DIGESTS = "digests"
 
 
@@ -39,12 +42,15 @@ class Job:
         Folder of the results.
     overwrite : bool
         Whether results are replaced even where somebody changed them.
+    resume : bool
+        Whether a picture is passed over whose results are complete and of the same request.
     """
 
     image: Path
     name: str
     folder: Path
     overwrite: bool = False
+    resume: bool = False
 
     @property
     def results(self) -> dict[str, Path]:
@@ -71,6 +77,23 @@ class Job:
                 f"{changed} exists and was changed since it was written, or is not ours; "
                 "pass --overwrite to replace it, or another folder with -o"
             )
+
+    def count_if_done(self, request: str) -> int | None:
+        """Return how many objects there are where all is done; None where it is not.
+
+        Parameters
+        ----------
+        request : str
+            Digest of all that decides the result: the table holds that of its own.
+        """
+        with taking_turns(self.folder):
+            if not all(path.is_file() for path in self.results.values()):
+                return None
+            table = _read_table(self.results["objects"])
+            if table is None or table.get(REQUEST) != request or _changed(self.results):
+                return None
+        objects = table.get("objects")
+        return len(objects) if isinstance(objects, list) else None
 
 
 def is_own_result(path: Path) -> bool:

@@ -60,9 +60,14 @@ def add_parser(
     tiles.add_options(parser)
     stacks.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
-    parser.add_argument(
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--overwrite", action="store_true", help="replace results even where somebody changed them"
     )
+    again.add_argument(
+        "--resume", action="store_true",
+        help="pass over pictures whose results are complete, for the same file, model and options",
+    )  # fmt: skip
     parser.set_defaults(run=lambda args: run(args, parser))
 
 
@@ -120,7 +125,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     args.so_far = summary.document
     folder = Path(args.output)
     remove_leftovers(folder)  # before it is decided what may be replaced
-    jobs = _plan(args.images, folder, summary, overwrite=args.overwrite)
+    jobs = _plan(args.images, folder, summary, args)
     search.refuse_many(args, len(jobs), parser)
     if jobs:
         mode = args.mode or MODES[0]
@@ -165,7 +170,9 @@ def _segment_all(
         segment_jobs(jobs, order, summary, runner)
 
 
-def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bool) -> list[Job]:
+def _plan(
+    named: Sequence[str], folder: Path, summary: Summary, args: argparse.Namespace
+) -> list[Job]:
     """Return the jobs that can be tried; report what cannot."""
     from sam_plugins.cli.inputs import find_images, plan_jobs
     from sam_plugins.cli.results import is_own_result
@@ -182,7 +189,7 @@ def _plan(named: Sequence[str], folder: Path, summary: Summary, *, overwrite: bo
     if found and not images:
         reason = "it is a result of an earlier run; name the pictures themselves"
         summary.failures.add(found[0], UnreadableImageError(f"cannot segment {found[0]}: {reason}"))
-    planned, clashes = plan_jobs(images, folder, overwrite=overwrite)
+    planned, clashes = plan_jobs(images, folder, overwrite=args.overwrite, resume=args.resume)
     for image, clash in clashes:
         summary.failures.add(image, clash)
     jobs = []

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins import __version__
 from sam_plugins.cli import divided, scheduler, stacks, tiles
-from sam_plugins.cli.console import complain, mention, step_progress
+from sam_plugins.cli.console import complain, counted, mention, step_progress
 from sam_plugins.cli.done import Done
 from sam_plugins.cli.failures import Failures
+from sam_plugins.cli.requests import request_of
+from sam_plugins.cli.results import REQUEST
 from sam_plugins.cli.view import View, read_rgb, smaller
 from sam_plugins.errors import ClusterError
 
@@ -35,8 +37,17 @@ class Summary:
     """What was done, for people and for ``--json``."""
 
     model_id: str = ""
-    results: list[dict[str, Any]] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
+    _results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def keep(self, index: int, result: dict[str, Any]) -> None:
+        """Add what came of the job at a place, in any order."""
+        self._results[index] = result
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What was done, in the order of the jobs; sorted when asked."""
+        return [self._results[index] for index in sorted(self._results)]
 
     def document(self) -> dict[str, Any]:
         """Return the values for ``--json``, finished or not."""
@@ -113,15 +124,15 @@ def segment_jobs(jobs: Sequence[Job], order: Order, summary: Summary, runner: Ru
     named = jobs
     if runner.is_distributed:
         named = [scheduler.with_absolute_paths(job) for job in jobs]
-    results: dict[int, dict[str, Any]] = {}
     large: list[int] = []
 
     def keep(index: int, done: Done) -> None:
         job = jobs[index]
-        results[index] = _result(job, done)
-        summary.results[:] = [results[place] for place in sorted(results)]
-        where = results[index]["files"]["labels"]
-        mention(f"{job.image}: {done.count} objects in {done.seconds:.1f} s -> {where}")
+        result = _result(job, done)
+        summary.keep(index, result)
+        where = result["files"]["labels"]
+        how = "of an earlier run" if done.is_passed_over else f"in {done.seconds:.1f} s"
+        mention(f"{job.image}: {counted(done.count, 'object')} {how} -> {where}")
 
     leaves_large = runner.is_distributed and (order.stack is None or len(jobs) < runner.width)
     function = partial(_segment_one, there, leaves_large=leaves_large)
@@ -212,6 +223,10 @@ def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = Fal
         if leaves_large:
             return Done(core.model_id, is_left=True)
         return tiles.segment_by_tiles(job, core, order.mode, order.view, order.choice)
+    request = request_of(job.image, order, core.model_id)
+    count = job.count_if_done(request) if job.resume else None
+    if count is not None:
+        return Done(core.model_id, count, is_passed_over=True)
     start = time.perf_counter()
     rgb = read_rgb(job.image, order.view)
     if wanted:
@@ -227,7 +242,7 @@ def _segment_one(order: Order, kept: Kept, job: Job, *, leaves_large: bool = Fal
             )
     seconds = time.perf_counter() - start
     mode = wanted.mode if wanted else order.mode
-    described = _describe(job, core, order.prompts, mode, order.view)
+    described = _describe(job, core, order.prompts, mode, order.view) | {REQUEST: request}
     if wanted:
         described |= {**wanted.described(), **found.notes}
     return Done(core.model_id, write_results(job, rgb, found, described), seconds)

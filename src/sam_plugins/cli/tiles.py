@@ -132,7 +132,7 @@ def segment_by_tiles(job: Job, core: Core, mode: str, view: View, choice: TileCh
     start = time.perf_counter()
     with step_progress(job.name, "tiles", _TILES_SHARE) as progress, told_what_is_kept(job.image):
         found = core.by_tiles(
-            source_of(job, view),
+            source_of(job, view.of_file(job.image)),
             large_output(job),
             mode,
             choice,
@@ -153,7 +153,7 @@ def answer_prompts(
         As :func:`~sam_plugins.model.large.prompted.segment_prompted` raises them.
     """
     start = time.perf_counter()
-    source = source_of(job, view)
+    source = source_of(job, view.of_file(job.image))
     found = core.prompted_large(
         source, large_output(job), prompts, tile=choice.tile, overwrite=job.overwrite
     )
@@ -200,6 +200,7 @@ def _size_of(path: Path, view: View) -> tuple[int, int]:
     """Return height and width of a picture."""
     from sam_plugins.model.io.images import ImageWarning, open_image
 
+    view = view.of_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)  # it is said when the picture is read
         with open_image(path, level=view.level, axes=view.axes) as image:

@@ -26,7 +26,9 @@ _RUN_OPTIONS = (
     "labels", "ignore", "sets", "sparse", "held_out", "name", "parent", "note", "device", "devices",
     "tensorboard",
 )  # fmt: skip
-_TRAINING_OPTIONS = ("method", "recipe", "steps", "rounds", "learning_rate", "seed")
+_TRAINING_OPTIONS = (
+    "method", "recipe", "steps", "rounds", "learning_rate", "precision", "seed",
+)  # fmt: skip
 
 
 def add_parser(
@@ -79,6 +81,10 @@ def add_parser(
         "--rounds", type=int, help="how often it is measured (6, or --steps where that is less)"
     )
     parser.add_argument("--learning-rate", type=float, help="(0.0001)")
+    parser.add_argument(
+        "--precision", choices=("auto", "bfloat16", "float32"),
+        help="of the forward pass (auto: bfloat16 where the device has it)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, help="of crops and prompts (0)")
     parser.add_argument("--note", help="kept with the version, for people")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 _MAPPING = re.compile(r"channels=\{([^}]*)\}")
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Commands that show a picture say so themselves; others have no --axes.
+    (re.compile(r", or say that these are channels, with axes='\w+'"), ""),
     (re.compile(r"\b(axes|mode)=(['\"])(\w+)\2"), r"--\1 \3"),
     (re.compile(r"\bmode \"(\w+)\""), r"--mode \1"),
     (re.compile(r"\bcorrect axes="), "correct --axes"),
@@ -48,6 +50,9 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
         "leave out --point and --negative, and its masks are ranked by words, or",
     ),
     (re.compile(r", or ask with fewer points \(options\.points_per_side\)"), ""),
+    (re.compile(r"; leave the level out$"), "; leave out --level"),
+    (re.compile(r"\bpred_iou_thresh="), "--min-iou "),
+    (re.compile(r"\bstability_score_thresh="), "--min-stability "),
     (re.compile(r"\bchunk_size=\d+ needs a quarter of it"), "crop the picture or reduce it"),
 )
 

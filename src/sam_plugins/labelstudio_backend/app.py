@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sam_plugins.errors import SamPluginsError, how_to_install
 from sam_plugins.labelstudio_backend import auth
 from sam_plugins.labelstudio_backend.browsers import why_refused
+from sam_plugins.labelstudio_backend.documents import read_document
 from sam_plugins.labelstudio_backend.logs import LOG, request_id
 from sam_plugins.labelstudio_backend.payload import read_project
+from sam_plugins.labelstudio_backend.prefix import below
 from sam_plugins.labelstudio_backend.problems import PayloadError
 from sam_plugins.labelstudio_backend.protocols import Learning
 from sam_plugins.labelstudio_backend.service import Service
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
 _REALM = 'Basic realm="sam-plugins"'
-_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_HALF_LETTER = re.compile(_HIGH + rb"(?!" + _LOW + rb")|" + _LOW + rb"(?<!" + _HIGH + _LOW + rb")")
-"""Half of a surrogate pair: JSON has words for it, but no file, page or database can hold it."""
 _UNAUTHORISED = (
     "user or password are missing or wrong; enter those of this backend (SAM_PLUGINS_LS_USER, "
     "SAM_PLUGINS_LS_PASSWORD) where Label Studio lists the model, under basic authentication"
 )
+_LONGEST_REASON = 500
 _NO_JSON = "the body must be JSON; send it with the header Content-Type: application/json"
 
 
@@ -67,9 +66,10 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.extensions["sam_plugins"] = service
     _add_guards(app, settings, service)
-    _add_errors(app)
+    _add_errors(app, service)
     _add_protocol(app, service, learning)
     _add_pages(app, service, learning)
+    app.wsgi_app = below(app.wsgi_app, settings.prefix)  # type: ignore[assignment,method-assign]
     return app
 
 
@@ -133,13 +133,22 @@ def _add_guards(app: Flask, settings: Settings, service: Service) -> None:
         return response
 
 
-def _add_errors(app: Flask) -> None:
-    """Answer every error as JSON with a reason."""
+def _add_errors(app: Flask, service: Service) -> None:
+    """Answer every error as JSON with a reason; Label Studio shows none of them to anybody."""
+    from flask import g, request
     from werkzeug.exceptions import HTTPException
 
     @app.errorhandler(PayloadError)
     def malformed(error: PayloadError) -> Response:
-        return _problem(400, str(error))
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        g.noted = {**g.get("noted", {}), "refused": reason}
+        service.problems.add("request", f"a request to {request.path[:80]} was refused: {reason}")
+        service.metrics.problems.labels("request").inc()
+        return _problem(400, reason)
+
+    @app.errorhandler(RecursionError)
+    def too_deep(_: RecursionError) -> Response:
+        return _problem(400, "the body is nested too deeply; no annotation and no task is")
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -239,18 +248,7 @@ def _document() -> dict[str, Any]:
     body = request.get_data(cache=False)
     if body and request.mimetype != "application/json":
         abort(415, _NO_JSON)
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        shown = " ".join(str(error).split())[:120]
-        raise PayloadError(f"the body must be a JSON object, got no JSON: {shown}") from error
-    if not isinstance(document, dict):
-        raise PayloadError(f"the body must be a JSON object, got {type(document).__name__}")
-    if _HALF_LETTER.search(body) is not None:
-        whole = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
-        mended: dict[str, Any] = json.loads(whole)
-        return mended
-    return document
+    return read_document(body)
 
 
 def _problem(code: int, detail: str) -> Response:

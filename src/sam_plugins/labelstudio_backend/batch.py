@@ -2,7 +2,7 @@
 
 Label Studio waits 100 seconds and then forgets the whole batch. So a batch answers within its time
 what is there, an empty list for each task that is not (Label Studio stores nothing for it), and the
-work goes on: predictions are posted through the API as they come.
+work goes on: predictions are posted through the API as they come, also after a restart.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from sam_plugins.labelstudio_backend.task_predictions import (
     TaskPredictor,
     prediction_of,
 )
+from sam_plugins.labelstudio_backend.unfinished import Unfinished
 
 _WORKERS = 2
 _WORKERS_OF_CLUSTER = 64
@@ -41,6 +42,7 @@ _POST_TRIES = 4
 _POST_WAIT_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
 _ASKED_FOR, _RENEWED = "asked for", "another model is in use"
+_TAKEN_UP = "asked for before the backend was restarted"
 _AWAY = {None, 401, 502, 503, 504}
 """Answers of a Label Studio that is down, or refuses the token: none at all, or one of these."""
 
@@ -79,6 +81,7 @@ class Batches:
         self._opened = ThreadPoolExecutor(_WORKERS, thread_name_prefix="open")
         self._under_way: dict[tuple[str, str, str], Future[Prediction | None]] = {}
         self._log = BatchLog()
+        self.unfinished = Unfinished(engine.settings.folder / "batches")
         self._closing = threading.Event()
         self._lock = threading.RLock()  # a task that fails at once ends while it starts
 
@@ -111,10 +114,36 @@ class Batches:
             # The first one to ask has it stored; a page of the editor asks twice, and shows what is
             # stored when the later answer is there.
             time.sleep(max(0.0, min(_STORING_SECONDS, deadline - time.monotonic())))
+        if not is_single:  # whoever opened a task asks again
+            self._write_down(works)
         answers = [self._answer(work, progress) for work in works]
         progress.answered = time.time()
         self._engine.metrics.background.set(self._pending())
         return answers
+
+    def take_up(self, project: Project, tasks: Sequence[Task], config: LabelConfig) -> None:
+        """Go on with tasks that an earlier backend left; wait for nothing.
+
+        Parameters
+        ----------
+        project : Project
+            That Label Studio can be asked for.
+        tasks : sequence of Task
+            Without a prediction of its model.
+        config : LabelConfig
+        """
+        client = self._engine.access.client(project)
+        if client is None or not tasks:
+            return
+        self.unfinished.add(project.key, [task.id for task in tasks])
+        progress = self._log.begin(project.key, project.model, _TAKEN_UP, len(tasks))
+        for task in tasks:
+            work = self._started(project, task, config, progress, is_single=False)
+            if work.is_joined:  # the first one to ask has it stored
+                self.unfinished.end(project.key, task.id)
+            else:
+                self._post_when_done(work, client, progress)
+        progress.answered = time.time()
 
     def renew(
         self,
@@ -178,7 +207,7 @@ class Batches:
         return self._log.may_store(project.key, other_than=project.model)
 
     def close(self) -> None:
-        """Stop: what is not done is asked for again, because nothing was stored.
+        """Stop: what is not done is taken up by the next backend, or asked for again.
 
         Whoever waits for a batch is answered with what is ready.
         """
@@ -244,6 +273,8 @@ class Batches:
             return []  # the first one to ask has it stored
         if work.future.done():
             prediction = None if work.future.cancelled() else work.future.result()
+            if prediction is not None:
+                self.unfinished.end(work.project.key, work.task.id)
             return [] if prediction is None else prediction
         if self._closing.is_set():
             return []
@@ -258,8 +289,28 @@ class Batches:
                 work.task,
             )
             return []
-        work.future.add_done_callback(lambda done: self._post_later(work, client, done, progress))
+        self._post_when_done(work, client, progress)
         return []
+
+    def _write_down(self, works: Sequence[_Work]) -> None:
+        """Let what is not ready survive the end of the backend, where it can be posted."""
+        late = [
+            work
+            for work in works
+            if not work.is_joined
+            and work.task.id.isdecimal()
+            and (not work.future.done() or self._was_cut_off(work.future))
+        ]
+        if late and self._engine.access.client(late[0].project) is not None:
+            self.unfinished.add(late[0].project.key, [work.task.id for work in late])
+
+    def _was_cut_off(self, future: Future[Prediction | None]) -> bool:
+        """Return whether a task that is done is so because the backend ends."""
+        return future.cancelled() or (self._closing.is_set() and future.result() is None)
+
+    def _post_when_done(self, work: _Work, client: LabelStudioClient, progress: Progress) -> None:
+        """Let a prediction be posted when it is there."""
+        work.future.add_done_callback(lambda done: self._post_later(work, client, done, progress))
 
     def _post_later(
         self,
@@ -269,11 +320,16 @@ class Batches:
         progress: Progress,
     ) -> None:
         """Post a prediction that came too late for the answer."""
-        if future.cancelled() or future.result() is None:
+        if self._was_cut_off(future):
             return
-        body = {**(future.result() or {}), "task": int(work.task.id)}
-        if self._is_stored(work.project, work.task, client, "POST", "/api/predictions/", body):
-            self._log.count_posted(progress)
+        prediction = future.result()
+        if prediction is not None:
+            body = {**prediction, "task": int(work.task.id)}
+            if self._is_stored(work.project, work.task, client, "POST", "/api/predictions/", body):
+                self._log.count_posted(progress)
+            elif self._closing.is_set():
+                return
+        self.unfinished.end(work.project.key, work.task.id)
 
     def _is_stored(
         self,

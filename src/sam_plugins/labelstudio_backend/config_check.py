@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def check_config(text: str, *, output: str = "auto") -> ConfigReport:
     """
     config = read_config(text)
     means: list[str] = []
-    problems: list[str] = []
+    problems = _misnamed(config)
     advice: list[str] = []
     for image in config.images:
         if not image.key:
@@ -125,7 +126,8 @@ def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -
         return [f'"{control.name}" ({control.tag}) is not smart: nothing is asked with it']
     what = "a click" if control.kind == "keypoint" else "a box"
     lines: dict[str, list[str]] = {}
-    for label in [one.value for one in control.labels] or [""]:
+    owners = _labelling(config, to_name, control)
+    for label in [one.value for owner in owners for one in owner.labels] or [""]:
         target = choose_target(config, to_name, prompt=control.name, label=label, output=output)
         beside = f' with labels of "{target.label_control.name}"' if target.label_control else ""
         told = f'as {target.shape.kind} in "{target.shape.name}" ({target.shape.tag}){beside}'
@@ -140,7 +142,7 @@ def _meaning(config: LabelConfig, to_name: str, control: Control, output: str) -
 def _found(config: LabelConfig, to_name: str, output: str) -> list[str]:
     """Say which of several labels objects get that the model finds by itself."""
     target = target_of_found(config, to_name, output=output)
-    labels = (target.label_control or target.shape).labels
+    labels = target.labelled_by.labels
     if len(labels) < 2:
         return []
     is_selected = any(one.is_selected for one in labels)
@@ -158,18 +160,39 @@ def _unmatched(
     """Name labels of prompts that the answering control does not have."""
     problems = []
     for control in asks:
-        for label in control.labels if control.is_smart else ():
-            target = choose_target(
-                config, to_name, prompt=control.name, label=label.value, output=output
-            )
-            owner = target.label_control or target.shape
-            if owner.labels and owner.label(label.value) is None:
-                problems.append(
-                    f'label "{label.value}" of "{control.name}" is none of "{owner.name}", which '
-                    f"has {', '.join(one.value for one in owner.labels)}: give both the same "
-                    f'labels, or write alias="{label.value}" there'
+        if not control.is_smart:
+            continue
+        for owner in _labelling(config, to_name, control):
+            for label in owner.labels:
+                target = choose_target(
+                    config, to_name, prompt=owner.name, label=label.value, output=output
                 )
-    return problems
+                problems.append(target.complaint(label.value, owner.name))
+    return [problem for problem in problems if problem]
+
+
+def _labelling(config: LabelConfig, to_name: str, control: Control) -> list[Control]:
+    """Return where the labels of a prompt are: in its own tag, or in the lists beside it."""
+    return [control] if control.has_labels else list(config.of(to_name, "labels"))
+
+
+def _misnamed(config: LabelConfig) -> list[str]:
+    """Name controls that are for nothing, and those that cannot be told apart."""
+    pictures = " or ".join(f'toName="{image.name}"' for image in config.images)
+    lost = [
+        f'"{control.name}" ({control.tag}) is for {name!r}, and no tag has that name: '
+        f"write {pictures}"
+        for control in config.lost
+        for name in control.to_names or ("",)
+        if name not in config.names
+    ]
+    doubled = [
+        f"{count} tags have the name {name!r}, and what is drawn with one is taken for the "
+        "other's: give each a name of its own"
+        for name, count in Counter(config.names).items()
+        if count > 1
+    ]
+    return [*lost, *doubled]
 
 
 def _useless(holds: Sequence[Control]) -> list[str]:

@@ -175,7 +175,9 @@ def drawn_mask(item: Item, size_hw: Size) -> BoolArray:
     try:
         return mask_of(Region("", shape, plain, ""), size_hw)
     except (ValueError, KeyError, TypeError, OverflowError, IndexError) as error:
-        raise PayloadError(f"a {shape or 'region'} cannot be drawn: {error}") from error
+        raise PayloadError(
+            f"a {shape or 'region'} cannot be drawn: {error}; delete it and draw it again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,6 @@ def _box(box: tuple[float, float, float, float, float], size_hw: Size) -> npt.ND
     if (high - low < 0.5).any():
         raise PayloadError(
             "a rectangle must overlap the picture and be half a pixel wide and high, got "
-            f"{width:g} x {height:g} percent at {x:g}, {y:g}"
+            f"{width:g} x {height:g} percent at {x:g}, {y:g}; draw it larger, around the object"
         )
     return np.concatenate([low, high])

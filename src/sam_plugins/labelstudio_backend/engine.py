@@ -91,6 +91,23 @@ class Engine:
             )
         return read_config(text)
 
+    def judge(self, name: str, complaint: str, project: Project) -> None:
+        """Keep what is wrong with a project's config for as long as it is; an empty one ends it.
+
+        Parameters
+        ----------
+        name : str
+            Of what is judged.
+        complaint : str
+            What is wrong, with the cure; empty where nothing is.
+        project : Project
+        """
+        if not complaint:
+            self.problems.end(name)
+        elif self.problems.stand(name, "config", complaint, project=project.key):
+            self.metrics.problems.labels("config").inc()
+            LOG.warning(complaint, extra={"kind": "config", "project": project.key})
+
     def report(self, error: Exception, project: Project, task: Task | None = None) -> str:
         """Log a problem, keep it for the status page, and return its kind."""
         kind, message = _told(error)

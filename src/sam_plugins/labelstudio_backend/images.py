@@ -6,36 +6,45 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
-import secrets
 import threading
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_plugins.errors import OutputError, UnreadableImageError
+from sam_plugins.errors import OutputError, UnreadableImageError, UnusableImageError
 from sam_plugins.labelstudio_backend.addresses import Where, locate
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
-from sam_plugins.labelstudio_backend.download import NOT_MODIFIED, download
+from sam_plugins.labelstudio_backend.download import (
+    NOT_MODIFIED,
+    OF_SERVER,
+    Answer,
+    DownloadFailedError,
+    download,
+)
 from sam_plugins.labelstudio_backend.logs import LOG
+from sam_plugins.labelstudio_backend.problems import Problems
 from sam_plugins.labelstudio_backend.settings import Settings
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.atomic import atomic_path
-from sam_plugins.model.io.images import open_image
+from sam_plugins.model.io.images import open_content
 from sam_plugins.model.io.opened import OpenImage
 
 _SUFFIX = ".picture"
 _UNAUTHORISED = 401
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_DISK = "pictures on the disk"
 _BYTES_OF_PIXEL = 16
 """Of a picture as large as the limit: four channels of 32 bits."""
 
@@ -94,10 +103,13 @@ class PictureFiles:
     Parameters
     ----------
     settings : Settings
+    problems : Problems, optional
+        Told for as long as the disk takes no pictures.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, problems: Problems | None = None) -> None:
         self._settings = settings
+        self._problems = problems
         self._folder = settings.folder / "pictures"
         self._lock = threading.Lock()
         self._writes = 0
@@ -138,27 +150,25 @@ class PictureFiles:
         source: Source,
         label_studio: str,
         validators: Mapping[str, str] | None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Answer:
         """Fetch, once more with a new access token where the old one was refused."""
         client = source.client
 
         def authorise() -> Mapping[str, str]:
             return client.headers() if client is not None else {}
 
-        from sam_plugins.labelstudio_backend.download import DownloadFailedError
-
+        end = time.monotonic() + self._settings.image_seconds
+        fetch = partial(download, where, self._settings, label_studio, authorise=authorise, end=end)
         try:
-            return download(
-                where, self._settings, label_studio, authorise=authorise, validators=validators
-            )
+            return fetch(validators=validators)
         except DownloadFailedError as error:
             # once more: an access token that ran out, a connection that broke
-            is_worth_it = error.status in {None, _UNAUTHORISED, 502, 503, 504}
-            if not is_worth_it or "larger than" in str(error) or "takes too long" in str(error):
+            is_worth_it = error.is_worth_again and error.status in OF_SERVER
+            if not is_worth_it or time.monotonic() >= end:
                 raise
             if client is not None and error.status == _UNAUTHORISED:
                 client.forget_access()
-            return download(where, self._settings, label_studio, authorise=authorise)
+            return fetch()
 
     def _mapped(self, url: str) -> str:
         """Return an address as this backend reaches it."""
@@ -202,7 +212,19 @@ class PictureFiles:
                 if self._writes % 16 == 1:
                     self._make_room(limit)
         except (OSError, OutputError) as error:
-            LOG.warning("a picture is not kept: %s", error)
+            self._tell(
+                f"pictures are fetched again each time, because none can be kept: {error}; free "
+                f"space in {self._folder.parent}, or set SAM_PLUGINS_LS_FOLDER to a folder on a "
+                "disk that has some"
+            )
+        else:
+            if self._problems is not None:
+                self._problems.end(_DISK)
+
+    def _tell(self, message: str) -> None:
+        """Say that the disk takes no pictures, once in the log."""
+        if self._problems is None or self._problems.stand(_DISK, "disk", message):
+            LOG.warning(message)
 
     def _make_room(self, limit: int) -> None:
         """Remove the pictures that were not used for longest."""
@@ -239,31 +261,22 @@ def decode_rgb(content: bytes, settings: Settings) -> npt.NDArray[np.uint8]:
     ImageError
         If it is damaged, too large or no picture.
     """
-    folder = settings.folder / "decoding"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / secrets.token_hex(8)  # workers on other machines write there, too
-    try:
-        path.write_bytes(content)
-        _check_pixels(path, settings)
-        with open_image(path) as opened:
-            height, width = (opened.pixels.shape[opened.axes.index(axis)] for axis in "YX")
-            _refuse_many(width, height, settings)
-            _refuse_deep(opened, settings)
-            picture = opened.plane()
-        return to_rgb(picture.pixels, picture.default_channels, channel_axis=picture.channel_axis)
-    except (UnreadableImageError, OSError) as error:
-        reason = " ".join(str(error).replace(str(path), "the picture").split())
-        raise UnreadableImageError(reason) from error
-    finally:
-        path.unlink(missing_ok=True)
+    _check_pixels(content, settings)
+    with open_content(content, "the picture") as opened:
+        height, width = (opened.pixels.shape[opened.axes.index(axis)] for axis in "YX")
+        _refuse_many(width, height, settings)
+        _refuse_deep(opened, settings)
+        _refuse_stack(opened)
+        picture = opened.plane()
+    return to_rgb(picture.pixels, picture.default_channels, channel_axis=picture.channel_axis)
 
 
-def _check_pixels(path: Path, settings: Settings) -> None:
+def _check_pixels(content: bytes, settings: Settings) -> None:
     """Refuse a picture whose header promises too many pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")) as opened:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
                 width, height = opened.size
         except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
             if isinstance(error, Image.DecompressionBombError):
@@ -288,6 +301,17 @@ def _refuse_deep(opened: OpenImage, settings: Settings) -> None:
             f"the picture needs {bytes_of_plane / 2**20:.0f} MiB with its channels, more than "
             f"{settings.max_image_megapixels:g} million pixels of {_BYTES_OF_PIXEL} bytes; raise "
             "SAM_PLUGINS_LS_MAX_IMAGE_MEGAPIXELS, or leave out channels"
+        )
+
+
+def _refuse_stack(opened: OpenImage) -> None:
+    """Refuse several pictures in one file: nobody can say which one is meant."""
+    planes = math.prod(opened.stack_axes.values())
+    if planes > 1:
+        raise UnusableImageError(
+            f"the picture is a stack of {planes} planes, and Label Studio's editor shows none; "
+            "save each plane as a picture of its own, and import those as tasks, or as pages of a "
+            "valueList"
         )
 
 

@@ -30,8 +30,6 @@ from sam_plugins.model.inference.postprocess import ANSWER_SHARE, clean_mask
 from sam_plugins.model.inference.predict import predict_masks
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 
-"""Smaller ones, beside the mask, are the network's: people do not point at them."""
-
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -78,7 +76,7 @@ def suggest(engine: Engine, project: Project, request: PredictRequest) -> Sugges
     Raises
     ------
     PayloadError
-        If the prompts are none.
+        If an item lacks what every prompt of its kind has.
     """
     task = request.tasks[0]
     try:
@@ -91,8 +89,6 @@ def suggest(engine: Engine, project: Project, request: PredictRequest) -> Sugges
     for page in read_prompts(request.prompts or (), config):
         try:
             made = _answered_page(engine, project, task, config, page)
-        except PayloadError:
-            raise
         except Exception as error:  # noqa: BLE001  # the editor shows no error; the status page does
             engine.report(error, project, task)
         else:
@@ -109,7 +105,9 @@ def _answered_page(
     urls = task.urls(image)
     number = page.page or 0
     if number >= len(urls):
-        raise PayloadError(f"item_index must be one of {len(urls)} pages, got {number}")
+        raise PayloadError(
+            f"page {number + 1} was asked for, and the task has {len(urls)}; open the task anew"
+        )
     model, embedding = engine.embedding(project, task, urls[number], Priority.INTERACTIVE)
     here = _Page(project, task, config, page, model, embedding)
     items: list[Mapping[str, Any]] = []
@@ -119,8 +117,6 @@ def _answered_page(
         try:
             found, score = _region(engine, here, wanted)
         except (ConfigError, ValueError) as error:
-            if isinstance(error, PayloadError):
-                raise
             engine.report(error, project, task)
             continue
         items += found
@@ -189,7 +185,10 @@ class _Wanted:
 
 
 def _together(engine: Engine, here: _Page, asks: Sequence[Ask]) -> list[_Wanted]:
-    """Return asks in pixels, with what was drawn before, and what they are to replace."""
+    """Return asks in pixels, with what was drawn before, and what they are to replace.
+
+    One that means nothing on this picture is reported, and spoils no other.
+    """
     settings, sessions = here.project.settings, engine.sessions
     size_hw = here.embedding.original_size_hw
     found: list[_Wanted] = []
@@ -198,7 +197,11 @@ def _together(engine: Engine, here: _Page, asks: Sequence[Ask]) -> list[_Wanted]
     for label in {ask.label for ask in asks}:
         sessions.forget_accepted(here.key(label), drawn_ids)
     for ask in asks:
-        pixels = in_pixels(ask, size_hw)
+        try:
+            pixels = in_pixels(ask, size_hw)
+        except PayloadError as error:
+            engine.report(error, here.project, here.task)
+            continue
         key = here.key(ask.label)
         if ask.clicks:
             sessions.remember_points(key, pixels)
@@ -209,7 +212,8 @@ def _together(engine: Engine, here: _Page, asks: Sequence[Ask]) -> list[_Wanted]
         elif ask.box is not None:
             boxes.setdefault(ask.label, []).append(pixels)
         fused = sessions.fused(key, pixels, settings.fuse_seconds)
-        if settings.fuse_seconds and ask.box is not None and not len(fused.point_labels):
+        is_alone = fused.box_xyxy is None or not len(fused.point_labels)
+        if settings.fuse_seconds and is_alone and (ask.clicks or ask.box is not None):
             fused = with_pending(fused, here.task, here.config, here.page, ask.label, size_hw)
         if fused.box_xyxy is not None or (fused.point_labels == 1).any():
             earlier = sessions.continued(key, fused, here.model.model_id)
@@ -261,7 +265,7 @@ def _region(
             mask = cut(mask, pixels)
             if mask.any():  # the next click corrects what was shown
                 low_res = np.minimum(low_res, logits_of_mask(mask, here.embedding))
-    items = _items(here, wanted.ask, mask, score, wanted.region_id or new_id())
+    items = _items(engine, here, wanted.ask, mask, score, wanted.region_id or new_id())
     if items:
         made = Made(
             here.key(wanted.ask.label),
@@ -307,7 +311,12 @@ def _asked(
 
 
 def _items(
-    here: _Page, ask: Ask, mask: npt.NDArray[np.bool_], score: float, region_id: str | None
+    engine: Engine,
+    here: _Page,
+    ask: Ask,
+    mask: npt.NDArray[np.bool_],
+    score: float,
+    region_id: str | None,
 ) -> list[dict[str, Any]]:
     """Return a mask as items of the control that the config has for it."""
     target = choose_target(
@@ -317,6 +326,12 @@ def _items(
         label=ask.label,
         output=here.project.settings.output,
     )
+    if ask.label:
+        engine.judge(
+            f"label {ask.label!r} of project {here.project.key}",
+            target.complaint(ask.label, ask.control),
+            here.project,
+        )
     return region_items(mask, target, score=score, region_id=region_id, drawing=here.drawing)
 
 
@@ -334,5 +349,5 @@ def _worded(engine: Engine, here: _Page, ask: Ask) -> tuple[Sequence[Mapping[str
     )
     items: list[Mapping[str, Any]] = []
     for mask, score, label in found:
-        items += _items(here, replace(ask, label=label or ask.label), mask, score, None)
+        items += _items(engine, here, replace(ask, label=label or ask.label), mask, score, None)
     return items, min((score for _, score, _ in found), default=0.0)

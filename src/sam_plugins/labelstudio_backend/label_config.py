@@ -100,6 +100,11 @@ class Control:
         return self.tag.lower().endswith("labels")
 
     @property
+    def knows_its_labels(self) -> bool:
+        """Whether all its labels are in the config, and none come with the task's data."""
+        return bool(self.labels) and "$" not in self.attributes.get("value", "")
+
+    @property
     def is_smart(self) -> bool:
         """Whether the editor offers a smart tool of it: it does unless told otherwise."""
         is_on = self.attributes.get("smart", "true").strip().lower() not in _OFF
@@ -176,10 +181,16 @@ class LabelConfig:
     images : tuple of ImageTag
     controls : tuple of Control
         As written, those of other data left out.
+    names : tuple of str
+        Of all tags, in their order.
+    lost : tuple of Control
+        Those that are for what no tag is called.
     """
 
     images: tuple[ImageTag, ...]
     controls: tuple[Control, ...]
+    names: tuple[str, ...] = ()
+    lost: tuple[Control, ...] = ()
 
     def image(self, name: str) -> ImageTag | None:
         """Return a picture by name."""
@@ -272,10 +283,13 @@ def read_config(text: str) -> LabelConfig:
             'the labelling config shows no picture; it needs <Image name="image" value="$image"/>'
         )
     shown = {image.name for image in images}
-    controls = tuple(
-        control for control in map(_made, reader.controls) if shown & set(control.to_names)
+    made = [_made(started) for started in reader.controls]
+    controls = tuple(control for control in made if shown & set(control.to_names))
+    names = tuple(reader.names)
+    lost = tuple(
+        control for control in made if not control.to_names or set(control.to_names) - set(names)
     )
-    return LabelConfig(images, controls)
+    return LabelConfig(images, controls, names, lost)
 
 
 @dataclass
@@ -294,6 +308,7 @@ class _Reader:
     def __init__(self) -> None:
         self.images: list[ImageTag] = []
         self.controls: list[_Started] = []
+        self.names: list[str] = []
         self._open: list[_Started | None] = []
         self._repeats: list[tuple[int, Repeat]] = []
 
@@ -317,6 +332,8 @@ class _Reader:
         if len(self._open) >= _MAX_DEPTH:
             raise ConfigError(f"the labelling config is nested deeper than {_MAX_DEPTH} tags")
         kind = tag.lower()
+        if attributes.get("name"):
+            self.names.append(attributes["name"])
         started = None
         repeat = self._repeats[-1][1] if self._repeats else None
         if kind == "repeater" and attributes.get("on"):

@@ -18,9 +18,12 @@ LOG = logging.getLogger("sam_plugins.labelstudio_backend")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _SECRETS = (
     re.compile(r"(?i)\b(token|bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
-    re.compile(r"(?i)([?&](?:token|access_token|sig|signature|x-amz-[a-z-]+)=)[^&\s\"']+"),
+    re.compile(
+        r"(?i)([?&](?:key|sig|AWSAccessKeyId|GoogleAccessId|x-(?:amz|goog)-[a-z-]+)="
+        r"|\b(?:token|access_token|api[_-]?key|password|secret|signature)=)[^&\s\"']+"
+    ),
     re.compile(r"(?i)(\"(?:access_token|token|refresh|password|api_key)\"\s*:\s*\")[^\"]+"),
-    re.compile(r"(://)[^/@\s:]+:[^/@\s]+(@)"),
+    re.compile(r"(://)[^/?#\s\"'<>]+(@)"),  # up to the last @, which a password may hold
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+"),
 )
 
@@ -34,6 +37,10 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     'sent Authorization: Token ***'
     >>> without_secrets("http://me:mine@host/x?X-Amz-Signature=abc")
     'http://***@host/x?X-Amz-Signature=***'
+    >>> without_secrets("http://me:a@b@host/x?AWSAccessKeyId=abc&X-Goog-Signature=def&size=3")
+    'http://***@host/x?AWSAccessKeyId=***&X-Goog-Signature=***&size=3'
+    >>> without_secrets("got api_key=0123456789 and https://host/a@b.png")
+    'got api_key=*** and https://host/a@b.png'
     """
     for secret in known:
         if len(secret) >= 4:

@@ -38,7 +38,7 @@ class Parts:
     def __init__(self, service: Service) -> None:
         settings = service.settings
         lane = Lane(ClickThreads() if _is_on_cpu(settings.device) else None)
-        files = PictureFiles(settings)
+        files = PictureFiles(settings, service.problems)
         self.engine = Engine(
             settings=settings,
             models=Pool(
@@ -73,7 +73,7 @@ class Parts:
         return answers
 
     def refresh(self, project: str) -> None:
-        """Make predictions of earlier models anew where another one is in use."""
+        """Go on with what an earlier backend left, and make predictions of earlier models anew."""
         self._refresher.look(project)
 
     def status(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sam_plugins.errors import SamPluginsError
@@ -41,7 +42,7 @@ class Prewarmer:
         """Drop what waits."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, work: object) -> None:
+    def _submit(self, work: Callable[[], None]) -> None:
         """Queue work, unless there is more than enough."""
         with self._lock:
             if self._waiting >= _MOST_WAITING:
@@ -50,7 +51,7 @@ class Prewarmer:
 
         def run() -> None:
             try:
-                work()  # type: ignore[operator]
+                work()
             except (SamPluginsError, PayloadError, ValueError, TypeError, KeyError) as error:
                 LOG.info("not prewarmed: %s", error)
             finally:
@@ -64,24 +65,21 @@ class Prewarmer:
                 self._waiting -= 1
 
     def _next(self, project: Project, task: Task, config: LabelConfig) -> None:
-        """Ask Label Studio which tasks come next, and encode them."""
+        """Ask Label Studio which tasks that nobody has annotated come next, and encode them."""
         client = self._engine.access.client(project)
         if client is None or not project.id.isdigit():
             return
-        query = {
-            "filters": {
-                "conjunction": "and",
-                "items": [
-                    {
-                        "filter": "filter:tasks:id",
-                        "operator": "greater",
-                        "type": "Number",
-                        "value": int(task.id),
-                    }
-                ],
-            },
-            "ordering": ["tasks:id"],
-        }
+        wanted = (("id", "greater", int(task.id)), ("total_annotations", "equal", 0))
+        items = [
+            {
+                "filter": f"filter:tasks:{name}",
+                "operator": operator,
+                "type": "Number",
+                "value": value,
+            }
+            for name, operator, value in wanted
+        ]
+        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         answer = client.get(
             "/api/tasks/",
             project=project.id,

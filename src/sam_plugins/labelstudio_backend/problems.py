@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _KEPT = 50
+_MOST_STANDING = 200
 
 
 class PayloadError(ValueError):
@@ -24,8 +25,8 @@ class Problem:
     Parameters
     ----------
     kind : str
-        One word, for counting: ``image``, ``prompt``, ``config``, ``label_studio``, ``model``,
-        ``internal``.
+        One word, for counting: ``image``, ``prompt``, ``request``, ``config``, ``label_studio``,
+        ``model``, ``disk``, ``internal``.
     message : str
         For people, with what to do.
     project, task : str
@@ -95,6 +96,8 @@ class Problems:
             known = self._standing.get(name)
             since = moment if known is None else known.since
             self._standing[name] = Problem(kind, message, project, "", moment, since)
+            while len(self._standing) > _MOST_STANDING:
+                del self._standing[next(iter(self._standing))]
         return known is None
 
     def end(self, name: str) -> bool:

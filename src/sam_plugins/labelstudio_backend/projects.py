@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from sam_plugins.errors import OutputError
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.models import exact_name, is_named
-from sam_plugins.labelstudio_backend.settings import Settings
+from sam_plugins.labelstudio_backend.settings import Settings, wrong_value
 from sam_plugins.model.io.atomic import write_bytes
 
 PROJECT_SETTINGS = (
@@ -181,10 +181,10 @@ class Projects:
             try:
                 settings = Settings(**{**self._settings.model_dump(), **chosen})
             except ValidationError as error:
-                first = error.errors()[0]
+                name, reason = wrong_value(error)
                 complaint = (
-                    f"extra_params of project {key}: {'.'.join(map(str, first['loc']))}: "
-                    f"{first['msg']}; the backend's own settings are used until it is mended"
+                    f"extra_params of project {key}: {name} {reason}; the backend's own settings "
+                    "are used until it is mended"
                 )
         unknown = sorted(set(map(str, extra)) - set(PROJECT_SETTINGS))
         if unknown and not complaint:

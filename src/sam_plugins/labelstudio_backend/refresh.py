@@ -1,4 +1,7 @@
-"""Predictions that an earlier model of a project made, made anew when another one is in use.
+"""Predictions that are missing or old, made in the background: after a restart, or a promotion.
+
+What batches had left to do when an earlier backend ended is done first. Then predictions that an
+earlier model of a project made are made anew when another one is in use.
 
 Label Studio's editor shows the last prediction of a task, whichever model made it, and what cites
 one that was deleted meanwhile cannot be submitted. So the new prediction takes the place of the old
@@ -18,7 +21,7 @@ from sam_plugins.errors import LabelStudioError
 from sam_plugins.labelstudio_backend.batch import Batches
 from sam_plugins.labelstudio_backend.client import LabelStudioClient
 from sam_plugins.labelstudio_backend.engine import Engine
-from sam_plugins.labelstudio_backend.label_config import ConfigError, read_config
+from sam_plugins.labelstudio_backend.label_config import ConfigError, LabelConfig, read_config
 from sam_plugins.labelstudio_backend.learning.keys import key_of, model_name_of
 from sam_plugins.labelstudio_backend.logs import LOG
 from sam_plugins.labelstudio_backend.models import family_of, version_of
@@ -74,6 +77,10 @@ class OwnModels:
         last = max(ours, key=lambda one: int(one["id"]), default=None)
         return None if last is None or last["model_version"] == self.version else int(last["id"])
 
+    def is_predicted(self, document: dict[str, Any]) -> bool:
+        """Return whether a task, as Label Studio's API tells it, has one of the model in use."""
+        return any(one["model_version"] == self.version for one in document["predictions"])
+
     def query(self) -> dict[str, Any]:
         """Return what asks for tasks that nobody has annotated, with predictions of ours."""
         counts = ("total_annotations", "cancelled_annotations")
@@ -102,18 +109,18 @@ class Refresher:
         self._batches = batches
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="refresh")
         self._at_work: set[str] = set()
-        self._fresh: dict[str, str] = {}
+        self._fresh: dict[str, tuple[str, bool]] = {}
         self._again_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def look(self, key: str) -> None:
         """Begin with a project whose model is another one than the last time; wait for nothing."""
         project = self._projects.get(key)
-        if not (project.settings.automatic and project.settings.refresh_predictions):
+        if not project.settings.automatic:
             return
         version = version_of(project.model)
         with self._lock:
-            is_fresh = self._fresh.get(key) == version
+            is_fresh = self._fresh.get(key) == (version, project.settings.refresh_predictions)
             if is_fresh or key in self._at_work or time.monotonic() < self._again_at.get(key, 0.0):
                 return
             try:
@@ -149,7 +156,7 @@ class Refresher:
             self._at_work.discard(key)
             self._again_at[key] = again_at
             if is_fresh:
-                self._fresh[key] = version
+                self._fresh[key] = (version, project.settings.refresh_predictions)
 
     def _is_renewed(self, project: Project, version: str) -> bool:
         """Make old predictions of a project anew; return whether its model is still the same."""
@@ -163,6 +170,10 @@ class Refresher:
         named = (version, version_of(self._engine.settings.model))
         families = {model_name_of(project.key), *map(family_of, named)} - {""}
         models = OwnModels(version, families)
+        self._take_up(project, config, client, models)
+        if not project.settings.refresh_predictions:
+            self._engine.problems.end(_name(project.key))
+            return True
         tasks = [
             Task(str(one["id"]), one["data"])
             for one, _ in client.tasks(int(project.id), models.query())
@@ -188,6 +199,20 @@ class Refresher:
         )
         self._batches.renew(project, tasks, config, replaced=replaced, goes_on=goes_on)
         return not changed.is_set()
+
+    def _take_up(
+        self, project: Project, config: LabelConfig, client: LabelStudioClient, models: OwnModels
+    ) -> None:
+        """Go on with batches of an earlier backend, where tasks are without a prediction."""
+        tasks = []
+        unfinished = self._batches.unfinished
+        for number in unfinished.of_earlier(project.key):
+            document = _found(client, f"/api/tasks/{number}/")
+            if document is None or models.is_predicted(document):
+                unfinished.end(project.key, number)
+            else:
+                tasks.append(Task(number, document["data"]))
+        self._batches.take_up(project, tasks, config)
 
 
 def _name(key: str) -> str:

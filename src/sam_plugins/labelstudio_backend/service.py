@@ -176,9 +176,11 @@ class Service:
         return version_of(name)
 
     def refresh_predictions(self, project: str) -> None:
-        """Let predictions that earlier models made be made anew, if another one is in use.
+        """Let missing predictions of earlier batches be made, and old ones made anew.
 
-        It is done in the background, once for each model; to call it often is cheap.
+        The missing are of batches that were under way when an earlier backend ended; the old ones
+        are of earlier models, if another one is in use. It is done in the background, once for each
+        model; to call it often is cheap.
 
         Parameters
         ----------
@@ -227,7 +229,7 @@ class Service:
         """Let go batches and what is prepared, here and on the cluster; clicks go on.
 
         For a process that was told to end: requests under way are answered before it does, and a
-        batch would take its minute. What is not done was not stored, and is asked for again.
+        batch would take its minute. What is not done was not stored; the next backend takes it up.
         """
         if self._parts is not None:
             self._parts.drain()

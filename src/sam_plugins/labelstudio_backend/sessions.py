@@ -107,6 +107,15 @@ class _Recent:
     boxes_at: float = 0.0
     answers: deque[str] = field(default_factory=lambda: deque(maxlen=50))
 
+    def with_newer(self, other: _Recent) -> _Recent:
+        """Return what two remember, of each kind what was drawn last."""
+        points, boxes = (
+            max(self, other, key=lambda one: one.points_at),
+            max(self, other, key=lambda one: one.boxes_at),
+        )
+        answers = deque([*self.answers, *other.answers], maxlen=self.answers.maxlen)
+        return _Recent(points.points, points.points_at, boxes.boxes, boxes.boxes_at, answers)
+
 
 class Sessions:
     """A short memory; safe with threads.
@@ -138,14 +147,14 @@ class Sessions:
             How long ago that may be; 0 for never.
         """
         with self._lock:
-            recent = self._recent.get(key)
+            recent = self._named(key)
             if recent is None or seconds <= 0:
                 return ask
             now = self._now()
             if ask.box_xyxy is None:
                 if now - recent.boxes_at > seconds:
                     return ask
-                around = [box for box in recent.boxes if _is_around(box, ask)]
+                around = [box for box in recent.boxes if is_around(box, ask)]
                 if len(around) != 1:
                     return ask
                 recent.boxes_at = now  # it is still worked on
@@ -176,7 +185,7 @@ class Sessions:
             Of the regions in drafts and annotations.
         """
         with self._lock:
-            recent = self._recent.get(key)
+            recent = self._named(key)
             if recent is not None and any(one in drawn_ids for one in recent.answers):
                 del self._recent[key]
 
@@ -211,12 +220,24 @@ class Sessions:
             return self._made.get(region_id)
 
     def _of(self, key: SessionKey) -> _Recent:
-        """Return the memory of a key; the lock is held."""
-        recent = self._recent.setdefault(key, _Recent())
+        """Return the memory of a key, made where there is none; the lock is held."""
+        recent = self._named(key) or self._recent.setdefault(key, _Recent())
         self._recent.move_to_end(key)
         while len(self._recent) > _MOST:
             self._recent.popitem(last=False)
         return recent
+
+    def _named(self, key: SessionKey) -> _Recent | None:
+        """Return the memory of a key, None for none; the lock is held.
+
+        A user's name is known only once a draft was saved: what was drawn before that is theirs.
+        """
+        recent = self._recent.get(key)
+        nameless = self._recent.pop(replace(key, user=""), None) if key.user else None
+        if nameless is None:
+            return recent
+        self._recent[key] = nameless if recent is None else recent.with_newer(nameless)
+        return self._recent[key]
 
 
 def joined(first: PixelAsk, second: PixelAsk) -> PixelAsk:
@@ -253,7 +274,7 @@ def _within(box: npt.NDArray[np.float64], points: npt.NDArray[np.float64]) -> np
     return np.asarray(is_inside.all(axis=1), bool)
 
 
-def _is_around(box: PixelAsk, ask: PixelAsk) -> bool:
+def is_around(box: PixelAsk, ask: PixelAsk) -> bool:
     """Return whether every positive point, or without one a negative one, lies in a box."""
     if box.box_xyxy is None:
         return False

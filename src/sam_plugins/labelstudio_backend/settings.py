@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sam_plugins.model.cluster.choice import NONE, parse_scheduler
@@ -38,6 +39,9 @@ class Settings(BaseSettings):
         Name, file, or ``name@version`` of the model for every project that has no other.
     device : str, optional
         As :func:`~sam_plugins.load_model` takes it.
+    prefix : str
+        Path below which the backend answers, such as ``/sam``, besides without it: for a proxy that
+        hands the whole path on.
     user, password : str
         What Label Studio has to send (basic authentication); nobody is asked where both are empty.
     webhook_secret : str
@@ -127,6 +131,7 @@ class Settings(BaseSettings):
     url_map: dict[str, str] = Field(default_factory=dict)
     model: str = Field(default=DEFAULT_MODEL, min_length=1)
     device: str | None = None
+    prefix: str = ""
     user: str = ""
     password: SecretStr = SecretStr("")
     webhook_secret: SecretStr = SecretStr("")
@@ -158,7 +163,7 @@ class Settings(BaseSettings):
     held_out: float = Field(default=0.25, gt=0, lt=1)
     complete: bool = False
     train_every: int = Field(default=0, ge=0)
-    train_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
+    train_at: str = ""
     train_method: Literal["full", "decoder", "lora"] = "full"
     train_steps: int = Field(default=300, ge=1)
     train_rounds: int = Field(default=6, ge=1)
@@ -199,6 +204,25 @@ class Settings(BaseSettings):
             )
         return value.rstrip("/")
 
+    @field_validator("prefix")
+    @classmethod
+    def _plain_prefix(cls, value: str) -> str:
+        """Refuse what is no path, and drop the last slash."""
+        if re.fullmatch(r"(/[\w.~-]+)*/?", value) is None:
+            raise ValueError(
+                "must be the path below which a proxy shows the backend, such as /sam, got "
+                f"{value!r}"
+            )
+        return value.rstrip("/")
+
+    @field_validator("train_at")
+    @classmethod
+    def _time_of_day(cls, value: str) -> str:
+        """Refuse what is no time of day."""
+        if value and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) is None:
+            raise ValueError(f"must be a time of day such as 02:30, or nothing, got {value!r}")
+        return value
+
     @field_validator("scheduler")
     @classmethod
     def _known_scheduler(cls, value: str) -> str:
@@ -224,6 +248,26 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         """Limit of a request."""
         return int(self.max_body_mib * _MIB)
+
+
+def wrong_value(error: ValidationError) -> tuple[str, str]:
+    """Return the name of the first setting that is wrong, and what it must be.
+
+    Examples
+    --------
+    >>> try:
+    ...     Settings(threads=0)
+    ... except ValidationError as error:
+    ...     print(*wrong_value(error))
+    threads must be greater than or equal to 1, got 0
+    """
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    if said == first["msg"]:  # pydantic's own words: "Input should be ..."
+        said = re.sub(r"^(?:An? )?\w+ should ", "must ", said)
+        said = f"{said.partition(', unable to ')[0]}, got {first['input']!r:.100}"
+    return name, said
 
 
 def host_name(text: str) -> str:

@@ -27,13 +27,38 @@ class Target:
     label_control : Control, optional
         The list that labels it, where that is a tag of its own.
     label : str
-        Empty for none.
+        Empty for none; never one that the config does not have there.
     """
 
     to_name: str
     shape: Control
     label_control: Control | None = None
     label: str = ""
+
+    @property
+    def labelled_by(self) -> Control:
+        """The control with the labels."""
+        return self.label_control or self.shape
+
+    def complaint(self, label: str, prompt: str) -> str:
+        """Return what is wrong with a label of a prompt here, and the cure; empty where nothing is.
+
+        Parameters
+        ----------
+        label : str
+            Of what asks.
+        prompt : str
+            Name of the control that it is a label of.
+        """
+        owner = self.labelled_by
+        if not label or not owner.knows_its_labels or owner.label(label) is not None:
+            return ""
+        then = f'called "{self.label}"' if self.label else "answered without a label"
+        return (
+            f'label "{label}" of "{prompt}" is none of "{owner.name}", which has '
+            f"{', '.join(one.value for one in owner.labels)}: its regions are {then}; give both "
+            f'the same labels, or write alias="{label}" there'
+        )
 
 
 def choose_target(
@@ -86,7 +111,11 @@ def choose_target(
     if not chosen.has_labels and lists:
         carrying = [control for control in lists if label and control.label(label)]
         label_control = (carrying or lists)[0]
-    return Target(to_name, chosen, label_control, _label(chosen, label_control, label))
+    offered = list(asked.labels) if asked is not None else []
+    if asked is not None and not asked.has_labels:
+        offered = [one for control in lists for one in control.labels]
+    told = _label(label_control or chosen, label, is_choice=len(offered) > 1)
+    return Target(to_name, chosen, label_control, told)
 
 
 def target_of_found(
@@ -102,20 +131,24 @@ def target_of_found(
     all of them are.
     """
     target = choose_target(config, to_name, label=label, output=output)
-    labels = (target.label_control or target.shape).labels
+    labels = target.labelled_by.labels
     if target.label or not labels:
         return target
     presumed = next((one for one in labels if one.is_selected), labels[0])
     return replace(target, label=presumed.value)
 
 
-def _label(shape: Control, label_control: Control | None, label: str) -> str:
-    """Return a label as its control writes it."""
-    owner = label_control or shape
-    if label:
-        known = owner.label(label)
-        if known is not None:
-            return known
-    if len(owner.labels) == 1:
+def _label(owner: Control, label: str, *, is_choice: bool) -> str:
+    """Return a label as its control writes it; none for a label that it does not have.
+
+    Where one label is all that can be asked with and all that can be answered, it is that one,
+    whatever both are called.
+    """
+    known = owner.label(label) if label else None
+    if known is not None:
+        return known
+    if len(owner.labels) == 1 and not (label and is_choice):
         return owner.labels[0].value
-    return label if shape.has_labels or label_control is not None else ""
+    if owner.knows_its_labels or not owner.has_labels:
+        return ""
+    return label

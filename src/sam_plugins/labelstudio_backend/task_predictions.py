@@ -24,7 +24,7 @@ from sam_plugins.labelstudio_backend.whole_picture import (
     find_objects,
     predict_there,
 )
-from sam_plugins.model.large.closer import may_look_closer
+from sam_plugins.model.large.whole import may_look_again
 
 Prediction = dict[str, Any]
 """As Label Studio stores it."""
@@ -123,9 +123,9 @@ class TaskPredictor:
         model, embedding = engine.embedding(project, task, url, priority)
         if target is None:
             return [], 0.0
+        is_more = engine.lane.run(lambda: may_look_again(model, embedding), priority)
         # Read here and not in the lane, which others wait for.
-        is_closer = may_look_closer(model, embedding.original_size_hw)
-        rgb = engine.rgb(project, task, url) if is_closer else None
+        rgb = engine.rgb(project, task, url) if is_more else None
         segmentation, sure = engine.lane.run(
             lambda: find_objects(model, embedding, rgb, lambda: engine.lane.let_pass(priority)),
             priority,

@@ -26,8 +26,7 @@ from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.segment_options import Mode
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
-from sam_plugins.model.large.closer import may_look_closer
-from sam_plugins.model.large.whole import encoding_once, segment_rgb
+from sam_plugins.model.large.whole import encoding_once, may_look_again, segment_rgb
 
 Predicted = tuple[list[dict[str, Any]], float]
 """Items of Label Studio, and how good they are expected to be, 0 to 1."""
@@ -47,8 +46,8 @@ def find_objects(
     embedding : ImageEmbedding
         Of the whole picture.
     rgb : ndarray of shape (H, W, 3), uint8, optional
-        What the model sees of it, where it may be looked at in windows
-        (:func:`~sam_plugins.model.large.closer.may_look_closer`).
+        What the model sees of it, where it may be looked at in windows or from farther
+        (:func:`~sam_plugins.model.large.whole.may_look_again`).
     let_pass : callable
         Called now and then, for others who wait for the model; not while a window is encoded.
     """
@@ -153,7 +152,7 @@ def predict_there(kept: Kept, order: PictureOrder) -> Predicted:
         embedding = disk.get_or_compute(name_on_disk(file, model), encode, device=model.device)
     if order.target is None:
         return [], 0.0
-    rgb = pixels() if may_look_closer(model, embedding.original_size_hw) else None
+    rgb = pixels() if may_look_again(model, embedding) else None
     segmentation, sure = find_objects(model, embedding, rgb)
     return draw_objects(segmentation, order.target, order.drawing), sure
 

@@ -38,6 +38,14 @@ ACTIONS = (
     ),
     Action("next_object", "Next object", "N", "The next click begins another object", "prompt"),
     Action(
+        "prompt_from_layer",
+        "From layer",
+        None,
+        "Each point or shape of the selected Points or Shapes layer is an object, in all slices; "
+        "those selected in it, if any",
+        "prompt",
+    ),
+    Action(
         "cycle_mask",
         "Next mask",
         "M",
@@ -79,13 +87,25 @@ ACTIONS = (
         "edit",
     ),
     Action(
-        "fill_object", "Fill holes", "F", "Fill the holes of the object under the mouse", "edit"
+        "fill_object",
+        "Fill holes",
+        "F",
+        "Fill the holes of the object under the mouse, in all slices",
+        "edit",
     ),
     Action(
-        "split_object", "Split", None, "Into its pieces, or between the points of the draft", "edit"
+        "split_object",
+        "Split",
+        None,
+        "Into its pieces, or between the points of the draft, in this slice",
+        "edit",
     ),
     Action(
-        "merge_objects", "Merge", None, "Join the objects under the points of the draft", "edit"
+        "merge_objects",
+        "Merge",
+        None,
+        "Join the objects under the points of the draft, in all slices",
+        "edit",
     ),
     Action(
         "find_similar",

@@ -243,18 +243,21 @@ def find_all(
         model, mode, options, cache, masks, progress.check, looks_closer=params.may_look_closer
     )
     plan: TilePlan | None = None
+    seeing = look
     are_new = True
     progress(0, 0)
     for number, sight in enumerate(sights):
         if plan is None or plan.size_hw != sight.region.shape:
-            plan = look.plan(source, _middle(sights, sight.region.shape))
+            middle = _middle(sights, sight.region.shape)
+            plan = look.plan(source, middle)
+            seeing = look.seeing_best(source, middle) if len(plan) == 1 else look
             if number == 0 and len(sights) * len(plan) > 1:
                 progress(0, 0)  # a single picture is encoded by now: that is a part of finding
-        ground = look.ground(sight, plan, masks.drawn / str(number))
+        ground = seeing.ground(sight, plan, masks.drawn / str(number))
         for index in range(len(plan)):
             tell = _share_of(progress, number * len(plan) + index, len(sights) * len(plan))
             tell(0, 1)
-            are_new &= look.find(source, ground, index, tell)
+            are_new &= seeing.find(source, ground, index, tell)
             progress.hand_over(_first_sight(masks, ground, index, keep()))
     steps = _STEPS_OF_A_TILE * len(sights) * (0 if plan is None else len(plan))
     progress(steps, steps)
@@ -317,6 +320,25 @@ class _Looking:
         pixels = ShownPixels(source, replace(sight, level=0))
         rows, columns = (slice(0, length) for length in pixels.shape[:2])
         return closer_plan(self.model, pixels[rows, columns], self.options, self._encoded)
+
+    def seeing_best(self, source: ImageSource, sight: Sight) -> _Looking:
+        """Return how a part of a plane that is seen as a whole is seen best: from farther maybe."""
+        from sam_plugins.model.inference.automatic import segment_embedding
+        from sam_plugins.model.large.farther import look_from_farther, shows_large_objects
+
+        if self.mode != "auto":
+            return self
+        rgb = show_model(source, sight)
+        embedding = self._encoded(rgb)
+        if not shows_large_objects(self.model, embedding, self.options):
+            return self
+
+        def watch(_done: int, _total: int) -> None:
+            self.check()
+
+        found = segment_embedding(self.model, embedding, options=self.options, progress=watch)
+        best, _ = look_from_farther(self.model, rgb, embedding, found, self.options, progress=watch)
+        return replace(self, model=best)
 
     def ground(self, sight: Sight, plan: TilePlan, folder: Path) -> Ground:
         """Return a part of a plane of which nothing is known yet."""

@@ -15,10 +15,11 @@ from sam_plugins.napari_plugin.automatic import (
     tiles_expected,
 )
 from sam_plugins.napari_plugin.automatic_params import WHERE, FindParams
+from sam_plugins.napari_plugin.current_model import AUTO_DEVICE
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
-    from sam_plugins.napari_plugin.current_model import CurrentModel
+    from sam_plugins.napari_plugin.current_model import CurrentModel, Devices
     from sam_plugins.napari_plugin.images import ImageSource
 
 _SECTION = "automatic pace"
@@ -51,17 +52,29 @@ class RunEstimate:
     Parameters
     ----------
     model : CurrentModel
+
+    Attributes
+    ----------
+    devices : Devices or None
+        What there is to compute on, once somebody has looked.
     """
 
     def __init__(self, model: CurrentModel) -> None:
         self._model = model
         self._measured: dict[str, float] = {}
         self._seconds_left: float | None = None
+        self.devices: Devices | None = None
 
-    def key(self, params: FindParams, kind: PictureKind) -> str:
-        """Return what has a pace of its own: the model, where it computes, and how it is asked."""
+    def key(self, params: FindParams, kind: PictureKind) -> str | None:
+        """Return what has a pace of its own: the model, where it computes, and how it is asked.
+
+        None as long as it is not known where it computes.
+        """
+        device = self._device()
+        if device is None:
+            return None
         points = f" {params.points_per_side}" if params.prompts == "grid" else ""
-        return f"{self._model.choice.name}, {self._device()}, {params.prompts}{points}, {kind}"
+        return f"{self._model.choice.name}, {device}, {params.prompts}{points}, {kind}"
 
     def note(self, pace: Pace) -> bool:
         """Note how far a run is, and return whether what is left reads otherwise now.
@@ -78,9 +91,9 @@ class RunEstimate:
         """Note that nothing runs any more."""
         self._seconds_left = None
 
-    def keep(self, pace: Pace, key: str) -> None:
+    def keep(self, pace: Pace, key: str | None) -> None:
         """Remember a complete run all of whose pictures were new to the model, for other days."""
-        if pace.seconds_per_picture is not None:
+        if key is not None and pace.seconds_per_picture is not None:
             self._measured[key] = pace.seconds_per_picture
             known = read_settings(_SECTION, KnownPaces()).seconds
             keep_settings(_SECTION, KnownPaces({**known, key: pace.seconds_per_picture}))
@@ -99,7 +112,9 @@ class RunEstimate:
         size_hw = source.shape[-2:]
         count = planes * tiles_expected(size_hw)
         free = available_bytes()
-        text = f"{count} picture{'s' if count > 1 else ''} for the model, on {self._device()}; "
+        device = self._device()
+        text = f"{count} picture{'s' if count > 1 else ''} for the model"
+        text += "; " if device is None else f", on {device}; "
         text += self._how_long(count, params, picture_kind(size_hw, params))
         text += f"; {in_units(int(np.prod(source.shape)) * 4)} for the labels"
         if free is not None:
@@ -117,7 +132,7 @@ class RunEstimate:
 
     def _expected(self, count: int, params: FindParams, kind: PictureKind) -> str:
         """Say how long some pictures take, as far as earlier ones tell."""
-        own, *others = (self.key(params, one) for one in (kind, *_ALIKE[kind]))
+        own, *others = (self.key(params, one) or "" for one in (kind, *_ALIKE[kind]))
         if own in self._measured:
             return f"about {duration(count * self._measured[own])}"
         kept = read_settings(_SECTION, KnownPaces()).seconds
@@ -129,9 +144,9 @@ class RunEstimate:
             return "how long, the first one will tell"
         return f"roughly {duration(count * known)}, as earlier runs tell"
 
-    def _device(self) -> str:
-        """Return where the model computes."""
-        from sam_plugins.model.inference.loading import checked_device
-
+    def _device(self) -> str | None:
+        """Return where the model computes, None as long as nobody has looked."""
         device = self._model.choice.device
-        return str(checked_device(None)) if device == "auto" else device
+        if self.devices is not None:
+            return self.devices.meant(device)
+        return None if device == AUTO_DEVICE else device

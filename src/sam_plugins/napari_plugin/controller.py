@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,17 @@ from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.drag_view import DragView
 from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.follow_params import FollowParams
+from sam_plugins.napari_plugin.jobs import Job, start_job
 from sam_plugins.napari_plugin.keys import KeyBindings
-from sam_plugins.napari_plugin.layers import choose_image
+from sam_plugins.napari_plugin.layer_prompts import prompts_of, require_some
+from sam_plugins.napari_plugin.layers import channel_axis_of, choose_image
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
-from sam_plugins.napari_plugin.notifications import show_problem, show_warning
+from sam_plugins.napari_plugin.notifications import show_info, show_problem, show_warning
 from sam_plugins.napari_plugin.opening import when_layers_are_cheap
 from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
-from sam_plugins.napari_plugin.session.values import Draft, PointPrompt
+from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, State
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ class SegmentController(QObject):
         self._load = load
         self._segmenters: list[Segmenter] = []
         self._segmenter: Segmenter | None = None
+        self._renewed: set[Segmenter] = set()
         self._starts_new = False
         self._is_closed = self._is_taking = False
         self._drag = DragView(viewer)
@@ -139,9 +143,14 @@ class SegmentController(QObject):
         return labels
 
     def clear(self) -> None:
-        """Drop the current masks."""
+        """Drop the current masks, and an outline that is not closed."""
         self._starts_new = False
+        self.drop_outline()
         self._do(lambda segmenter: segmenter.clear())
+
+    def drop_outline(self) -> None:
+        """Forget the corners of an outline (the tool *polygon*) that is not closed."""
+        self._mouse.drop_outline()
 
     def toggle_sign(self) -> None:
         """Let clicks say where the object is not, or is again."""
@@ -152,6 +161,16 @@ class SegmentController(QObject):
         self._starts_new = True
         if not self.params.is_positive:
             self.toggle_sign()
+
+    def prompt_from_layer(self) -> None:
+        """Begin an object with each point or shape of the selected Points or Shapes layer."""
+        layer = self.viewer.layers.selection.active
+
+        def prompt(segmenter: Segmenter) -> None:
+            points, boxes = prompts_of(layer, segmenter.viewpoint)
+            require_some(segmenter.add_objects(points, boxes), layer)
+
+        self._do(prompt)
 
     def cycle_mask(self) -> None:
         """Choose the next of the three masks."""
@@ -192,19 +211,20 @@ class SegmentController(QObject):
 
     def delete_slice(self) -> None:
         """Remove the object under the mouse from the slice that is seen."""
-        position = self._mouse_position()
-        self._do(lambda segmenter: segmenter.edits.delete_at(position, only_here=True))
+        self._do(
+            lambda segmenter: segmenter.edits.delete_at(self._mouse_position(), only_here=True)
+        )
 
     def fill_object(self) -> None:
-        """Fill the holes of the object under the mouse."""
+        """Fill the holes that the object under the mouse has in each slice of its stack."""
         self._do(lambda segmenter: segmenter.edits.fill_at(self._mouse_position()))
 
     def split_object(self) -> None:
-        """Split the object under the draft's points, one in each part; or under the mouse."""
+        """Split the object under the draft's points, or under the mouse, in the slice seen."""
         self._do(lambda segmenter: self._with_points(segmenter, segmenter.edits.split_at))
 
     def merge_objects(self) -> None:
-        """Join the objects under the draft's points."""
+        """Join the objects under the draft's points, through all slices of their stack."""
         self._do(lambda segmenter: self._with_points(segmenter, segmenter.edits.merge_at))
 
     def find_similar(self) -> None:
@@ -213,7 +233,7 @@ class SegmentController(QObject):
         What is found becomes drafts: *commit* accepts all of them, :meth:`accept_one` and
         :meth:`drop_one` one.
         """
-        self._do(lambda segmenter: segmenter.finder.similar(self._mouse_position()))
+        self._do(lambda segmenter: segmenter.finder.similar(self._mouse_if_needed(segmenter)))
 
     def find_words(self) -> None:
         """Find the objects that the words of the parameters name; they become drafts."""
@@ -233,18 +253,42 @@ class SegmentController(QObject):
         """Write the objects to a Zarr array of one's own, now and from now on."""
         self._do(lambda segmenter: segmenter.stored.keep(path))
 
-    def replay(self) -> dict[str, Any]:
-        """Ask for all objects of the session again, and tell which masks are no longer the same."""
-        return self._do(lambda segmenter: segmenter.replay()) or {}
+    def replay(self) -> Job | None:
+        """Ask for all objects of the session again, and tell which masks are no longer the same.
+
+        Returns
+        -------
+        Job or None
+            It tells when it ends; in a script ``segmenter.replay()`` answers at once.
+        """
+        job: Job | None = self._do(self._replay)
+        return job
+
+    def _replay(self, segmenter: Segmenter) -> Job:
+        """Ask for all objects of a session again, beside the window."""
+        state, name = segmenter.session.state, segmenter.image.name
+        if not (state.objects or state.drafts):
+            raise NothingThereError(
+                f"there is no object of this session in {name!r} to ask for again; click on one "
+                "first"
+            )
+        return start_job(
+            segmenter.replay,
+            title=f"Asking for the objects of {name} again",
+            owner=self,
+            on_result=lambda found: show_info(_told_of_replay(name, state, found)),
+        )
 
     def set_params(self, params: SegmentParams) -> None:
         """Take other parameters."""
         before, self.params = self.params, params
+        if params.tool != before.tool:
+            self.drop_outline()
         if params.channel_axis != before.channel_axis:
-            self._forget_segmenters()
-            self._on_layers()
+            self._put_aside()
         for segmenter in self._segmenters:
-            segmenter.set_params(params)
+            if not segmenter.is_aside:
+                segmenter.set_params(params)
         if params.lasting != before.lasting:
             keep_settings(_SECTION, params.lasting)
         self._timer.start()
@@ -289,12 +333,30 @@ class SegmentController(QObject):
             self._do(lambda segmenter: segmenter.add_polygon(path))
 
     def show_drag(self, tool: Tool, path: list[Position]) -> None:
-        """Show what is being drawn."""
+        """Show what is being drawn; while an outline grows, Escape drops it."""
+        if tool == "polygon":
+            self._keys.lend("Escape", self.drop_outline if path else None)
         self._drag.show(tool, path)
 
     def _mouse_position(self) -> Position:
-        """Return where the mouse is, in the world."""
+        """Return where the mouse is, in the world.
+
+        Raises
+        ------
+        NothingThereError
+            In 3D display, where it points at a line of voxels.
+        """
+        if self.viewer.dims.ndisplay == 3:
+            raise NothingThereError(
+                "in 3D display the mouse points at no single pixel: switch to 2D display (Ctrl-Y), "
+                "and point at the object there"
+            )
         return tuple(self.viewer.cursor.position)
+
+    def _mouse_if_needed(self, segmenter: Segmenter) -> Position | None:
+        """Return where the mouse is, None where drafts say what is meant."""
+        is_said = any(draft.mask for draft in segmenter.session.state.drafts)
+        return None if is_said else self._mouse_position()
 
     def _with_points(self, segmenter: Segmenter, work: Callable[[list[Position]], object]) -> None:
         """Do something at the draft's points, which are used up; without any, at the mouse."""
@@ -355,15 +417,32 @@ class SegmentController(QObject):
         else:
             return
         if image is not None and (self._segmenter is None or self._segmenter.image is not image):
-            self._is_taking = True
-            try:
-                self._take_image(image)
-            finally:
-                self._is_taking = False
+            self._take(image)
+
+    def _take(self, image: Image) -> None:
+        """Segment another image, or one in another way, without hearing of our own layers."""
+        self._is_taking = True
+        try:
+            self._take_image(image)
+        except SamPluginsError as error:
+            self._complain(error)
+        finally:
+            self._is_taking = False
 
     def _take_image(self, image: Image) -> None:
         """Segment another image."""
-        known = next((entry for entry in self._segmenters if entry.image is image), None)
+        self.drop_outline()
+        axis = channel_axis_of(image, self.params.channel_axis)
+        known = next(
+            (
+                entry
+                for entry in self._segmenters
+                if entry.image is image and entry.viewpoint.channel_axis == axis
+            ),
+            None,
+        )
+        if known is not None and known.is_aside:
+            known.take_up(self.params)
         if known is None:
             known = Segmenter(self.viewer, image, self.params, owner=self, load=self._load)
             known.through.params = self.follow_params
@@ -371,10 +450,53 @@ class SegmentController(QObject):
             known.committing.came.connect(self.recovery.save_soon)
             known.committing.failed.connect(self._complain)
             known.through.failed.connect(self._complain)
+            known.renewed.connect(partial(self._on_renewed, known))
+            known.outgrown.connect(partial(self._on_outgrown, known))
             self._segmenters.append(known)
             self.recovery.watch(known)
         self._segmenter = known
         self._timer.start()
+        self.changed.emit()
+
+    def _put_aside(self) -> None:
+        """Put aside what was done with other channel axes, and segment the image with this one."""
+        for segmenter in [one for one in self._segmenters if not one.is_aside]:
+            image, axis = segmenter.image, segmenter.viewpoint.channel_axis
+            if channel_axis_of(image, self.params.channel_axis) == axis:
+                continue
+            self._is_taking = True
+            try:
+                segmenter.put_aside()
+            finally:
+                self._is_taking = False
+            if segmenter.has_work:
+                show_info(
+                    f"{image.name!r} is segmented with another channel axis now. Its masks that "
+                    f"are open, and what can be undone, come back with the channel axis "
+                    f"{-1 if axis is None else axis}"
+                )
+            if segmenter is self._segmenter:
+                self._segmenter = None
+                self._take(image)
+
+    def _on_renewed(self, segmenter: Segmenter) -> None:
+        """Encode the picture that a layer shows now, and save about it, when it rests."""
+        self._renewed.add(segmenter)
+        self._timer.start()
+
+    def _on_outgrown(self, segmenter: Segmenter) -> None:
+        """Begin anew with an image that has another shape now; what was done is in its file."""
+        self._segmenters.remove(segmenter)
+        self.recovery.forget(segmenter)
+        if segmenter.has_work:
+            show_info(
+                f"{segmenter.image.name!r} has another shape now. What was open is kept as a "
+                "session for the picture that it was about"
+            )
+        segmenter.close(layers_later=True)
+        if segmenter is self._segmenter:
+            self._segmenter = None
+            self._take(segmenter.image)
         self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:  # noqa: ANN401
@@ -392,7 +514,8 @@ class SegmentController(QObject):
             self.changed.emit()
 
     def _on_view(self, event: object = None) -> None:  # noqa: ARG002
-        """Encode another slice when the slider rests."""
+        """Encode another slice when the slider rests; an outline lies in one slice."""
+        self.drop_outline()
         self._timer.start()
         if self._segmenter is not None:
             self._segmenter.through.look()
@@ -405,6 +528,8 @@ class SegmentController(QObject):
 
     def _prepare(self) -> None:
         """Encode what is seen."""
+        while self._renewed:
+            self.recovery.look_again(self._renewed.pop())
         if self._segmenter is not None and self.viewer.dims.ndisplay == 2:
             self.segment()
 
@@ -417,13 +542,15 @@ class SegmentController(QObject):
         for segmenter in self._segmenters:
             segmenter.through.stop()
             segmenter.asker.use_other_model()
-            segmenter.asker.ask(segmenter.session)  # what the one before had not answered yet
+            if not segmenter.is_aside:
+                segmenter.asker.ask(segmenter.session)  # what the one before had not answered yet
         self._timer.start()
 
     def _forget_segmenters(self) -> None:
-        """Close all segmenters."""
+        """Close all segmenters, once all of them are saved."""
         for segmenter in self._segmenters:
             self.recovery.forget(segmenter)
+        for segmenter in self._segmenters:
             segmenter.close()
         self._segmenters.clear()
         self._segmenter = None
@@ -438,7 +565,21 @@ class SegmentController(QObject):
         current_model().changed.disconnect(self._on_model)
         for event, callback in self._links:
             event.disconnect(callback)
+        self.drop_outline()
         self._mouse.close()
         self._drag.close()
         self._keys.close()
         self._forget_segmenters()
+
+
+def _told_of_replay(name: str, state: State, found: dict[str, list[int]]) -> str:
+    """Say in words which masks are the same as they were."""
+    same, other = len(found["same"]), len(found["other"])
+    if not other:
+        return f"{name}: all {same} masks are the same as they were"
+    labels = sorted({one.label for one in state.objects if one.key in found["other"]})
+    which = f" (objects {', '.join(map(str, labels))})" if labels else ""
+    return (
+        f"{name}: {other} of {same + other} masks are others than they were{which}: the model, the "
+        "picture or its contrast is another"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from sam_plugins.napari_plugin.quick_imports import without_collections
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
+
     from sam_plugins.model.inference.loading import Model
 
 AUTO_DEVICE = "auto"
@@ -95,9 +98,33 @@ def current_model() -> CurrentModel:
     return CurrentModel(read_settings("model", ModelChoice()))
 
 
-def device_names() -> list[str]:
-    """Return the devices of this machine, ``"auto"`` first."""
-    import torch
+@dataclass(frozen=True)
+class Devices:
+    """What there is to compute on.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What can be chosen, ``"auto"`` first.
+    auto : str
+        What ``"auto"`` stands for.
+    """
+
+    names: tuple[str, ...]
+    auto: str
+
+    def meant(self, device: str) -> str:
+        """Return the device that a choice stands for."""
+        return self.auto if device == AUTO_DEVICE else device
+
+
+@functools.cache
+def find_devices() -> Devices:
+    """Return the devices of this machine; from the thread of a job, for PyTorch takes seconds."""
+    with without_collections():
+        import torch
+
+        from sam_plugins.model.inference.loading import checked_device
 
     names = [AUTO_DEVICE, "cpu"]
     if torch.cuda.is_available():
@@ -105,4 +132,22 @@ def device_names() -> list[str]:
         names += ["cuda"] if count == 1 else [f"cuda:{index}" for index in range(count)]
     if torch.backends.mps.is_available():
         names.append("mps")
-    return names
+    return Devices(tuple(names), str(checked_device(None)))
+
+
+def when_devices_are_known(take: Callable[[Devices], None], owner: QObject) -> None:
+    """Look what there is to compute on, in a job, and tell it on the GUI thread.
+
+    Parameters
+    ----------
+    take : callable
+    owner : QObject
+        Nobody is told where it is gone by then.
+    """
+    from sam_plugins.napari_plugin.jobs import JobProgress, start_job
+
+    def look(*, progress: JobProgress) -> Devices:
+        progress.check()
+        return find_devices()
+
+    start_job(look, title="Looking for graphics cards", owner=owner, on_result=take, is_shown=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ class DraftView:
         self._painted: dict[Plane, Painted] = {}
         self._shown_points: tuple[PointPrompt, ...] = ()
         self._state = State()
+        self._is_closed = False
         self._ahead: dict[tuple[int, Plane], MaskCrop] = {}
         self._later = QTimer()
         self._later.setSingleShot(True)
@@ -78,20 +80,23 @@ class DraftView:
         Points follow when the masks are there: napari takes longer for a point than the model does
         for a mask.
         """
+        self._is_closed = False
         self._show_masks(state)
         self._state = state
         is_waiting = any(draft.answer is None for draft in state.drafts)
         self._later.start(_MS_WITHOUT_ANSWER if is_waiting else _MS_AFTER_MASK)
 
     def close(self, *, later: bool = False) -> None:
-        """Remove the layers.
+        """Remove the layers; they come back when a state is shown.
 
         Parameters
         ----------
         later : bool
             In a later turn of the event loop: who removes many layers counts on the others.
         """
-        self._later.stop()
+        with contextlib.suppress(RuntimeError):  # Qt has destroyed it with the program
+            self._later.stop()
+        self._is_closed, self._ahead = True, {}
         viewer, layers = self._viewer, self.layers
         self._current = self._points = self._canvas = None
 
@@ -127,7 +132,7 @@ class DraftView:
 
     def show_ahead(self, found: Sequence[tuple[int, Plane, MaskCrop]]) -> None:
         """Show more slices of objects that are still being followed; without any, none of them."""
-        if not found and not self._ahead:
+        if self._is_closed or (not found and not self._ahead):
             return
         self._ahead |= {(key, plane): mask for key, plane, mask in found}
         if not found:

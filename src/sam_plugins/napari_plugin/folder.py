@@ -48,6 +48,14 @@ class PictureState(StrEnum):
     DONE = "done"
 
 
+@dataclass(frozen=True)
+class FolderSettings:
+    """What people chose last in **Folder**."""
+
+    folder: str = ""
+    skips_done: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedPicture:
     """A picture that was read, and what was labelled in it.

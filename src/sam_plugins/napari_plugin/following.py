@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.asking import Asker
 from sam_plugins.napari_plugin.follow_params import FollowParams
+from sam_plugins.napari_plugin.fusing import fused, require_fusible
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.session.followed import Followed, drafts_of, object_keys
 from sam_plugins.napari_plugin.session.masks import MaskCrop
@@ -50,6 +52,7 @@ class _Run:
     index_range: tuple[int, int]
     generation: int
     known: Propagation | None
+    fuses: bool = False
     work: PropagationRun | None = None
 
     def continues(self, other: _Run) -> bool:
@@ -143,7 +146,9 @@ class Follower:
 
     def close(self) -> None:
         """Stop, and tell nobody."""
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # Qt has destroyed it with the program
+            self._timer.stop()
+        self._waiting.clear()
         if self.job is not None:
             self.job.abandon()
             self.job = None
@@ -170,8 +175,17 @@ class Follower:
                 anchors[key] = tuple((draft.key, draft.turns) for draft in drafts)
         if not seeds:
             raise NoStackError("there is no object to follow; click on one first")
+        if params.fuses:
+            require_fusible(stack)
         return _Run(
-            stack, seeds, anchors, params.options(), index_range, self.asker.generation, None
+            stack,
+            seeds,
+            anchors,
+            params.options(),
+            index_range,
+            self.asker.generation,
+            None,
+            params.fuses,
         )
 
     def _seed(self, draft: Draft, stack: Stack, key: int, index: int) -> Seed:
@@ -227,4 +241,8 @@ def _follow(asker: Asker, run: _Run, *, progress: JobProgress) -> list[Followed]
         on_slice=tell,
     )
     run.work.go()
-    return followed_from(run.work.result(), stack, run.anchors)
+    found = run.work.result()
+    if run.fuses:
+        anchors, options = run.anchors, run.options
+        return fused(stack, answerer, found, anchors, options, run.index_range, progress=progress)
+    return followed_from(found, stack, run.anchors)

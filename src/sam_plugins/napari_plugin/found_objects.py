@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.napari_plugin.automatic import Ground, Painted
+from sam_plugins.napari_plugin.belonging import labels_of
 from sam_plugins.napari_plugin.found_masks import FoundMasks
 from sam_plugins.napari_plugin.label_arrays import empty_labels, largest_label
-from sam_plugins.napari_plugin.layers import add_labels, find_layer
+from sam_plugins.napari_plugin.layers import add_labels
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.stack import Stack
 
@@ -57,7 +58,7 @@ class FoundObjects:
 
     def _empty_preview(self) -> Labels:
         """Return the layer that shows what was found, empty."""
-        layer = find_layer(self._viewer, "automatic", self._shape)
+        layer = labels_of(self._viewer, "automatic", self.image, self._channel_axis)
         if layer is None:
             return add_labels(
                 self._viewer,
@@ -124,7 +125,7 @@ class FoundObjects:
 
     def objects_layer(self) -> Labels:
         """Return the layer that objects are added to, making one where there is none."""
-        target = find_layer(self._viewer, "objects", self._shape)
+        target = labels_of(self._viewer, "objects", self.image, self._channel_axis)
         if target is None:
             target = add_labels(
                 self._viewer,

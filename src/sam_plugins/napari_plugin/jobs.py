@@ -405,6 +405,7 @@ def _check_own_job(*_: object) -> None:
 @functools.cache
 def _hook_networks() -> object:
     """Look before every part of every network whether the job was cancelled."""
+    import torch  # noqa: F401  waits for another thread that imports it; what follows does not
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     return register_module_forward_pre_hook(_check_own_job)

@@ -119,6 +119,19 @@ def copy_labels(
     progress(total, total)
 
 
+def is_empty(labels: Any) -> bool:  # noqa: ANN401
+    """Return whether there are no objects in labels; of a file, whether nothing was written.
+
+    Examples
+    --------
+    >>> is_empty(np.array([[0, 7]]))
+    False
+    """
+    if isinstance(labels, np.ndarray):
+        return not labels.any()
+    return getattr(labels, "nchunks_initialized", 1) == 0
+
+
 def largest_label(
     labels: Any,  # noqa: ANN401
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
@@ -132,7 +145,7 @@ def largest_label(
     """
     if isinstance(labels, np.ndarray):
         return int(labels.max(initial=0))
-    if getattr(labels, "nchunks_initialized", 1) == 0:
+    if is_empty(labels):
         return 0
     lengths = labels.shape[:-2]
     total, largest = int(np.prod(lengths)), 0

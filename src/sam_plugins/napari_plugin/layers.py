@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +44,13 @@ def set_role(layer: Layer, role: Role) -> None:
     layer.metadata[KEY] = {**layer.metadata.get(KEY, {}), "role": role}
 
 
+def bind(layer: Labels, image: Image) -> None:
+    """Note whose labels these are; names are free, and a copy of the image is another one."""
+    path = image.source.path
+    note = {"id": str(image.unique_id), "source": None if path is None else str(path)}
+    layer.metadata[KEY] = {**layer.metadata.get(KEY, {}), "image": note}
+
+
 def note_channel_axis(image: Image, axis: int) -> None:
     """Note on an image which of its axes holds channels, for all widgets."""
     image.metadata[KEY] = {**image.metadata.get(KEY, {}), "channel_axis": axis}
@@ -61,14 +68,6 @@ def channel_axis_of(image: Image, chosen: int = -1) -> int | None:
     note = image.metadata.get(KEY)
     axis = note.get("channel_axis", -1) if chosen < 0 and isinstance(note, dict) else chosen
     return axis if 0 <= axis < image.ndim and not image.rgb else None
-
-
-def find_layer(viewer: ViewerModel, role: Role, shape: Sequence[int] | None = None) -> Layer | None:
-    """Return the topmost layer of a role, of a shape where one is given."""
-    for layer in reversed(viewer.layers):
-        if role_of(layer) == role and (shape is None or tuple(layer.data.shape) == tuple(shape)):
-            return layer
-    return None
 
 
 def choose_image(viewer: ViewerModel) -> Image | None:
@@ -155,6 +154,7 @@ def add_labels(
         **keywords,
     )
     set_role(layer, role)
+    bind(layer, image)
     add_unselected(viewer, layer, below)
     return layer
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _CLICK_PIXELS = 4  # of the screen: a hand that clicks is never quite still
+_CLOSE_PIXELS = 10  # of the screen: so near to its first corner an outline is closed
+_LEAST_CORNERS = 3
 _NEGATIVE_KEYS = ("Control", "Meta")
 Position = tuple[float, ...]
 
@@ -36,14 +38,16 @@ class PromptTaker(Protocol):
         """Take a drag that has ended: two corners of a box, or a line."""
 
     def show_drag(self, tool: Tool, path: list[Position]) -> None:
-        """Show a drag that goes on; an empty one when it is over."""
+        """Show a drag or an outline that goes on; an empty one when it is over."""
 
 
 class CanvasMouse:
     """Listens to a viewer's mouse for as long as it is open.
 
     A left click is a point, with Ctrl (or Cmd) beside the object. Dragging draws with the tool that
-    is chosen, a box with Shift in any case, and moves the view as ever where there is none.
+    is chosen, a box with Shift in any case, and moves the view as ever where there is none. With
+    the polygon each click is a corner of an outline; a double click, or one on the first corner,
+    closes it.
 
     The view is moved here, too, so that a press may be said to be handled: for one that is not
     vispy draws the whole scene to see what lies under the mouse, and the window draws it once more,
@@ -58,6 +62,7 @@ class CanvasMouse:
     def __init__(self, viewer: ViewerModel, taker: PromptTaker) -> None:
         self._viewer = viewer
         self._taker = taker
+        self._corners: list[Position] = []
         self._zooms = [
             callback
             for callback in viewer.mouse_double_click_callbacks
@@ -67,6 +72,7 @@ class CanvasMouse:
             viewer.mouse_double_click_callbacks.remove(callback)
         viewer.mouse_double_click_callbacks.append(self._on_double_click)
         viewer.mouse_drag_callbacks.append(self._on_press)
+        viewer.mouse_move_callbacks.append(self._on_move)
 
     def close(self) -> None:
         """Leave the mouse to napari."""
@@ -74,6 +80,7 @@ class CanvasMouse:
         for callbacks, ours in (
             (viewer.mouse_drag_callbacks, self._on_press),
             (viewer.mouse_double_click_callbacks, self._on_double_click),
+            (viewer.mouse_move_callbacks, self._on_move),
         ):
             if ours in callbacks:
                 callbacks.remove(ours)
@@ -81,9 +88,47 @@ class CanvasMouse:
         self._zooms = []
 
     def _on_double_click(self, viewer: ViewerModel, event: Any) -> None:  # noqa: ANN401, ARG002
-        """Take the second of two quick clicks."""
-        if event.button == 1 and self._taker.takes_mouse:
-            self._click(tuple(event.position), is_negative=_is_negative(event))
+        """Take the second of two quick clicks, which closes an outline."""
+        if event.button != 1 or not self._taker.takes_mouse:
+            return
+        is_negative = _is_negative(event)
+        if self._taker.tool == "polygon" and not is_negative:
+            self._close_outline()
+        else:
+            self._click(tuple(event.position), is_negative=is_negative)
+
+    def _on_move(self, viewer: ViewerModel, event: Any) -> None:  # noqa: ANN401, ARG002
+        """Let the last side of an outline follow the mouse."""
+        if self._corners:
+            self._taker.show_drag("polygon", [*self._corners, tuple(event.position)])
+
+    @property
+    def has_outline(self) -> bool:
+        """Whether an outline has corners and is not closed yet."""
+        return bool(self._corners)
+
+    def drop_outline(self) -> None:
+        """Forget the corners of an outline that is not closed."""
+        if self._corners:
+            self._corners.clear()
+            self._taker.show_drag("polygon", [])
+
+    def _add_corner(self, viewer: ViewerModel, position: Position, shown: list[int]) -> None:
+        """Take a corner of an outline, or close it where that is the first one."""
+        if len(self._corners) >= _LEAST_CORNERS:
+            apart = np.subtract(position, self._corners[0])[shown]
+            if np.abs(apart).max() * camera_of(viewer).zoom <= _CLOSE_PIXELS:
+                self._close_outline()
+                return
+        self._corners.append(position)
+        self._taker.show_drag("polygon", list(self._corners))
+
+    def _close_outline(self) -> None:
+        """Tell of an outline that has corners enough."""
+        if len(self._corners) >= _LEAST_CORNERS:
+            corners = list(self._corners)
+            self.drop_outline()
+            self._drag("polygon", corners, is_negative=False)
 
     def _click(self, position: Position, *, is_negative: bool) -> None:
         """Tell of a click when napari is done with the mouse.
@@ -109,7 +154,7 @@ class CanvasMouse:
         is_negative = _is_negative(event)
         tool: Tool = "box" if "Shift" in event.modifiers else self._taker.tool
         start, path = np.array(event.pos), [tuple(event.position)]
-        draws = tool != "points"
+        draws = tool not in ("points", "polygon")
         has_moved = False
         yield
         while event.type == "mouse_move":
@@ -121,7 +166,10 @@ class CanvasMouse:
                 _move_view(viewer, path[0], event)
             yield
         if not has_moved:
-            self._click(path[0], is_negative=is_negative)
+            if tool == "polygon" and not is_negative:
+                self._add_corner(viewer, path[0], list(event.dims_displayed))
+            else:
+                self._click(path[0], is_negative=is_negative)
         elif draws:
             path.append(tuple(event.position))
             self._taker.show_drag(tool, [])

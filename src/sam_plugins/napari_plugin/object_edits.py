@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sam_plugins.napari_plugin.belonging import lies_on
 from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.jobs import Job, start_job
+from sam_plugins.napari_plugin.notifications import show_info
 from sam_plugins.napari_plugin.session.editing import find_object
 from sam_plugins.napari_plugin.session.planes import LabelArray, Plane, Window
 from sam_plugins.napari_plugin.session.values import Draft, MaskPrompt
@@ -62,7 +64,13 @@ class ObjectEdits:
         segmenter = self._segmenter
         layer = self._labels_layer_at(position)
         if layer is not segmenter.objects:
+            before, has_work = segmenter.objects, segmenter.has_work
             segmenter.use_labels(layer)
+            if has_work:
+                show_info(
+                    f"Objects are written to {layer.name!r} from now on; undo (Ctrl-Z) leads back "
+                    f"to {before.name!r} and the masks that are open there"
+                )
         label, _ = self._object_at(position)
         plane = segmenter.viewpoint.place(position).plane
         mask = find_object(segmenter.session.canvas.read(plane), label)
@@ -83,39 +91,93 @@ class ObjectEdits:
         Job or None
             The search for its slices, where labels are large; it deletes when it ends.
         """
-        session = self._segmenter.session
         label, plane = self._object_at(position)
+        return self._where_it_is("delete", [label], plane, only_here=only_here)
+
+    def fill_at(self, position: Position, *, only_here: bool = False) -> Job | None:
+        """Fill the holes that the object at a position has in each slice of its stack.
+
+        What is open in a slice is no hole there, even if it is closed all around in the volume; and
+        what is closed in a slice is filled.
+
+        Parameters
+        ----------
+        position : sequence of float
+        only_here : bool
+            Whether the other slices stay as they are.
+
+        Returns
+        -------
+        Job or None
+            As :meth:`delete_at` does.
+        """
+        label, plane = self._object_at(position)
+        return self._where_it_is("fill", [label], plane, only_here=only_here)
+
+    def merge_at(self, positions: Sequence[Position]) -> Job | None:
+        """Give the objects at some positions the number of the first one, in all of their stack.
+
+        Returns
+        -------
+        Job or None
+            As :meth:`delete_at` does.
+
+        Raises
+        ------
+        NothingThereError
+            If they are fewer than two.
+        """
+        found = [self._object_at(position) for position in positions]
+        labels = list(dict.fromkeys(label for label, _ in found))
+        if len(labels) < 2:
+            raise NothingThereError(
+                f"merging needs two objects or more, got {len(labels)}: click on each of them, and "
+                "merge then"
+            )
+        return self._where_it_is("merge", labels, found[0][1])
+
+    def _where_it_is(
+        self,
+        what: Literal["delete", "fill", "merge"],
+        labels: list[int],
+        plane: Plane,
+        *,
+        only_here: bool = False,
+    ) -> Job | None:
+        """Do something to objects in all slices that have some of them, once these are known."""
+        session = self._segmenter.session
+
+        def do(planes: list[Plane]) -> None:
+            if self._segmenter.session is not session:
+                return
+            if what == "merge":
+                session.merge(labels, planes)
+            elif what == "fill":
+                session.fill(labels[0], planes)
+            else:
+                session.delete(labels[0], planes)
+
         planes = [plane] if only_here else self._slices(plane)
         data = self._segmenter.objects.data
         if len(planes) == 1 or (isinstance(data, np.ndarray) and data.nbytes <= _SEARCHED_AT_ONCE):
-            session.delete(label, planes_with(label, planes, session.canvas.read))
+            do(planes_with(labels, planes, session.canvas.read))
             return None
-
-        def delete(found: list[Plane]) -> None:
-            if self._segmenter.session is session:
-                session.delete(label, found)
-
+        which = " and ".join(map(str, labels))
         return start_job(
             planes_with,
-            label,
+            labels,
             planes,
             session.canvas.read,
-            title=f"Looking for object {label} in {len(planes)} slices",
+            title=f"Looking for object {which} in {len(planes)} slices",
             owner=self._owner,
-            on_result=delete,
+            on_result=do,
         )
 
-    def fill_at(self, position: Position) -> None:
-        """Fill the holes of the object at a position."""
-        self._segmenter.session.fill(*self._object_at(position))
-
-    def merge_at(self, positions: Sequence[Position]) -> int:
-        """Give the objects at some positions the number of the first one, and return it."""
-        found = [self._object_at(position) for position in positions]
-        return self._segmenter.session.merge([label for label, _ in found], found[0][1])
-
     def split_at(self, positions: Sequence[Position]) -> tuple[int, ...]:
-        """Split an object: into its pieces, or between two positions or more that lie in it."""
+        """Split an object in the slice that is seen; the other slices stay as they are.
+
+        It is split into its pieces, or between two positions or more that lie in it.
+        """
         label, plane = self._object_at(positions[0])
         seeds = [self._segmenter.viewpoint.place(position) for position in positions]
         seeds_xy = [(seed.x, seed.y) for seed in seeds] if len(seeds) > 1 else []
@@ -142,27 +204,35 @@ class ObjectEdits:
         from napari.layers import Labels
 
         segmenter = self._segmenter
-        shape, drawn = segmenter.viewpoint.source.shape, segmenter.view.layers
+        image, channel_axis = segmenter.image, segmenter.viewpoint.channel_axis
+        elsewhere: Labels | None = None
         for layer in reversed(segmenter.viewer.layers):
-            if not isinstance(layer, Labels) or not layer.visible or layer in drawn:
+            if not isinstance(layer, Labels) or not layer.visible or layer in segmenter.view.layers:
                 continue
-            if tuple(layer.data.shape) == shape and layer.get_value(position, world=True):
-                return layer
+            if layer.get_value(position, world=True):
+                if lies_on(layer, image, channel_axis):
+                    return layer
+                elsewhere = elsewhere or layer
+        if elsewhere is not None:
+            raise NothingThereError(
+                f"the labels of {elsewhere.name!r} do not lie on the pixels of {image.name!r}; "
+                "give the layer the shape, scale and translation of the image"
+            )
         raise NothingThereError("there is no object here; click on one of a labels layer")
 
 
 def planes_with(
-    label: int,
+    labels: Sequence[int],
     planes: Sequence[Plane],
     read: Callable[[Plane], LabelArray],
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> list[Plane]:
-    """Return the planes that have pixels of an object.
+    """Return the planes that have pixels of objects.
 
     Parameters
     ----------
-    label : int
+    labels : sequence of int
     planes : sequence of Plane
     read : callable
         Returns the labels of a plane.
@@ -172,7 +242,7 @@ def planes_with(
     found = []
     for done, plane in enumerate(planes):
         progress(done, len(planes))
-        if (read(plane) == label).any():
+        if np.isin(read(plane), labels).any():
             found.append(plane)
     progress(len(planes), len(planes))
     return found

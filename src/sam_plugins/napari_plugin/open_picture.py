@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.napari_plugin.belonging import labels_of
 from sam_plugins.napari_plugin.layers import (
     add_labels,
     channel_axis_of,
-    find_layer,
     note_channel_axis,
     source_of,
 )
@@ -65,8 +65,7 @@ class OpenPicture:
         """The layer of its objects, None where somebody removed it or the picture."""
         if self.image not in self._viewer.layers:
             return None
-        source = source_of(self.image, channel_axis_of(self.image))
-        return find_layer(self._viewer, "objects", source.shape)
+        return labels_of(self._viewer, "objects", self.image, channel_axis_of(self.image))
 
     @property
     def labels(self) -> Any:  # noqa: ANN401

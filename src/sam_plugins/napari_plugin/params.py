@@ -55,7 +55,8 @@ class SegmentParams:
     Parameters
     ----------
     tool : {"points", "box", "scribble", "lasso", "polygon"}
-        What dragging the mouse does; a click is always a point.
+        What dragging the mouse does; with ``"polygon"`` clicks are corners of an outline, otherwise
+        always points.
     is_positive : bool
         Whether a click says where the object is, or where it is not.
     each_is_new : bool
@@ -89,9 +90,10 @@ class SegmentParams:
     tool: Tool = field(
         default="points",
         metadata={
-            "label": "Dragging draws",
+            "label": "The mouse draws",
             "choices": list(TOOLS),
-            "tooltip": "What dragging does on the image; a click is always a point. "
+            "tooltip": "What dragging does on the image. With polygon, clicks are corners of an "
+            "outline, and a double click closes it; otherwise a click is always a point. "
             "Shift-drag draws a box in any case",
         },
     )

@@ -10,7 +10,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, Slot
 from qtpy.QtCore import Signal as QtSignal
 
-from sam_plugins.model.weights.paths import home_directory
+from sam_plugins.model.weights.paths import sessions_directories
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.jobs import start_job
 from sam_plugins.napari_plugin.notifications import show_warning
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def sessions_directory() -> Path:
-    """Return the folder of saved sessions; it may not exist yet."""
-    return home_directory() / "sessions"
+    """Return the folder that sessions are saved in; it may not exist yet."""
+    return sessions_directories()[0]
 
 
 class _Complaints(QObject):
@@ -76,13 +76,28 @@ class Recovery:
 
     def watch(self, segmenter: Segmenter) -> None:
         """Save a segmenter's session from now on, and look for earlier ones about its image."""
+        self._watched.add(id(segmenter))
+        segmenter.changed.connect(lambda: self._on_changed(segmenter))
+        self._look(segmenter)
+
+    def look_again(self, segmenter: Segmenter) -> None:
+        """Save a session for the picture that its image shows now, and look for earlier ones.
+
+        What was saved so far stays, for the picture before.
+        """
+        if id(segmenter) in self._watched:
+            self._notes.pop(id(segmenter), None)
+            self._end_saving(segmenter)
+            self._look(segmenter, is_new=False)
+
+    def _look(self, segmenter: Segmenter, *, is_new: bool = True) -> None:
+        """Look for earlier sessions about an image, in a thread, and save from then on."""
         image, source = segmenter.image, segmenter.viewpoint.source
         name, path = str(image.name), getattr(image.source, "path", None)
         placed = segmenter.placement()
-        folder = sessions_directory()
+        folders = sessions_directories()
         session, state = segmenter.session, segmenter.session.state
         revisions = session.touched_planes
-        self._watched.add(id(segmenter))
 
         def look(*, progress: Any) -> tuple[ImageNote, list[Path]]:  # noqa: ANN401
             note = ImageNote(
@@ -93,7 +108,7 @@ class Recovery:
                 placed,
             )
             progress.check()
-            return note, unfinished_sessions(folder, note)
+            return note, unfinished_sessions(*folders, image=note)
 
         def take(result: tuple[ImageNote, list[Path]]) -> None:
             if id(segmenter) not in self._watched:
@@ -104,11 +119,11 @@ class Recovery:
                 renew_session(files[0])  # or it might be one of those that are too many
             # People may have begun to work while we looked.
             is_as_before = _is_alike(session.state, state) and session.touched_planes == revisions
-            self._save(segmenter, is_saved=segmenter.session is session and is_as_before)
+            is_saved = is_new and segmenter.session is session and is_as_before
+            self._save(segmenter, is_saved=is_saved)
             if files:
                 self.found.emit(segmenter, files)
 
-        segmenter.changed.connect(lambda: self._on_changed(segmenter))
         start_job(
             look,
             title="Looking for earlier sessions",

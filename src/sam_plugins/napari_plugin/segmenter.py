@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,18 +11,20 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
+from sam_plugins.napari_plugin.belonging import labels_of, lies_on, owner_of
 from sam_plugins.napari_plugin.choosing import MaskChoice
 from sam_plugins.napari_plugin.committing import Committing
 from sam_plugins.napari_plugin.coordinates import Place, box_between
 from sam_plugins.napari_plugin.drawing import DraftView, place
 from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.jobs import Job
+from sam_plugins.napari_plugin.label_arrays import is_empty
 from sam_plugins.napari_plugin.layers import (
     KEY,
     LayerCanvas,
     add_labels,
     add_unselected,
-    find_layer,
+    bind,
     placement,
     set_role,
 )
@@ -78,6 +81,10 @@ class Segmenter:
     ----------
     changed : Signal()
         The session, or what is being waited for, has changed.
+    renewed : Signal()
+        The layer shows another picture of the same shape.
+    outgrown : Signal()
+        It shows one of another shape, which needs another segmenter.
     starts_new : bool
         Whether the next prompt begins another object.
     found_last : bool
@@ -95,6 +102,8 @@ class Segmenter:
     """
 
     changed = Signal()
+    renewed = Signal()
+    outgrown = Signal()
 
     def __init__(
         self,
@@ -119,6 +128,9 @@ class Segmenter:
         self.stored = StoredLabels(self, owner)
         self.objects = self._objects_layer()
         self._brush: BrushWatch | None = None
+        self._earlier: list[tuple[Labels, Session]] = []
+        self._later: list[tuple[Labels, Session]] = []
+        self._is_aside = self._has_hidden = False
         saved = self._saved_with(self.objects)
         self.session = self._session_on(self.objects, None if saved is None else saved.state)
         self._touch_all(saved)
@@ -127,6 +139,19 @@ class Segmenter:
         self._is_closed = False
         for name in _PLACED:
             getattr(image.events, name).connect(self._follow_image)
+        image.events.data.connect(self._on_data)
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it shows nothing now, and waits to be taken up again."""
+        return self._is_aside
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there are drafts, or anything that can be undone or done again."""
+        session = self.session
+        is_begun = bool(session.state.drafts or session.undo_title or session.redo_title)
+        return is_begun or bool(self._earlier or self._later)
 
     # -------------------------------------------------------------------------------- prompting
 
@@ -303,14 +328,42 @@ class Segmenter:
         self.found_last = False
         self.committing.forget()
         self.through.forget()
-        return self.session.undo()
+        done = self.session.undo()
+        if self._earlier and self.session.undo_title is None:
+            self._later.append((self.objects, self.session))
+            self._go_to(*self._earlier.pop())
+            return done or "other objects"
+        return done
 
     def redo(self) -> str | None:
         """Do again what was undone last, and return what it was."""
-        return self.session.redo()
+        done = self.session.redo()
+        if done is None and self._later:
+            self._earlier.append((self.objects, self.session))
+            self._go_to(*self._later.pop())
+            done = self.session.redo()
+        return done
+
+    def _go_to(self, layer: Labels, session: Session) -> None:
+        """Go on with a session that was left, in its layer."""
+        self._drop_work()
+        self.objects, self.session = layer, session
+        self._attend(layer, session)
+        session.suspect()  # whoever painted in it meanwhile was not heard
+        self.show_objects()
+        self._on_state()
+
+    def _drop_work(self) -> None:
+        """Let nothing in that is on its way: it is about another session, or another picture."""
+        self.through.follower.close()
+        self.view.show_ahead([])
+        self.asker.drop_answers()
 
     def use_labels(self, layer: Labels) -> None:
-        """Write objects to another labels layer from now on, with a history of its own.
+        """Write objects to another labels layer from now on.
+
+        It has a history of its own; when all of that is undone, undoing goes on in the layer
+        before, whose drafts are there again.
 
         Raises
         ------
@@ -323,9 +376,19 @@ class Segmenter:
                 f"labels for this image must have the shape {shape}, got "
                 f"{tuple(layer.data.shape)} in {layer.name!r}; choose another layer"
             )
+        if layer is self.objects:
+            return
         set_role(layer, "objects")
+        self._take_over(layer)
+        self._drop_work()
+        self._earlier.append((self.objects, self.session))
+        self._later.clear()
+        known = [session for one, session in self._earlier if one is layer]
+        state = replace(known[-1].state, drafts=(), followed=()) if known else None
         self.objects = layer
-        self.session = self._session_on(layer)
+        self.session = self._session_on(layer, state)
+        for plane in known[-1].touched_planes if known else ():
+            self.session.touch(plane)
         self._on_state()
 
     def restore(self, saved: SavedSession) -> None:
@@ -338,15 +401,32 @@ class Segmenter:
         """
         params = SegmentParams.from_document(saved.parameters) if saved.parameters else self.params
         saved.write_labels(self.session.canvas)
+        self._earlier.clear()
+        self._later.clear()
         self.set_params(params)
         self.session = self._session_on(self.objects, saved.state)
         self._touch_all(saved)
         self._on_state()
 
-    def replay(self) -> dict[str, list[int]]:
-        """Ask for all objects again, in this thread; return the keys of equal and other masks."""
-        asked = self.asker.answerer().answer
-        found = list(replay(self.session.state, asked))
+    def replay(
+        self,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+    ) -> dict[str, list[int]]:
+        """Ask for all objects again, in this thread; return the keys of equal and other masks.
+
+        Parameters
+        ----------
+        progress : callable
+            Told of objects done and objects in all.
+        """
+        state = self.session.state
+        total = len(state.objects) + sum(draft.answer is not None for draft in state.drafts)
+        progress(0, total)
+        found = []
+        for entry in replay(state, self.asker.answerer().answer):
+            found.append(entry)
+            progress(len(found), total)
         return {
             "same": [entry.key for entry in found if entry.is_same],
             "other": [entry.key for entry in found if not entry.is_same],
@@ -409,7 +489,32 @@ class Segmenter:
             self._brush.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
+        self.image.events.data.disconnect(self._on_data)
         self.view.close(later=layers_later)
+
+    def put_aside(self) -> None:
+        """Show nothing and ask nothing until it is taken up again; the session stays.
+
+        The objects stay, too, but for a layer that has none.
+        """
+        self._is_aside = True
+        self.through.stop()
+        self.through.forget()
+        self.committing.forget()
+        self.asker.drop_answers()
+        self.view.close()
+        is_ours = owner_of(self.viewer, self.objects) is self.image
+        if is_ours and self.objects in self.viewer.layers and is_empty(self.objects.data):
+            self._has_hidden = True
+            self.viewer.layers.remove(self.objects)
+
+    def take_up(self, params: SegmentParams) -> None:
+        """Go on with what was put aside."""
+        self._is_aside = False
+        if self._has_hidden:
+            self._has_hidden = False
+            self.show_objects()
+        self.set_params(params)
 
     def show_objects(self) -> None:
         """Put the objects layer back where somebody removed it."""
@@ -418,7 +523,7 @@ class Segmenter:
 
     def _on_state(self) -> None:
         """Show what has changed, and ask what is to be asked."""
-        if not self._is_closed:
+        if not self._is_closed and not self._is_aside:
             self.asker.ask(self.session)  # first: the model works while we draw
             self.view.show(self.session.state)
             self.through.on_state(self.session.state)
@@ -431,29 +536,44 @@ class Segmenter:
         """Return a session that writes to a layer."""
         canvas = LayerCanvas(self.viewer, layer)
         session = Session(canvas, state)
+        session.state_changed.connect(self._on_state)
+        self._attend(layer, session)
+        return session
+
+    def _attend(self, layer: Labels, session: Session) -> None:
+        """Hear of what is painted by hand in the layer of a session, and begin nothing late."""
         self.stored.count(session)
         self.choice.forget()
         self.committing.forget()
         self.through.forget()
+        canvas = session.canvas
+        assert isinstance(canvas, LayerCanvas)
         before, self._brush = self._brush, BrushWatch(layer, canvas, session)
         if before is not None:
             before.close()
             before.hand_over(self._brush)
-        session.state_changed.connect(self._on_state)
-        return session
 
     def _objects_layer(self) -> Labels:
         """Return the labels layer for this image, making one where there is none."""
-        known = find_layer(self.viewer, "objects", self.viewpoint.source.shape)
-        if known is not None:
-            return known
-        return add_labels(
-            self.viewer,
-            self.image,
-            "objects",
-            channel_axis=self.viewpoint.channel_axis,
-            name=f"{self.image.name} objects",
-        )
+        channel_axis = self.viewpoint.channel_axis
+        known = labels_of(self.viewer, "objects", self.image, channel_axis)
+        if known is None:
+            return add_labels(
+                self.viewer,
+                self.image,
+                "objects",
+                channel_axis=channel_axis,
+                name=f"{self.image.name} objects",
+            )
+        self._take_over(known)
+        if not lies_on(known, self.image, channel_axis):
+            place(known, self.image, channel_axis)
+        return known
+
+    def _take_over(self, layer: Labels) -> None:
+        """Let labels be ours that no other image has."""
+        if owner_of(self.viewer, layer) is None:
+            bind(layer, self.image)
 
     def _saved_with(self, layer: Labels) -> SavedSession | None:
         """Return the session file that a layer was read from, once."""
@@ -465,7 +585,25 @@ class Segmenter:
         for plane in () if saved is None else saved.planes:
             self.session.touch(plane)
 
+    def _on_data(self) -> None:
+        """Look at the picture that the layer shows now; what was answered about another is stale.
+
+        Drafts are asked about again, as one step.
+        """
+        if not self.viewpoint.renew():
+            self.outgrown.emit()
+            return
+        self._drop_work()
+        self.through.filler.stop()
+        self.asker.use_other_model()  # it remembers what it has seen
+        self.session.ask_again(
+            lambda draft: self.viewpoint.look_at(draft.sight.plane, draft.sight.region)
+        )
+        self.renewed.emit()
+        self.changed.emit()
+
     def _follow_image(self) -> None:
         """Keep our layers where the image is."""
         self.view.follow_image()
-        place(self.objects, self.image, self.viewpoint.channel_axis)
+        if owner_of(self.viewer, self.objects) is self.image:
+            place(self.objects, self.image, self.viewpoint.channel_axis)

@@ -41,10 +41,18 @@ def _layer(path: Path) -> LayerData:
     saved.write_labels(ArrayCanvas(labels))
     keywords = {
         "name": path.stem if saved.image is None else f"{saved.image.name} objects",
-        "metadata": {KEY: {"role": "objects", "session": str(path)}},
+        "metadata": {KEY: {"role": "objects", "session": str(path), **_image_note(saved)}},
         **({} if saved.image is None else saved.image.placement),
     }
     return labels, keywords, "labels"
+
+
+def _image_note(saved: SavedSession) -> dict[str, Any]:
+    """Return what a layer says of the image that its session was about."""
+    image = saved.image
+    if image is None:
+        return {}
+    return {"image": {"source": image.source, "fingerprint": image.fingerprint}}
 
 
 def write_session(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:  # noqa: ANN401, ARG001

@@ -1,4 +1,4 @@
-"""Labels of a viewer become pictures of a project, and a model learns from them; no Qt in it."""
+"""A project in napari: what it has, and a model that learns from its labels; no Qt in it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-
-from sam_plugins.errors import ProjectError
 
 if TYPE_CHECKING:
     from sam_plugins.model.engine.project.learning import Learned
@@ -78,11 +75,18 @@ class ProjectSummary:
     ----------
     train, held_out, objects : int
         Labelled pictures to learn from and to measure on, and objects in all.
+    proposals, waiting : int
+        Objects that a model proposed and nobody has judged, and the pictures that they lie in.
+    unlabelled : int
+        Pictures in which nobody labelled anything; some of them may wait.
     """
 
     train: int
     held_out: int
     objects: int
+    proposals: int = 0
+    waiting: int = 0
+    unlabelled: int = 0
 
     @property
     def can_train(self) -> bool:
@@ -117,74 +121,26 @@ def open_project(folder: Path, name: str) -> Project:
     return Project.create(folder, ProjectSettings(name))
 
 
-def add_labels_to_project(
-    folder: Path,
-    name: str,
-    pixels: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
-    picture_name: str,
-    *,
-    is_complete: bool,
-    progress: JobProgress,
-) -> ProjectSummary:
-    """Copy a picture into a project, with its labels as they are now.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the project; made where there is none.
-    name : str
-        Of the project and its models.
-    pixels : ndarray of shape (H, W) or (H, W, 3)
-    labels : ndarray of shape (H, W), integer
-    picture_name : str
-        Of the file that is written.
-    is_complete : bool
-        Whether every visible object is labelled; otherwise what has no label is not background.
-    progress : JobProgress
-
-    Raises
-    ------
-    ProjectError
-        If the labels hold no object.
-    """
-    import tifffile
-
-    from sam_plugins.model.engine.project.labelling import Person, bring_label_image
-    from sam_plugins.model.engine.project.state import user_name
-    from sam_plugins.model.io.atomic import atomic_path, make_folder
-
-    if not is_complete and not np.any(labels):
-        raise ProjectError(
-            "there is no object to learn from: commit some in Segment first, or say that every "
-            "object is labelled"
-        )
-    with open_project(folder, name) as project:
-        progress.check()
-        path = make_folder(folder / "pictures") / f"{picture_name}.tif"
-        with atomic_path(path) as temporary:
-            tifffile.imwrite(
-                temporary, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack"
-            )
-        (record,) = project.labels.add_images([path])
-        bring_label_image(project, record, labels, Person(user_name()))
-        project.labels.set_complete(record.image_id, is_complete)
-        project.divide()
-        return summarise(project)
-
-
 def summarise(project: Project) -> ProjectSummary:
     """Return what a project has."""
-    from sam_plugins.model.engine.label_store import Split
+    from sam_plugins.model.engine.label_store import TRUSTED, ReviewState, Split
 
-    counts = {
-        split: sum(project.is_touched(one) for one in project.labels.images(split=split))
-        for split in Split
-    }
-    from sam_plugins.model.engine.label_store.types import TRUSTED
-
+    labelled = {one.image_id for one in project.labels.objects(reviews=TRUSTED)}
+    counts: dict[Split | None, int] = dict.fromkeys(Split, 0)
+    unlabelled = 0
+    for one in project.labels.images():
+        if one.is_complete or one.image_id in labelled:
+            counts[one.split] = counts.get(one.split, 0) + 1
+        else:
+            unlabelled += 1
+    proposed = project.labels.objects(reviews=[ReviewState.PROPOSED])
     return ProjectSummary(
-        counts[Split.TRAIN], counts[Split.HELD_OUT], len(project.labels.objects(reviews=TRUSTED))
+        counts[Split.TRAIN],
+        counts[Split.HELD_OUT],
+        len(project.labels.objects(reviews=TRUSTED)),
+        len(proposed),
+        len({one.image_id for one in proposed}),
+        unlabelled,
     )
 
 

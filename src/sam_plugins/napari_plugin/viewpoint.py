@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sam_plugins.errors import UnusableImageError
 from sam_plugins.napari_plugin.coordinates import (
     NotInPlaneError,
     Place,
@@ -54,6 +55,19 @@ class Viewpoint:
         self.params = params
         self.channel_axis = channel_axis_of(image, params.channel_axis)
         self.source = source_of(image, self.channel_axis)
+
+    def renew(self) -> bool:
+        """Look at the data that the layer has now; return whether labels still fit on them."""
+        if channel_axis_of(self.image, self.params.channel_axis) != self.channel_axis:
+            return False
+        try:
+            source = source_of(self.image, self.channel_axis)
+        except UnusableImageError:
+            return False
+        if source.shape != self.source.shape:
+            return False
+        self.source = source
+        return True
 
     def place(self, position: Position) -> Place:
         """Return the pixel at a position, which may lie beside the picture.

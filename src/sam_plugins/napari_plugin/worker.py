@@ -1,9 +1,9 @@
 """A function in a process of its own, for work that would not let the window breathe.
 
 A thread shares the interpreter with the window. Encoding and segmenting spend their time inside
-PyTorch, which lets go of it; training does not: measured on two cores
-(``benchmarks/napari_responsiveness.py``), the window stood still for up to 320 ms while a thread
-trained and for 67 ms while a process did, which was also twice as quick.
+PyTorch, which lets go of it; training does not: a window stood still several times as long while a
+thread trained as while a process did, which was also twice as quick (the table is in
+``docs/explanation/performance.md``).
 
 The process is ``python -m sam_plugins.napari_plugin.worker``: it hears on its standard input and
 speaks on its standard output. (``multiprocessing`` would run the user's script again.)

@@ -27,6 +27,7 @@ from sam_plugins.labelstudio_backend.learning.backend import BackendLearning
 from sam_plugins.labelstudio_backend.learning.keys import model_name_of
 from sam_plugins.labelstudio_backend.learning.labels import store_task
 from sam_plugins.labelstudio_backend.learning.pictures import group_of_url
+from sam_plugins.model.weights.store import ModelStore
 
 
 def test_seconds_that_are_a_text_are_a_number(learning: BackendLearning) -> None:
@@ -97,7 +98,7 @@ def test_one_odd_task_does_not_stop_the_others(
             raise AttributeError("'int' object has no attribute 'items'")
         return store_task(store, task, *others, **named)
 
-    monkeypatch.setattr("sam_plugins.labelstudio_backend.learning.backend.store_task", odd)
+    monkeypatch.setattr("sam_plugins.labelstudio_backend.learning.labels.store_task", odd)
     for number in (5, 6):
         one = annotation(number, number, [brush("aaaaaaaaaa", square(2, 2))])
         learning.on_webhook(event("ANNOTATION_CREATED", one))
@@ -168,13 +169,13 @@ def test_a_model_that_cannot_be_loaded_blocks_no_other_project(
 def test_a_project_that_cannot_be_described_hides_no_other(
     learning: BackendLearning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def in_use(_models: Any, name: str) -> None:
+    def in_use(_self: ModelStore, name: str) -> None:
         if name == model_name_of("8.1"):
             raise StoreError("its store is damaged")
 
     for key in (KEY, "8.1"):
         learning.on_project(key)
-    monkeypatch.setattr("sam_plugins.labelstudio_backend.learning.backend.in_use", in_use)
+    monkeypatch.setattr(ModelStore, "in_use", in_use)
     found = learning.status()["projects"]
     assert found["8.1"] == {"error": "this project cannot be described: its store is damaged"}
     assert found[KEY]["objects"] == 0

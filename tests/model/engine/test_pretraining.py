@@ -31,6 +31,7 @@ from sam_plugins.model.engine.pretraining import Hooks, pretrain
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.networks.config import VitConfig
 from sam_plugins.model.networks.masked_autoencoder import MaeConfig
+from sam_plugins.model.training import precision
 from sam_plugins.model.training.pretraining_config import PretrainingConfig
 from sam_plugins.model.training.run_log import read_log
 from sam_plugins.model.weights.checkpoints import read_weight_file
@@ -54,6 +55,7 @@ CONFIG = PretrainingConfig(
     warmup_steps=2,
     held_out_share=0.2,
     checks=2,
+    precision="float32",
 )  # fmt: skip
 
 
@@ -297,6 +299,22 @@ def test_a_folder_that_cannot_be_written(paths: list[Path], tmp_path: Path) -> N
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="a file of that name exists"):
         pretrain(paths, tmp_path / "file", CONFIG)
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_with(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, steps=3, checks=1, precision="auto")
+    folder = tmp_path / "run"
+    abilities = {"avx512_bf16": False}
+    monkeypatch.setattr(precision, "_abilities_of_cpu", lambda: abilities)
+    with pytest.raises(StoppedError):
+        pretrain(paths, folder, config, save_every_seconds=0, hooks=stop_at(2))
+    abilities["avx512_bf16"] = True  # on another machine
+    pretrain(paths, folder, config)
+    assert json.loads((folder / "config.json").read_text())["precision"] == "float32"
+    pretrain(paths, folder, config, overwrite=True)
+    assert json.loads((folder / "config.json").read_text())["precision"] == "bfloat16"
 
 
 def test_bfloat16_learns_too(paths: list[Path], tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import csv
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from tests.labelled_sets import discs, picture_of
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.errors import (
+    CheckpointError,
     DatasetError,
     FolderBusyError,
     MemoryLimitError,
@@ -30,14 +33,14 @@ from sam_plugins.errors import (
     OutputError,
     TrainingError,
 )
-from sam_plugins.model.engine import fine_tuning
+from sam_plugins.model.engine import fine_tuning, run_folder
 from sam_plugins.model.engine.fine_tuning import FineTuned, FineTuningOptions, TrainingProgress
 from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.run_folder import RunFolder
 from sam_plugins.model.engine.runs import begin_run, data_of, repeat_run, train_run
 from sam_plugins.model.inference.loading import load_model
-from sam_plugins.model.training import trainer
+from sam_plugins.model.training import precision, trainer
 from sam_plugins.model.training.batches import CropSize
 from sam_plugins.model.training.simulated_session import StepResult
 from sam_plugins.model.weights.checkpoints import save_model_file
@@ -156,6 +159,65 @@ def test_a_run_can_be_run_again_from_what_it_contains(config: RunConfig, tmp_pat
     assert len(document["train"]) + len(document["held_out"]) == 4
     assert document["parent"]["id"].startswith("tiny-")
     assert {len(entry["sha256"]) for entry in document["train"]} == {64}
+
+
+def test_a_config_means_the_same_from_another_folder(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    relative = replace(config, data="images", labels="labels", parent="./tiny.safetensors")
+    folder = begin_run(relative, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    kept = RunConfig.read(folder.path / "config.yaml")
+    assert kept == config
+    assert begin_run(kept, tmp_path / "longer").files() == folder.files()
+    # A name is no path, whatever lies in the folder.
+    assert replace(config, parent="default").with_whole_paths(tmp_path / "x").parent == "default"
+
+
+def test_a_run_keeps_the_precision_of_the_machine_that_it_began_on(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abilities = {"avx512_bf16": False}
+    monkeypatch.setattr(precision, "_abilities_of_cpu", lambda: abilities)
+    config = replace(config, training=replace(QUICK, precision="auto"))
+    folder = begin_run(config, tmp_path / "run")
+    abilities["avx512_bf16"] = True
+    again = repeat_run(RunFolder.open(folder.path), tmp_path / "again")
+    assert [one.config.training.precision for one in (folder, again)] == ["float32"] * 2
+    assert begin_run(config, tmp_path / "new").config.training.precision == "bfloat16"
+
+
+@pytest.mark.usefixtures("better_and_better")
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_shipped_parent_stays_with_its_runs_when_the_package_has_another(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool
+) -> None:
+    shipped = Path(config.parent)
+    monkeypatch.setattr(run_folder, "find_entry", lambda _: SimpleNamespace(path=shipped))
+    if not can_link:
+
+        def no_links(*_: object) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+    folder = begin_run(
+        replace(config, training=replace(QUICK, steps=1, rounds=1)), tmp_path / "run"
+    )
+    kept = folder.path / "parent.safetensors"
+    assert kept.samefile(shipped) is can_link
+    network = make_model(TINY_PYRAMID, "tiny", seed=1).network
+    save_model_file(shipped, network.state_dict(), Passport("tiny", TINY_PYRAMID, version="2"))
+    assert folder.load_parent().path == kept
+    again = repeat_run(folder, tmp_path / "again")
+    shipped.unlink()
+    train_run(folder)
+    shutil.rmtree(folder.path)
+    assert train_run(again).comparison.parent == again.parent_id
+    (again.path / "parent.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        again.load_parent()
 
 
 COMMAND = "import sys; from sam_plugins.cli.app import main; sys.exit(main(sys.argv[1:]))"

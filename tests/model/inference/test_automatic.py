@@ -522,8 +522,8 @@ def test_a_label_image_that_cannot_fit_is_refused_with_what_would(
     ("mode", "part", "message"),
     [
         ("auto", "instances", "segmenting a picture of 100 x 170 .*crop the picture or reduce it$"),
-        ("auto", "decode", "decoding 1 prompts at once .*use a smaller model"),
-        ("grid", "decode", "decoding 1 prompts at once .*use a smaller model"),
+        ("auto", "decode", "decoding 1 prompts at once .*reduce the picture to"),
+        ("grid", "decode", "decoding 1 prompts at once .*reduce the picture to"),
     ],
 )
 def test_running_out_of_memory_says_what_would_fit(

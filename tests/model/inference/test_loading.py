@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sam_plugins.errors import CheckpointError, DeviceError, MemoryLimitError, UnknownModelError
+from sam_plugins.errors import (
+    CheckpointError,
+    DeviceError,
+    MemoryLimitError,
+    MissingExtraError,
+    UnknownModelError,
+)
 from sam_plugins.model.inference import loading
 from sam_plugins.model.inference.loading import Model, checked_device, load_model
 from sam_plugins.model.inference.predict import encode_image, predict_masks
@@ -177,3 +184,24 @@ def test_half_precision_answers_nearly_the_same(tiny_file: Path) -> None:
 def test_another_precision_is_refused(tiny_file: Path) -> None:
     with pytest.raises(ValueError, match=r"one of torch\.float32, .*, got torch\.int8"):
         load_model(tiny_file, dtype=torch.int8)
+
+
+# ------------------------------------------------------------------------------ back ends
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_back_end_that_is_asked_for_and_not_installed(
+    tiny_model: Model, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = [replace(way, packages=("no_such_package",)) for way in loading._WAYS]
+    monkeypatch.setattr(loading, "_WAYS", tuple(absent))
+    with pytest.raises(
+        MissingExtraError, match=f"the back end {name} is not installed; install the extra fast"
+    ):
+        loading.with_backend(tiny_model, name)  # type: ignore[arg-type]
+    assert loading.installed_backends()[name] is False
+
+
+def test_a_back_end_that_is_asked_for_and_runs_elsewhere() -> None:
+    with pytest.raises(DeviceError, match="openvino runs on the CPU, and the model is on cuda"):
+        loading._require(loading.OPENVINO, torch.device("cuda"))

@@ -145,3 +145,22 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     labels[3:9, 3:9] = 2
     with pytest.raises(ValueError, match=message):
         draw_overlay(**{"rgb": GROUND, "labels": labels, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.ones((4, 5)), "labels must be integers, got float64"),
+        (np.full((4, 5), -2), "labels must not be negative, got -2"),
+    ],
+)
+def test_what_is_no_label_image_is_refused(labels: npt.NDArray[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw_overlay(np.zeros((4, 5, 3), np.uint8), labels)
+
+
+def test_labels_may_be_a_list_or_a_mask() -> None:
+    rgb = np.zeros((1, 2, 3), np.uint8)
+    expected = draw_overlay(rgb, np.array([[0, 1]]))
+    np.testing.assert_array_equal(draw_overlay(rgb, [[0, 1]]), expected)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(draw_overlay(rgb, np.array([[False, True]])), expected)

@@ -11,7 +11,8 @@ import torch
 
 from sam_plugins.errors import MemoryLimitError, UnusableImageError
 from sam_plugins.model.inference import memory
-from sam_plugins.model.inference.loading import Model
+from sam_plugins.model.inference.compat import SamModel
+from sam_plugins.model.inference.loading import Model, load_model
 from sam_plugins.model.inference.predict import encode_image, encode_rgb, predict_masks
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
 
@@ -292,6 +293,16 @@ def test_what_is_no_rgb_picture_is_refused(tiny_model: Model, rgb: npt.NDArray[n
         encode_rgb(tiny_model, rgb)
 
 
+@pytest.mark.parametrize("multimask", ["no", 1, 0.0, []])
+def test_how_many_masks_is_true_or_false(
+    any_model: Model, embedding: ImageEmbedding, multimask: Any
+) -> None:
+    prompts = Prompts.single_points([[3, 4]])
+    with pytest.raises(TypeError, match=r"^multimask must be True for three masks, .*, got "):
+        predict_masks(any_model, embedding, prompts, multimask=multimask)
+    assert predict_masks(any_model, embedding, prompts, multimask=np.True_).masks.shape[1] == 3  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------------------------- memory
 
 
@@ -331,10 +342,74 @@ def test_running_out_of_memory_says_what_would_fit(
 
     monkeypatch.setattr(tiny_model.network, "encode", fail)
     monkeypatch.setattr(tiny_model.network, "decode", fail)
-    with pytest.raises(MemoryLimitError, match=r"picture of 60 x 90 .*use a smaller model"):
+    # No smaller one is known: the small models of the tests are no larger than the shipped one.
+    with pytest.raises(
+        MemoryLimitError,
+        match=r"^encoding a picture of 60 x 90 pixels ran out of memory.*; the model's weights are "
+        r"\d+\.\d MB, and its work on a picture of this size several times that: reduce it to "
+        r"\d+ x \d+ pixels, or find its objects by tiles with segment_large$",
+    ):
         encode_image(tiny_model, picture)
     with pytest.raises(MemoryLimitError, match=r"decoding 8 prompts at once .*chunk_size=2 needs"):
         predict_masks(tiny_model, embedding, Prompts.single_points([[1, 1]] * 8), chunk_size=8)
+    with pytest.raises(
+        MemoryLimitError,
+        match=r"^decoding 1 prompts at once ran out of memory.*; reduce the picture to "
+        r"\d+ x \d+ pixels, or close other programs$",
+    ):
+        predict_masks(tiny_model, embedding, Prompts.single_points([[1, 1]]))
+
+
+def test_of_a_large_model_a_smaller_one_is_named(
+    tiny_model: Model, picture: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(tiny_model.network, "encode", fail)
+    monkeypatch.setattr(memory, "_SMALLEST", 10)
+    message = r"several times that: use a smaller model, such as 'default', or reduce it to \d"
+    with pytest.raises(MemoryLimitError, match=message):
+        encode_image(tiny_model, picture)
+
+
+def test_the_shipped_model_does_not_recommend_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("default")
+    picture = np.zeros((100, 3000), np.uint8)
+    picture[10] = 200
+    embedding = encode_image(model, picture[:, :300])
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(model.network, "encode", fail)
+    monkeypatch.setattr(model.network, "decode", fail)
+    free = r"( \([\d.]+ [GM]B are free\))?"
+    with pytest.raises(
+        MemoryLimitError,
+        match=rf"^encoding a picture of 100 x 3000 pixels ran out of memory{free}; the model's "
+        r"weights are [\d.]+ MB, and its work on a picture of this size several times that: reduce "
+        r"it to 17 x 512 pixels, or find its objects by tiles with segment_large$",
+    ):
+        encode_image(model, picture)
+    with pytest.raises(
+        MemoryLimitError,
+        match=rf"^decoding 1 prompts at once ran out of memory{free}; reduce the picture to "
+        r"50 x 150 pixels, or close other programs$",
+    ):
+        predict_masks(model, embedding, Prompts.single_points([[1, 1]]))
+    compat = SamModel(model)
+    monkeypatch.setattr(compat.network, "encode", fail)
+    for count, remedy in (
+        (1, r"reduce the picture to 512 x 512 pixels, or close other programs"),
+        (2, r"encode fewer pictures at a time"),
+    ):
+        with pytest.raises(
+            MemoryLimitError,
+            match=rf"^encoding {count} pictures of 1024 x 1024 pixels ran out of memory{free}; "
+            rf"{remedy}$",
+        ):
+            compat.encode(torch.zeros(count, 3, 1024, 1024))
 
 
 def test_other_errors_pass_as_they_are(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sam_plugins.model.inference.prompts import Prompts
 
@@ -209,3 +210,42 @@ def test_boxes_must_touch_the_picture(box: tuple[float, ...]) -> None:
 
 def test_boxes_may_reach_beyond_the_picture() -> None:
     Prompts(boxes_xyxy=[(-5, -5, 30, 30)]).check_inside((10, 20))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"points_xy": [[[1 + 2j, 3]]]}, r"points_xy must be numbers of .*, got complex128"),
+        ({"points_xy": [[["1", "2"]]]}, r"points_xy must be numbers of shape \(N, K, 2\), got <U1"),
+        ({"boxes_xyxy": np.array([["1", 2, 3, 4]], object)}, r"boxes_xyxy must be numbers of"),
+        (
+            {"points_xy": [[[1, 2]]], "point_labels": [[1 + 0j]]},
+            r"point_labels must be whole numbers, got complex128",
+        ),
+        (
+            {"boxes_xyxy": [[-3e38, -3e38, 3e38, 3e38]]},
+            r"boxes_xyxy must be in pixels of .* 3e\+38",
+        ),
+        ({"points_xy": [[[1, 3e38]]]}, r"points_xy must be in pixels of the picture, got 3e\+38"),
+        ({"points_xy": [[[1, 1e300]]]}, r"points_xy must be finite"),
+    ],
+)
+def test_numbers_that_are_no_places_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prompts(**given)
+
+
+def test_a_box_may_reach_far_beyond_the_picture() -> None:
+    Prompts(boxes_xyxy=[[-1e9, -1e9, 1e9, 1e9]]).check_inside((40, 60))
+
+
+def test_tensors_are_taken_and_those_with_gradients_refused() -> None:
+    points = torch.tensor([[[1.0, 2.0]]])
+    assert Prompts(points).points_xy is not None
+    message = (
+        r"^points_xy must be numbers of .*, got a Tensor that NumPy cannot read; pass points_xy\."
+    )
+    with pytest.raises(TypeError, match=message):
+        Prompts(points.requires_grad_())
+    with pytest.raises(TypeError, match=r"pass box_xyxy\.detach\(\)\.cpu\(\)$"):
+        Prompts.for_object(box_xyxy=torch.ones(4, requires_grad=True))  # type: ignore[arg-type]

@@ -186,6 +186,40 @@ def test_extreme_ranges_do_not_overflow(low: float, high: float) -> None:
     assert to_rgb(np.array([[low, high]] * 8, np.float64))[0, :, 0].tolist() == [0, 255]
 
 
+def test_the_smallest_range_is_seen() -> None:
+    assert to_rgb(np.array([[0, 5e-324]]))[..., 0].tolist() == [[0, 255]]
+    assert to_rgb(np.array([[-1e308, 1.0, 1e308]]), limits=(0, 1))[..., 0].tolist() == [
+        [0, 255, 255]
+    ]
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).max <= np.finfo(np.float64).max, reason="longdouble is float64 here"
+)
+def test_values_beyond_float64_are_refused() -> None:
+    picture = np.array([[1, 2], [3, 4]], np.longdouble)
+    assert to_rgb(picture)[..., 0].tolist() == [[0, 85], [170, 255]]
+    picture[0, 1] = np.inf
+    assert to_rgb(picture).shape == (2, 2, 3)
+    message = (
+        r"expected values of at most 1\.8e\+308, got larger ones of type .*; divide them first"
+    )
+    with pytest.raises(UnusableImageError, match=message):
+        to_rgb(picture * np.longdouble("1e400"))
+
+
+@pytest.mark.parametrize("percentiles", [(1,), (1, 2, 3), 5, "ab", ("a", "b"), None, (9, 1)])
+def test_percentiles_that_are_no_range_are_named(percentiles: Any) -> None:
+    with pytest.raises(ValueError, match=r"^percentiles must satisfy 0 <= low < high <= 100, got"):
+        to_rgb(np.eye(4), percentiles=percentiles)
+
+
+@pytest.mark.parametrize("limits", ["ab", ("a", "b"), [(1, 2), 3], {"low": 1}])
+def test_limits_that_are_no_numbers_are_named(limits: Any) -> None:
+    with pytest.raises(ValueError, match=r"^limits must be two numbers, low and high, or one such"):
+        to_rgb(np.eye(4), limits=limits)
+
+
 def test_the_largest_integers() -> None:
     image = np.array([[0, 2**64 - 1]], np.uint64)
     assert to_rgb(image)[0, :, 0].tolist() == [0, 255]

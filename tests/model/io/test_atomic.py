@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.model.io.writing import (
@@ -187,6 +188,19 @@ def test_a_folder_that_takes_files(tmp_path: Path) -> None:
     ):
         with pytest.raises(OutputError, match=message):
             require_writable_folder(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:  # as /proc does
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    message = (
+        rf"^cannot create the folder {tmp_path}/a/b: nothing can be made in {tmp_path}; choose "
+        r"another place$"
+    )
+    with pytest.raises(OutputError, match=message):
+        make_folder(tmp_path / "a" / "b")
 
 
 def test_what_can_never_be_written(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_pyramid_has_levels(tmp_path: Path) -> None:
         writer.write(fine[::2, ::2], subfiletype=1, tile=(16, 16))
     check(path, fine)
     check(path, fine[::2, ::2], level=1)
-    with pytest.raises(UnusableImageError, match=r"has the levels 0 to 1, got 2"):
+    with pytest.raises(UnusableImageError, match=r"is a pyramid with the levels 0 to 1, got 2"):
         read_image(path, level=2)
 
 
@@ -330,8 +330,35 @@ def test_ome_zarr(tmp_path: Path, version: str) -> None:
     np.testing.assert_array_equal(picture.pixels, data[0, :, 2])
     assert picture.channel_names == ("DAPI", "GFP")
     check(tmp_path / "a.zarr", data[0, :, 1, ::2, ::2], plane=1, level=1)
-    with pytest.raises(UnusableImageError, match=r"a\.zarr has the levels 0 to 1, got 5"):
+    with pytest.raises(UnusableImageError, match=r"a\.zarr is a pyramid .* levels 0 to 1, got 5"):
         read_image(tmp_path / "a.zarr", level=5)
+
+
+@pytest.mark.parametrize(
+    ("where", "key"), [("ome", "omero"), ("multiscales", "axes"), ("omero", "channels")]
+)
+def test_ome_zarr_with_null_where_there_is_nothing_to_say(
+    tmp_path: Path, where: str, key: str
+) -> None:
+    path = tmp_path / "a.zarr"
+    data = write_ome_zarr(path, "0.4")
+    group = zarr.open_group(path, mode="r+")
+    ome = dict(group.attrs)
+    {"ome": ome, "multiscales": ome["multiscales"][0], "omero": ome["omero"]}[where][key] = None
+    group.attrs.put(ome)
+    with open_image(path) as image:
+        assert image.axes == "TCZYX"
+        assert image.channel_names == (("DAPI", "GFP") if where == "multiscales" else ())
+        np.testing.assert_array_equal(image.plane({"Z": 1}).pixels, data[0, :, 1])
+
+
+def test_ome_zarr_without_an_array(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.attrs["multiscales"] = [{"version": "0.4", "datasets": []}]
+    with pytest.raises(
+        UnreadableImageError, match=r"name no array \(datasets is empty\); write it"
+    ):
+        read_image(tmp_path / "a.zarr")
 
 
 def test_bioformats2raw_layout(tmp_path: Path) -> None:
@@ -398,6 +425,68 @@ def test_wrong_planes(tmp_path: Path, plane: Any, message: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "ZYX"})
     with pytest.raises(UnusableImageError, match=message):
         read_image(tmp_path / "a.tif", plane=plane)
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [1, np.int64(1), np.uint8(1), np.array(1), {"Z": np.int16(1)}, {"z": 1}],
+    ids=str,
+)
+def test_planes_by_any_whole_number(tmp_path: Path, plane: Any) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "ZYX"})
+    check(tmp_path / "a.tif", STACK[1], plane=plane)
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [
+        "1",
+        1.0,
+        1.5,
+        True,
+        np.True_,
+        np.float64(1),
+        [1],
+        {0: 1},
+        {"Z": None},
+        {"Z": 1.9},
+        {"Z": True},
+    ],
+    ids=str,
+)
+def test_planes_that_are_no_numbers(tmp_path: Path, plane: Any) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "ZYX"})
+    message = (
+        r"^plane must be a whole number, or a mapping of axis letters to whole numbers such as "
+        r'\{"Z": 5, "T": 0\}, got '
+    )
+    with pytest.raises(TypeError, match=message):
+        read_image(tmp_path / "a.tif", plane=plane)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"axes": 5}, r"^axes must be a string of letters such as 'ZYX', got 5$"),
+        ({"axes": ("C", "Y", "X")}, r"^axes must be a string of .*, got \('C', 'Y', 'X'\)$"),
+        ({"level": "0"}, r"^level must be a whole number, 0 for the finest, got '0'$"),
+        ({"level": True}, r"^level must be a whole number, 0 for the finest, got True$"),
+        ({"level": None}, r"^level must be a whole number, 0 for the finest, got None$"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.zarr"])
+def test_arguments_of_wrong_types_are_no_damage(
+    tmp_path: Path, name: str, arguments: dict[str, Any], message: str
+) -> None:
+    if name == "a.zarr":
+        zarr.create_array(tmp_path / name, data=GREY)
+    elif name == "a.png":
+        Image.fromarray(GREY).save(tmp_path / name)
+    else:
+        tifffile.imwrite(tmp_path / name, GREY)
+    check(tmp_path / name, GREY, level=np.int64(0))
+    with pytest.raises(TypeError, match=message):
+        read_image(tmp_path / name, **arguments)
 
 
 def test_the_first_plane_of_the_only_one(tmp_path: Path) -> None:
@@ -530,6 +619,23 @@ def test_refused_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("looks", ["is_dir", "is_file"])
+def test_a_folder_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, looks, refuse)
+    with pytest.raises(UnreadableImageError, match=r"you may not read it; ask its owner"):
+        open_image(tmp_path)
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match=r"aaa: the name is longer than a name can be"):
+        read_image(tmp_path / ("a" * 300))
+
+
 def test_animations(tmp_path: Path) -> None:
     frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1])]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -566,7 +672,10 @@ def test_pictures_have_one_level(tmp_path: Path) -> None:
     Image.fromarray(RGB).save(tmp_path / "a.png")
     zarr.create_array(tmp_path / "a.zarr", data=GREY)
     for name in ("a.png", "a.zarr"):
-        with pytest.raises(UnusableImageError, match=r"has the levels 0 to 0, got 1"):
+        with pytest.raises(
+            UnusableImageError,
+            match=r"is no pyramid: it has level 0 alone, got level 1; leave the level",
+        ):
             read_image(tmp_path / name, level=1)
 
 

@@ -64,6 +64,19 @@ def test_arrays_that_are_no_labels(tmp_path: Path, labels: npt.NDArray[Any], mes
     assert not list(tmp_path.iterdir())
 
 
+def test_labels_may_be_a_list(tmp_path: Path) -> None:
+    write_labels(tmp_path / "a.tif", [[1, 2]])  # type: ignore[arg-type]
+    assert tifffile.imread(tmp_path / "a.tif").tolist() == [[1, 2]]
+    assert describe_objects([[1, 2]])[1]["box_xyxy"] == [1, 0, 1, 0]  # type: ignore[arg-type]
+
+
+def test_labels_without_a_pixel_are_no_file(tmp_path: Path) -> None:
+    message = r"labels must have at least one pixel, got the shape \(0, 5\)"
+    with pytest.raises(ValueError, match=message):
+        write_labels(tmp_path / "a.tif", np.zeros((0, 5), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
 def test_objects_are_described() -> None:
     objects = describe_objects(LABELS, [0.5, 0.25, 0.75], [[1, 0], [9, 9], [0, 1.5]])
     assert [o["label"] for o in objects] == [1, 3]

@@ -28,9 +28,9 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def egg_chambers(test_data: Path) -> LabelledImage:
-    """Five large objects of fine structure."""
+    """Six large objects of fine structure."""
     files = list_manifest_files(test_data, ["fly_egg_chambers"], split="train")
-    return next(file for file in files if file.id == "insitu7544").read()
+    return next(file for file in files if file.id == "insitu7545").read()
 
 
 def test_a_model_that_sees_at_one_size_is_the_same_model(model: Model) -> None:
@@ -46,8 +46,8 @@ def test_a_model_that_sees_at_one_size_is_the_same_model(model: Model) -> None:
 
 def test_large_objects_are_found_whole(model: Model, egg_chambers: LabelledImage) -> None:
     rgb = to_rgb(egg_chambers.image)
-    usual = segment_rgb(model, rgb, stacklevel=None)
-    found = segment_rgb(model, rgb, looks_farther=True, stacklevel=None)
+    usual = segment_rgb(model, rgb, looks_farther=False, stacklevel=None)
+    found = segment_rgb(model, rgb, stacklevel=None)
     before, after = (
         mean_segmentation_accuracy(egg_chambers.labels, one.labels) for one in (usual, found)
     )
@@ -69,7 +69,7 @@ def test_small_objects_are_looked_at_once(model: Model) -> None:
         return encode_rgb(model, pixels)
 
     assert not shows_large_objects(model, encode_rgb(model, rgb))
-    found = segment_rgb(model, rgb, looks_farther=True, encode=encode)
+    found = segment_rgb(model, rgb, encode=encode)
     assert len(found) == 64
     assert len(encoded) == 1
 
@@ -77,7 +77,7 @@ def test_small_objects_are_looked_at_once(model: Model) -> None:
 def test_what_is_no_surer_stays(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = to_rgb(skimage.data.coins())
     embedding = encode_rgb(model, rgb)
-    usual = segment_rgb(model, rgb, looks_closer=False)
+    usual = segment_rgb(model, rgb, looks_closer=False, looks_farther=False)
     monkeypatch.setattr(farther, "LARGE_SIDE", 1.0)
     monkeypatch.setattr(farther, "_SURER", 1.0)
     assert shows_large_objects(model, embedding)
@@ -85,9 +85,38 @@ def test_what_is_no_surer_stays(model: Model, monkeypatch: pytest.MonkeyPatch) -
     assert best is model
     assert found is usual
     monkeypatch.setattr(farther, "_SURER", -1.0)
+    with monkeypatch.context() as many:
+        many.setattr(farther, "_FEW", len(usual) - 1)
+        best, found = look_from_farther(model, rgb, embedding, usual, AUTO)
+        assert best is model
+        assert found is usual
     best, found = look_from_farther(model, rgb, embedding, usual, AUTO)
     assert best.preprocessing.max_long_side < 768 / 2
     assert found is not usual
+
+
+@pytest.mark.parametrize(
+    ("rgb", "loss", "stands"),
+    [
+        (np.zeros((600, 1000, 3), np.uint8), 0.01, True),
+        (np.zeros((600, 1000, 3), np.uint8), 0.03, False),
+        (np.zeros((200, 300, 3), np.uint8), 0.01, False),
+        (np.zeros((200, 300, 3), np.uint8), -0.01, True),
+    ],
+)
+def test_beyond_what_it_learned_from_it_need_not_be_surer(
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    rgb: npt.NDArray[np.uint8],
+    loss: float,
+    stands: bool,
+) -> None:
+    embedding = encode_rgb(model, rgb)
+    usual = segment_rgb(model, rgb)
+    monkeypatch.setattr(farther, "shows_large_objects", lambda *_: True)
+    monkeypatch.setattr(farther, "sureness", lambda one: 0.9 if one is usual else 0.9 - loss)
+    best, _ = look_from_farther(model, rgb, embedding, usual, AUTO)
+    assert (best is not model) == stands
 
 
 def test_progress_grows_to_its_end_and_its_exception_stops_the_work(
@@ -95,9 +124,7 @@ def test_progress_grows_to_its_end_and_its_exception_stops_the_work(
 ) -> None:
     told: list[tuple[int, int]] = []
     rgb = to_rgb(egg_chambers.image)
-    segment_rgb(
-        model, rgb, looks_farther=True, progress=lambda *step: told.append(step), stacklevel=None
-    )
+    segment_rgb(model, rgb, progress=lambda *step: told.append(step), stacklevel=None)
     shares = [done / total for done, total in told]
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -107,9 +134,9 @@ def test_progress_grows_to_its_end_and_its_exception_stops_the_work(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        segment_rgb(model, rgb, looks_farther=True, progress=stop, stacklevel=None)
+        segment_rgb(model, rgb, progress=stop, stacklevel=None)
 
 
 def test_a_blank_picture_is_looked_at_once(model: Model) -> None:
     assert not shows_large_objects(model, encode_rgb(model, np.zeros((60, 80, 3), np.uint8)))
-    assert len(segment(np.zeros((60, 80), np.uint8), model, looks_farther=True)) == 0
+    assert len(segment(np.zeros((60, 80), np.uint8), model)) == 0

@@ -42,3 +42,17 @@ def test_the_shipped_model_on_20000_pixels_stays_below_the_limit(tmp_path: Path)
     took = measured(tmp_path, 20_000, tile=1024, limit=LIMIT_GIB)
     assert took["objects"] > 50_000
     assert took["peak_mib"] < LIMIT_GIB * 1024
+
+
+STACK_LIMIT_GIB = 1.0
+"""With PyTorch some 400 MiB are left for the work; less makes the stack of the test small."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_stack_of_four_times_the_limit_has_the_true_objects(tmp_path: Path) -> None:
+    side = 2048
+    slices = int(4 * STACK_LIMIT_GIB * 2**30) // (8 * side**2)
+    took = measured(tmp_path, side, slices=slices, finder="threshold", limit=STACK_LIMIT_GIB)
+    assert took["objects"] == took["true_objects"] == 11_264
+    assert took["peak_mib"] < STACK_LIMIT_GIB * 1024

@@ -16,7 +16,7 @@ from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.rgb import to_rgb
 from sam_plugins.model.io.images import open_image
 from sam_plugins.model.io.lazy_plane import LazyPlane
-from sam_plugins.model.large.picture import LazyPicture
+from sam_plugins.model.large.picture import LazyPicture, averaged_squares
 from sam_plugins.model.large.sources import ArraySource, FileSource
 
 WINDOW = (slice(70, 201), slice(33, 190))
@@ -163,3 +163,75 @@ def test_lazy_planes_know_their_channels(tmp_path: Path) -> None:
 def test_a_picture_of_one_value_is_black_in_every_window(value: np.number) -> None:
     picture = LazyPicture(np.full((90, 80), value)).with_contrast()
     assert not picture.rgb((slice(10, 50), slice(0, 40))).any()
+
+
+class Counting:
+    """An array that counts the values that are read of it."""
+
+    def __init__(self, values: npt.NDArray[np.uint16]) -> None:
+        self._values, self.read = values, 0
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def __getitem__(self, where: tuple[slice, ...]) -> npt.NDArray[np.uint16]:
+        found = self._values[where]
+        self.read += found.size
+        return found
+
+
+def test_a_window_is_reduced_from_the_level_that_its_size_asks_for() -> None:
+    values = np.kron(ramp((75, 96)), np.ones((8, 8), np.uint16))
+    levels = [Counting(values[step // 2 :: step, step // 2 :: step]) for step in (1, 2, 4, 8)]
+    limits = (0.0, 12_000.0)
+    picture = LazyPicture(levels[0], limits=limits, coarser=lambda: levels[1:])
+    window, size = (slice(40, 440), slice(81, 721)), (90, 144)
+    found = picture.reduced(window, size)
+    assert [level.read for level in levels] == [0, 0, 100 * 161, 0]
+    without = LazyPicture(values, limits=limits).reduced(window, size)
+    assert np.abs(found.astype(int) - without).mean() < 3
+    whole = (slice(0, 600), slice(0, 768))
+    assert picture.reduced(whole, (75, 96)).shape == (75, 96, 3)
+    assert levels[3].read == 75 * 96
+    picture.reduced(whole, (500, 640))  # finer than the second level
+    assert levels[0].read == 600 * 768
+
+
+def test_a_pyramid_of_a_file_is_reduced_from_with_the_contrast_of_the_finest_level(
+    tmp_path: Path,
+) -> None:
+    values = ramp((600, 768))
+    path = tmp_path / "pyramid.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(values, subifds=1, tile=(64, 64), photometric="minisblack")
+        file.write(values[::2, ::2] // 2, subfiletype=1, tile=(64, 64), photometric="minisblack")
+    with FileSource(str(path)).open() as picture:
+        assert picture.coarser is not None
+        assert [level.shape for level in picture.coarser()] == [(300, 384)]
+        found = picture.reduced((slice(0, 600), slice(0, 768)), (300, 384))
+        half = to_rgb(values[::2, ::2] // 2, None, picture.contrast)
+        assert np.array_equal(found, half)
+    with FileSource(str(path), level=1).open() as picture:
+        assert picture.coarser is not None
+        assert picture.coarser() == []
+
+
+@pytest.mark.parametrize("channel_axis", [None, 0, 2])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8", "?"])
+def test_squares_are_averaged(channel_axis: int | None, dtype: str) -> None:
+    shape = {None: (7, 10), 0: (2, 7, 10), 2: (7, 10, 2)}[channel_axis]
+    values = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    found = averaged_squares(values, 3, channel_axis=channel_axis)
+    planes = [values] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
+    means = [
+        [[plane[y : y + 3, x : x + 3].mean() for x in range(0, 10, 3)] for y in range(0, 7, 3)]
+        for plane in planes
+    ]
+    expected = means[0] if channel_axis is None else np.moveaxis(np.array(means), 0, channel_axis)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_values_that_are_not_finite_do_not_count_in_means() -> None:
+    values = np.array([[1, np.nan, np.nan], [3, np.inf, np.nan]], np.float32)
+    assert averaged_squares(values, 2, channel_axis=None)[0, 0] == 2
+    assert np.isnan(averaged_squares(values, 2, channel_axis=None)[0, 1])
+    picture = LazyPicture(values, limits=(0.0, 4.0))
+    assert picture._averaged((slice(0, 2), slice(0, 3)), 2)[0, 0].tolist() == [128, 128, 128]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 from PIL import Image
 from skimage import data
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
@@ -13,9 +16,12 @@ from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image, load_model, predict_masks
 from sam_plugins.model.inference.types import Prompts
+from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.embedding import TiledEmbedding
 from sam_plugins.model.large.masks import LargePrediction
+from sam_plugins.model.large.picture import LazyPicture
 from sam_plugins.model.large.prompts import predict_large
+from sam_plugins.model.large.sources import ArraySource, FileSource
 
 COIN = (406.0, 539.0, 522.0, 651.0)
 """A coin of the threefold picture, left, top, right, bottom."""
@@ -172,3 +178,40 @@ def test_prompts_that_cannot_be_placed_are_refused(tiled: TiledEmbedding) -> Non
         TiledEmbedding(tiled.model, np.zeros((9, 9), np.uint8), tile=0)
     with pytest.raises(TypeError, match=r"make it with TiledEmbedding"):
         predict_large(np.zeros((9, 9)), Prompts.single_points([[3, 3]]))  # type: ignore[arg-type]
+
+
+def test_files_and_sources_are_asked_as_arrays_are(tiny: Model, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (300, 400), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", noise, tile=(64, 64), compression="zlib")
+    path = tmp_path / "a.tif"
+    prompts = Prompts(boxes_xyxy=np.array([[10, 20, 60, 90], [5, 5, 390, 290]]))
+    expected = predict_large(TiledEmbedding(tiny, noise, tile=128, cache=EmbeddingCache()), prompts)
+    for image in (path, str(path), FileSource(str(path)), ArraySource(noise)):
+        tiled = TiledEmbedding(tiny, image, tile=128, cache=EmbeddingCache())
+        found = predict_large(tiled, prompts)
+        for one, other in zip(found.objects, expected.objects, strict=True):
+            assert np.array_equal(one.logits, other.logits)
+
+
+def test_a_large_box_reads_the_coarser_levels_of_a_pyramid(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pyramid.tif"
+    noise = np.random.default_rng(1).integers(0, 256, (1024, 1024), dtype=np.uint8)
+    with tifffile.TiffWriter(path) as file:
+        options = {"tile": (64, 64), "photometric": "minisblack"}
+        file.write(noise, subifds=3, **options)
+        for step in (2, 4, 8):
+            file.write(noise[::step, ::step], subfiletype=1, **options)
+    read: list[int] = []
+    reading = LazyPicture._read
+
+    def counting(self: LazyPicture, window: Window) -> npt.NDArray[np.uint8]:
+        found = reading(self, window)
+        read.append(found.size)
+        return found
+
+    monkeypatch.setattr(LazyPicture, "_read", counting)
+    tiled = TiledEmbedding(tiny, path, tile=128, cache=EmbeddingCache())
+    predict_large(tiled, Prompts(boxes_xyxy=np.array([[5, 5, 1000, 1000]])))
+    assert 0 < sum(read) <= 256 * 256

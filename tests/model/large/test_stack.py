@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from tests.model.large.test_automatic import SHOWN, Stops
 from sam_plugins.errors import UnusableImageError
 from sam_plugins.model.inference.segment_options import AUTO
 from sam_plugins.model.inference.volume.linked_volume import FoundInSlice, link_slices
+from sam_plugins.model.large import stack as stacks
 from sam_plugins.model.large.job import TileJob
 from sam_plugins.model.large.linked import LinkFolder
 from sam_plugins.model.large.plan import TilePlan
@@ -158,3 +161,27 @@ def _noting(monkeypatch: pytest.MonkeyPatch, name: str, kept: list[tuple[str, in
         keep(self, index, content)
 
     monkeypatch.setattr(LinkFolder, name, noting)
+
+
+def test_linking_takes_no_more_than_is_asked_for_before_it() -> None:
+    side = 2048
+    y, x = np.mgrid[:side, :side]
+    labels = ((y // 64) * (side // 64) + x // 64 + 1).astype(np.int32)
+
+    class Nowhere:
+        shape, dtype = (5, side, side), np.dtype(np.uint32)
+
+        def __getitem__(self, where: Any) -> Any:
+            return np.zeros((side, side), np.uint32)
+
+        def __setitem__(self, where: Any, values: Any) -> None:
+            pass
+
+    del y, x
+    tracemalloc.start()
+    try:
+        link_slices(lambda _: FoundInSlice(labels.copy(), np.ones(1024)), Nowhere())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * stacks._BYTES_PER_PIXEL < peak / side**2 < stacks._BYTES_PER_PIXEL

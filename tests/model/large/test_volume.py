@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sam_plugins.model.inference.volume import (
     Volume,
     VolumeSegmentation,
 )
+from sam_plugins.model.io.labelled import list_manifest_files
 
 COARSE = replace(GRID, points_per_side=10)
 
@@ -154,6 +156,22 @@ def test_slices_of_small_objects_are_looked_at_in_windows(
     assert closer.encodes > 3
     segment_volume(whole, looks_closer=False)
     assert whole.encodes == 2  # the blank ones are alike
+
+
+def test_slices_of_large_objects_are_looked_at_as_the_middle_one_is_best(
+    shipped_model: Model, test_data: Path
+) -> None:
+    files = list_manifest_files(test_data, ["fly_egg_chambers"], split="train")
+    chambers = next(file for file in files if file.id == "insitu7545").read().image[..., 0]
+    volume = Volume(chambers[None], limits=(0.0, 255.0))
+    slices = SliceEmbeddings(shipped_model, volume, cache=EmbeddingCache())
+    found = segment_volume(slices, link=LinkOptions(min_slices=1)).labels[0] > 0
+    alone, usual = (
+        segment(chambers, shipped_model, limits=(0.0, 255.0), looks_farther=farther).labels > 0
+        for farther in (True, False)
+    )
+    assert (found == alone).mean() > 0.999
+    assert (found == usual).mean() < 0.99
 
 
 def test_cancelling_stops_within_a_slice(rows: npt.NDArray[np.uint8], shipped_model: Model) -> None:

@@ -119,6 +119,58 @@ def test_a_prompt_must_say_something(small_sam: Sam) -> None:
         small_sam.decode(features)
 
 
+@pytest.mark.parametrize("with_gradients", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "parts",
+    [("points_xy", "point_labels"), ("boxes_xyxy",), ("mask_logits",), ()],
+    ids=["points", "boxes", "masks", "all"],
+)
+def test_no_prompts_have_no_masks(
+    small_sam: Sam, parts: tuple[str, ...], count: int, with_gradients: bool
+) -> None:
+    given = {
+        key: value[:0] for key, value in prompts(small_sam).items() if not parts or key in parts
+    }
+    which = torch.zeros(0, dtype=torch.int64) if count > 1 else None
+    with torch.set_grad_enabled(with_gradients):
+        features = small_sam.encode(pictures(small_sam, count))
+        height, width = features.embedding.shape[-2:]
+        for limit in (-torch.inf, 0.5):
+            answer = small_sam.decode(features, **given, image_index=which, min_predicted_iou=limit)
+            assert answer.logits.shape == (0, 4, 4 * height, 4 * width)
+            assert answer.iou_predictions.shape == (0, 4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes_xyxy": 3}, "points_xy of 2, point_labels of 2, boxes_xyxy of 3, mask_logits of 2"),
+        ({"points_xy": 3}, "all parts must be of as many prompts N, got points_xy of 3"),
+        ({"point_labels": 1}, "points_xy of 2, point_labels of 1"),
+        ({"mask_logits": 1}, "mask_logits of 1"),
+    ],
+)
+def test_parts_of_prompts_must_be_of_as_many(
+    small_sam: Sam, changes: dict[str, int], message: str
+) -> None:
+    given, other = prompts(small_sam, 2), prompts(small_sam, 3)
+    given |= {key: other[key][:count] for key, count in changes.items()}
+    with pytest.raises(ValueError, match=message):
+        small_sam.decode(small_sam.encode(pictures(small_sam, 1)), **given)
+
+
+@torch.inference_mode()
+def test_every_point_has_a_label_and_every_prompt_a_picture(small_sam: Sam) -> None:
+    features, given = small_sam.encode(pictures(small_sam, 2)), prompts(small_sam, 2)
+    with pytest.raises(ValueError, match=r"image_index must have shape \(2,\).*got \(3,\)"):
+        small_sam.decode(features, **given, image_index=torch.tensor([0, 1, 0]))
+    given["point_labels"] = given["point_labels"][:, :1]
+    with pytest.raises(ValueError, match="one label for each point, got 1 labels for 2 points"):
+        small_sam.decode(features, **given, image_index=torch.tensor([0, 1]))
+
+
 @pytest.mark.parametrize("kind", ["vit", "tiny_vit", "pyramid"])
 def test_gradients_reach_every_weight(
     small_configs: dict[str, SamConfig], randomise: Callable[..., None], kind: str

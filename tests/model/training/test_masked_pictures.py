@@ -117,7 +117,7 @@ def test_a_config_there_and_back(tmp_path: Path) -> None:
         ('{"learning_rate": NaN}', "learning_rate must be positive and finite, got nan"),
         ('{"min_crop_share": 0}', r"min_crop_share must lie in \(0, 1\]"),
         ('{"held_out_share": 1}', r"held_out_share must lie in \[0, 1\)"),
-        ('{"precision": "half"}', "precision must be float32 or bfloat16, got 'half'"),
+        ('{"precision": "half"}', "precision must be auto, bfloat16 or float32, got 'half'"),
         ('{"sam_image_size": 1000}', "sam_image_size must be a multiple of the patches of 16"),
     ],
 )

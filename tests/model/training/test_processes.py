@@ -81,8 +81,9 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path, repository: Path) 
     for here, there in zip(alone, together, strict=True):
         assert here.keys() == there.keys()
         for name, value in here.items():
-            tolerance = 1e-4 if name in {"loss", "instances"} else 1e-3
-            assert there[name] == pytest.approx(value, abs=tolerance), name
+            # Sums in another order: rounding alone, 3e-6 of the gradient's norm at most when this
+            # was written. No pixel of a mask is so near to the threshold that it changes sides.
+            assert there[name] == pytest.approx(value, rel=2e-5, abs=1e-5), name
     assert two["weights"] == pytest.approx(one["weights"], rel=1e-5)
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +23,10 @@ from sam_plugins.model.training.batches import (
     TrainingBatch,
 )
 from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.pictures import TrainingPicture
 from sam_plugins.model.training.recipe import TrainingRecipe
+from sam_plugins.model.training.simulated_session import simulate_session
 from sam_plugins.model.training.state import TrainingState
 from sam_plugins.model.training.trainer import train
 
@@ -87,6 +92,28 @@ def test_training_learns(tiny_config: SamConfig, pictures: list[TrainingPicture]
     assert mean("instances", last) < 0.8 * mean("instances", first)
     assert mean("point_best", last) > 0.5
     assert mean("box_single", last) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("outer", "box_share", "is_asked"), [(1.0, 0.0, True), (1.0, 1.0, False), (0.0, 0.0, False)]
+)
+def test_points_ask_for_the_whole_around_a_part_and_boxes_do_not(
+    tiny_config: SamConfig,
+    pictures: list[TrainingPicture],
+    outer: float,
+    box_share: float,
+    is_asked: bool,
+) -> None:
+    batch = BatchMaker(pictures, OPTIONS, 0).batch(0)
+    assert batch.outer_masks is not None
+    assert not batch.outer_masks.any()
+    nested = replace(batch, outer_masks=torch.ones_like(batch.masks))
+    prompts = replace(CONFIG.prompts, box_share=box_share, clicked_box_share=0.0)
+    config = replace(CONFIG, prompts=prompts, losses=LossWeights(outer=outer))
+    model = fresh(tiny_config).model.eval()
+    with torch.no_grad():
+        alone, around = (simulate_session(model, one, config, 0).loss for one in (batch, nested))
+    assert (around > alone) == is_asked
 
 
 def test_bfloat16_trains_too(tiny_config: SamConfig, pictures: list[TrainingPicture]) -> None:
@@ -191,3 +218,62 @@ def test_what_is_frozen_keeps_its_statistics_too(
     after = encoder.state_dict()
     assert "entering.running_mean" in before
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+OUT_OF_MEMORY = """
+import resource
+import numpy as np, torch
+from tests.model.inference.tiny_models import TINY_PYRAMID
+from sam_plugins.errors import MemoryLimitError
+from sam_plugins.model.networks.builders import build_sam
+from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
+from sam_plugins.model.training.config import TrainingConfig
+from sam_plugins.model.training.losses import LossWeights
+from sam_plugins.model.training.state import TrainingState
+from sam_plugins.model.training.synthetic import synthetic_picture
+from sam_plugins.model.training.trainer import train_step
+
+config = TrainingConfig(steps=6, warmup_steps=2, precision="float32")
+pictures = [synthetic_picture(np.random.default_rng(0), 128)]
+small, large = (
+    BatchMaker(pictures, BatchOptions((CropSize(pixels, 4, 3, 1.0),), 0.0), 0).batch(0)
+    for pixels in (64, 1024)
+)
+state = TrainingState.fresh(build_sam(TINY_PYRAMID), config)
+train_step(state, small, config)
+before = {name: value.clone() for name, value in state.model.state_dict().items()}
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+_, most = resource.getrlimit(resource.RLIMIT_AS)
+# The pixels of the large batch alone are three times 48 MiB.
+resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, most))
+try:
+    train_step(state, large, config)
+except MemoryLimitError as error:
+    said = str(error)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+print(said)
+same = all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
+print(state.step, same)
+train_step(state, small, config)
+print(state.step)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory like this")
+def test_a_training_that_really_runs_out_of_memory_can_go_on(
+    tmp_path: Path, repository: Path
+) -> None:
+    """In a process of its own, with a limit on its memory that the system enforces."""
+    script = tmp_path / "hungry.py"
+    script.write_text(OUT_OF_MEMORY)
+    paths = os.pathsep.join([str(repository / "src"), str(repository)])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False,
+        env=environment, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said, after, last = done.stdout.splitlines()
+    assert said.startswith("step 1 of the training ran out of memory; take smaller or fewer crops")
+    assert (after, last) == ("1 True", "2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ class FileServer:
     content: bytes
     elsewhere: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
+    tells_size: bool = True
+    retry_after: str | None = None
     claimed_start: int | None = None
     cut_after: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
@@ -65,7 +68,11 @@ def server() -> Iterator[FileServer]:
             if state.statuses:
                 status = state.statuses.pop(0)
                 if status != 200:
-                    self.send_error(status)
+                    self.send_response(status)
+                    if state.retry_after is not None:
+                        self.send_header("Retry-After", state.retry_after)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
             content = state.elsewhere.get(self.path, state.content)
             start = 0
@@ -80,17 +87,24 @@ def server() -> Iterator[FileServer]:
                 shown = start if state.claimed_start is None else state.claimed_start
                 self.send_response(206)
                 size = len(content)
-                self.send_header("Content-Range", f"bytes {shown}-{size - 1}/{size}")
+                total = size if state.tells_size else "*"
+                self.send_header("Content-Range", f"bytes {shown}-{size - 1}/{total}")
             else:
                 self.send_response(200)
             body = content[start:]
-            self.send_header("Content-Length", str(len(body)))
+            if self.path in state.elsewhere:
+                self.send_header("Content-Type", "text/html")
+            if state.tells_size:
+                self.send_header("Content-Length", str(len(body)))
+            else:
+                self.close_connection = True  # Which ends the body.
             self.end_headers()
             if state.cut_after:
                 self.wfile.write(body[: state.cut_after.pop(0)])
                 self.close_connection = True
                 return
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # Who asked has enough.
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""

@@ -10,7 +10,9 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ import pooch
 import pytest
 import xxhash
 
-from sam_plugins.errors import DownloadError, HashMismatchError, WeightsError
+from sam_plugins.errors import DownloadError, HashMismatchError
 from sam_plugins.model.weights.download import fetch
 from sam_plugins.model.weights.paths import models_directory
 from sam_plugins.model.weights.registry import ModelEntry
@@ -98,6 +100,146 @@ def test_a_passing_server_error_is_tried_again(
 ) -> None:
     server.statuses = [503, 200]
     assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
+
+
+@pytest.mark.parametrize("status", [408, 429])
+@pytest.mark.parametrize("asked", [None, "0", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"])
+def test_a_server_that_is_busy_is_tried_again(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path, status: int, asked: str | None
+) -> None:
+    server.statuses, server.retry_after = [status, status, 200], asked
+    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
+    assert len(server.requests) == 3
+
+
+def test_a_pause_is_as_long_as_the_server_asks(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    server.statuses, server.retry_after = [503, 200], "1"
+    start = time.monotonic()
+    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
+    assert time.monotonic() - start >= 1
+
+
+@pytest.mark.parametrize("is_date", [False, True])
+def test_a_server_that_asks_for_hours_is_given_up(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path, is_date: bool
+) -> None:
+    server.statuses = [429]
+    server.retry_after = formatdate(time.time() + 7200, usegmt=True) if is_date else "7200"
+    message = r"answered 429 Too Many Requests and asks for a pause of 7[12]\d\d s"
+    with pytest.raises(DownloadError, match=message):
+        fetch(make_entry(), tmp_path)
+    assert len(server.requests) == 1
+    assert files_in(tmp_path) == []
+
+
+def test_a_pause_can_be_ended(server: FileServer, make_entry: MakeEntry, tmp_path: Path) -> None:
+    server.statuses, server.retry_after = [503], "100"
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fetch(make_entry(), tmp_path, progress=stop)
+    assert time.monotonic() - start < 50
+    assert told == [(0, len(server.content))]
+
+
+def test_tries_are_counted_while_they_get_no_further(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    server.cut_after = [10_000] * 9
+    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
+    assert len(server.requests) == 10
+    (tmp_path / "tiny_model.pth").unlink()
+    server.requests.clear()
+    server.cut_after = [10_000, 0, 0, 10_000, 0, 0, 0]
+    with pytest.raises(DownloadError, match="the connection broke off"):
+        fetch(make_entry(), tmp_path, wait_seconds=0)
+    assert len(server.requests) == 7
+    assert (tmp_path / "tiny_model.pth.part").stat().st_size == 20_000
+
+
+def test_starting_over_is_no_way_forward(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    server.ranges = False
+    server.cut_after = [30_000] * 9
+    with pytest.raises(DownloadError, match="the connection broke off"):
+        fetch(make_entry(), tmp_path, wait_seconds=0)
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_answer_without_a_size_that_is_cut_goes_on(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path, ranges: bool
+) -> None:
+    server.tells_size, server.ranges = False, ranges
+    server.cut_after = [30_000]
+    with pytest.raises(DownloadError, match=rf"after 30000 of {len(server.content)} bytes"):
+        fetch(make_entry(), tmp_path, attempts=1)
+    assert files_in(tmp_path) == ["tiny_model.pth.part"]
+    server.cut_after = [40_000]
+    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
+
+
+def test_without_any_size_the_digest_tells_what_was_cut(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    server.tells_size, server.cut_after = False, [30_000]
+    with pytest.raises(HashMismatchError, match="did not deliver the published file"):
+        fetch(make_entry(size_is_exact=False), tmp_path)
+
+
+def test_a_page_without_a_size_is_no_beginning_of_the_file(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    server.tells_size = False
+    server.elsewhere["/files/model.pth?moved"] = b"<!DOCTYPE html><html>please log in</html>"
+    with pytest.raises(HashMismatchError, match="a web page"):
+        fetch(make_entry(urls=(f"{server.url}?moved",)), tmp_path)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("tells_size", [True, False])
+@pytest.mark.parametrize("old", [b"", b"old" * 1000])
+def test_a_file_that_is_too_long_is_not_fetched(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path, tells_size: bool, old: bytes
+) -> None:
+    entry = make_entry()
+    size = len(server.content)
+    server.content, server.tells_size = server.content * 200, tells_size
+    if old:
+        (tmp_path / "tiny_model.pth.part").write_bytes(old)
+    told: list[int] = []
+    with pytest.raises(HashMismatchError, match=rf"did not deliver .*: expected {size} bytes, got"):
+        fetch(entry, tmp_path, progress=lambda done, _: told.append(done))
+    assert max(told, default=0) <= (0 if tells_size else size)
+    assert len(server.requests) == 1
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("tells_size", [True, False])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_progress_never_tells_more_than_the_file(
+    server: FileServer, make_entry: MakeEntry, tmp_path: Path, tells_size: bool, ranges: bool
+) -> None:
+    server.tells_size, server.ranges, server.cut_after = tells_size, ranges, [50_000]
+    size = len(server.content)
+    told: list[tuple[int, int]] = []
+    fetch(
+        make_entry(),
+        tmp_path,
+        wait_seconds=0,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert {total for _, total in told} == {size}
+    assert told[-1] == (size, size)
+    assert max(done for done, _ in told) == size
 
 
 def test_a_refusal_names_url_and_place_and_is_not_repeated(
@@ -209,14 +351,9 @@ def test_a_file_that_changed_on_disk_is_not_used(
     assert fetch(make_entry(), tmp_path, verify_existing=False) == path
 
 
-def test_a_file_without_a_digest_needs_consent(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    entry = make_entry(digest=None)
-    with pytest.raises(WeightsError, match=r"cannot be verified.*allow_unverified=True"):
-        fetch(entry, tmp_path)
-    assert server.requests == []
-    assert fetch(entry, tmp_path, allow_unverified=True).read_bytes() == server.content
+def test_whatever_is_downloaded_can_be_checked(make_entry: MakeEntry) -> None:
+    with pytest.raises(ValueError, match="'tiny_model' is downloaded and must have a digest"):
+        make_entry(digest=None)
 
 
 def test_other_digests_are_checked_as_well(

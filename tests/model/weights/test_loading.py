@@ -158,20 +158,6 @@ def test_a_named_model_with_another_kind_of_digest(
     assert load_checkpoint(ModelFile(sam_file, entry.name, entry)).name == "tiny_sam"
 
 
-def test_a_model_that_nothing_can_verify_needs_consent(
-    sam_file: Path, register: Callable[..., ModelEntry]
-) -> None:
-    entry = register(sam_file, digest=None)
-    cached = models_directory() / entry.file_name
-    cached.parent.mkdir(parents=True)
-    cached.write_bytes(sam_file.read_bytes())
-    with pytest.raises(WeightsError, match="cannot be verified"):
-        load_checkpoint("tiny_sam")
-    with pytest.raises(WeightsError, match="cannot be verified"):
-        load_checkpoint(ModelFile(cached, "tiny_sam", entry))
-    assert load_checkpoint("tiny_sam", allow_unverified=True).path == cached
-
-
 def test_a_renamed_published_file_keeps_its_name_and_its_preprocessing(
     sam_file: Path, register: Callable[..., ModelEntry], tiny_config: SamConfig
 ) -> None:

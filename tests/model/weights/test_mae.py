@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sam_plugins.errors import CheckpointError, ForeignCheckpointError
-from sam_plugins.model.networks.config import SAM_VIT_B, VitConfig
-from sam_plugins.model.weights.mae import load_mae, mae_start
+from sam_plugins.model.networks.config import SAM_VIT_B, SamConfig, VitConfig
+from sam_plugins.model.weights.mae import load_mae, mae_start, start_sam
 
 TINY = VitConfig(
     embed_dim=8,
@@ -137,9 +138,34 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         load_mae(tmp_path / "other.pth")
 
 
+def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    state = mae_state()
+    del state["blocks.1.attn.qkv.weight"], state["blocks.1.norm2.bias"]
+    with pytest.raises(
+        CheckpointError, match=r"2 of its weights are missing, such as blocks\.1\.attn\.qkv\.weight"
+    ):
+        mae_start(state, TINY)
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    state = {**mae_state(), "blocks.0.attn.qkv.weight": torch.rand(24, 9)}
+    encoder = replace(TINY, out_dim=16)
+    with pytest.raises(
+        ForeignCheckpointError, match=r"does not fit the encoder.*attn\.qkv\.weight"
+    ):
+        start_sam(mae_start(state, encoder), SamConfig(encoder))
+
+
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     state = mae_state()
     state["pos_embed"][0, 0, 0] = torch.inf
     torch.save({"model": state}, tmp_path / "mae.pth")
     with pytest.raises(CheckpointError, match=r"mae\.pth holds weights .* infinite \(pos_embed\)"):
         load_mae(tmp_path / "mae.pth", TINY)
+
+
+def test_whole_numbers_are_no_start() -> None:
+    state = mae_state()
+    state["blocks.1.mlp.fc2.weight"] = state["blocks.1.mlp.fc2.weight"].to(torch.int8)
+    with pytest.raises(CheckpointError, match=r"got blocks.1.mlp.fc2.weight \(torch.int8\): the"):
+        mae_start(state, TINY)

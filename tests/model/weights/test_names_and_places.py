@@ -100,8 +100,14 @@ def test_home_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert paths.home_directory() == Path("~/weights here").expanduser()
     assert paths.models_directory() == paths.home_directory() / "models"
     assert paths.embeddings_directory() == paths.home_directory() / "embeddings"
+    assert paths.sessions_directories() == (paths.home_directory() / "sessions",)
     for unset in ("", "  "):
         monkeypatch.setenv("SAM_PLUGINS_HOME", unset)
+        data = platformdirs.user_data_path("sam-plugins", appauthor=False)
+        assert paths.sessions_directories() == (
+            data / "sessions",
+            paths.home_directory() / "sessions",
+        )
         assert paths.home_directory() == platformdirs.user_cache_path(
             "sam-plugins", appauthor=False
         )

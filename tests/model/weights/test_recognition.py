@@ -109,6 +109,28 @@ def test_missing_and_surplus_names_and_other_shapes_are_named(
         matching_state(tiny_config, {**tiny_state, name: torch.ones(2, 3)})
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool])
+def test_whole_numbers_and_truth_values_are_no_weights(
+    tiny_config: SamConfig, tiny_state: dict[str, Tensor], dtype: torch.dtype
+) -> None:
+    codes = {name: tensor.to(dtype) for name, tensor in tiny_state.items()}
+    message = (
+        rf"weights must be floating numbers, got \S+ \({dtype}\), .* and \d+ more: .*quantised"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        matching_state(tiny_config, codes)
+    name = "mask_decoder.iou_token.weight"
+    with pytest.raises(CheckpointError, match=rf"got {name} \({dtype}\): the file"):
+        matching_state(tiny_config, {**tiny_state, name: codes[name]})
+
+
+def test_what_a_network_counts_may_be_whole_numbers() -> None:
+    config = SamConfig(TINY_VIT)
+    state = meta_state(config)
+    assert any(not tensor.is_floating_point() for tensor in state.values())
+    assert matching_state(config, state)[0].keys() == state.keys()
+
+
 def test_an_incomplete_sam_is_not_called_foreign(tiny_state: dict[str, Tensor]) -> None:
     state = {n: t for n, t in tiny_state.items() if n.startswith("image_encoder")}
     with pytest.raises(CheckpointError, match=r"begin like a SAM but prompt_encoder\S+ is missing"):
@@ -205,7 +227,10 @@ def test_an_instance_decoder_needs_its_passport(tiny_state: dict[str, Tensor]) -
         ),
         (("image_encoder.trunk.blocks.0.norm1.weight",), "SAM 2"),
         (("vision_encoder.layers.0.attn.qkv.weight",), "a SAM of Hugging Face transformers"),
-        (("cls_token", "blocks.0.attn.qkv.weight"), "an MAE checkpoint"),
+        (
+            ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight"),
+            r"an MAE checkpoint: `sam-plugins models convert FILE -o sam\.safetensors` makes",
+        ),
         (("decoder.samplers.0.conv.weight",), "the instance decoder of micro-sam"),
         (("patch_embed.proj.weight", "neck.0.weight"), "the image encoder of a SAM"),
         (("model.0.cv1.conv.weight",), "a YOLO model"),

@@ -21,6 +21,7 @@ import pytest
 from sam_plugins.napari_plugin.session.autosave import (
     Autosave,
     forget_session,
+    note_offered,
     renew_session,
     unfinished_sessions,
 )
@@ -210,11 +211,39 @@ def test_a_session_is_saved_by_itself_and_offered_later(session: Session, tmp_pa
     assert load_session(autosave.path).state == session.state
     assert unfinished_sessions(tmp_path) == []  # we are alive
     autosave.close()
-    assert unfinished_sessions(tmp_path, NOTE) == [autosave.path]
-    assert unfinished_sessions(tmp_path, ImageNote("cells", None, (5, 16, 16), "other")) == []
+    assert unfinished_sessions(tmp_path, image=NOTE) == [autosave.path]
+    assert unfinished_sessions(tmp_path, image=ImageNote("cells", None, (5, 16, 16), "other")) == []
     forget_session(autosave.path)
     assert unfinished_sessions(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_sessions_that_were_offered_are_removed_to_save_space(
+    session: Session, tmp_path: Path
+) -> None:
+    saved = SavedSession(session.state, (5, 16, 16), "uint32", {}, NOTE)
+    offered = [tmp_path / f"offered{number:02}.samsession" for number in range(23)]
+    others = [tmp_path / f"other{number:02}.samsession" for number in range(23)]
+    for number, path in enumerate([*others, *offered]):
+        save_session(path, saved)
+        os.utime(path, (number, number))
+        if path in offered:
+            note_offered(path)
+    Autosave(session, tmp_path, NOTE, lambda: ("", {})).close()
+    left = sorted(tmp_path.glob("*.samsession"))
+    assert left == sorted([*offered[3:], *others])
+    assert len(list(tmp_path.glob("*.offered"))) == 20
+
+
+def test_sessions_of_several_folders_are_offered(session: Session, tmp_path: Path) -> None:
+    saved = SavedSession(session.state, (5, 16, 16), "uint32", {}, NOTE)
+    paths = [tmp_path / name / "left.samsession" for name in ("new", "old")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        save_session(path, saved)
+        os.utime(path, (number, number))
+    found = unfinished_sessions(*(path.parent for path in paths), tmp_path / "none", image=NOTE)
+    assert found == paths[::-1]
 
 
 @pytest.mark.parametrize("is_half_done", [False, True])
@@ -298,7 +327,7 @@ def test_saving_goes_on_after_any_failure(session: Session, tmp_path: Path) -> N
     is_broken = True
     session.undo()
     autosave.close()
-    assert unfinished_sessions(tmp_path, NOTE) == [autosave.path]  # it is not locked any more
+    assert unfinished_sessions(tmp_path, image=NOTE) == [autosave.path]  # it is not locked any more
 
 
 KILLED = """
@@ -333,11 +362,11 @@ def test_kill_9_loses_nothing_that_was_saved(tmp_path: Path, repository: Path) -
     deadline = time.monotonic() + 20
     while not list(tmp_path.glob("*.samsession")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert unfinished_sessions(tmp_path, NOTE) == []
+    assert unfinished_sessions(tmp_path, image=NOTE) == []
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    (path,) = unfinished_sessions(tmp_path, NOTE)
+    (path,) = unfinished_sessions(tmp_path, image=NOTE)
     back = load_session(path)
     assert len(back.state.objects) > 0
     assert back.planes[PLANE].max() == max(known.label for known in back.state.objects)
@@ -420,6 +449,7 @@ def test_a_session_that_is_offered_is_none_of_those_that_are_too_many(
         path = tmp_path / f"{age}.samsession"
         save_session(path, saved(session))
         os.utime(path, (1e9 - age, 1e9 - age))
+        note_offered(path)
     renew_session(path)
     renew_session(tmp_path / "gone.samsession")
     Autosave(session, tmp_path, NOTE, lambda: ("", {})).close()

@@ -252,13 +252,37 @@ def test_an_object_is_deleted_on_all_slices_as_one_step() -> None:
     np.testing.assert_array_equal(stack[[1, 3, 4]], before[[1, 3, 4]])
 
 
+def test_objects_are_merged_and_filled_on_all_slices_as_one_step() -> None:
+    stack = np.zeros((6, 9, 9), np.uint16)
+    stack[1:5, 2:6, 2:6] = 3
+    stack[1:3, 3, 3] = 0
+    stack[2:, :2, :2] = 7
+    stack[0, 8, 8] = 9
+    before = stack.copy()
+    session = Session(ArrayCanvas(stack))
+    planes = [Plane((1, 2), (index,)) for index in range(6)]
+    assert session.merge([3, 7], planes) == 3
+    np.testing.assert_array_equal(stack == 3, (before == 3) | (before == 7))
+    np.testing.assert_array_equal(stack == 9, before == 9)
+    session.fill(3, planes)
+    assert (stack[1:5, 2:6, 2:6] == 3).all()
+    assert [session.undo(), session.undo()] == ["fill", "merge"]
+    np.testing.assert_array_equal(stack, before)
+    session.merge([3, 7], planes[2])
+    np.testing.assert_array_equal(stack[3:], before[3:])
+
+
 def test_what_cannot_be_done_says_why(session: Session) -> None:
     click(session, square(0, 0, 5))
     session.commit()
     with pytest.raises(ValueError, match=r"pixels of the object 9 to delete, got none"):
         session.delete(9, Plane())
-    with pytest.raises(ValueError, match=r"pixels of the object 9 in this plane, got none"):
+    with pytest.raises(ValueError, match=r"pixels of the object 9 to fill, got none"):
         session.fill(9, Plane())
+    with pytest.raises(ValueError, match=r"pixels of the object 9 in this plane, got none"):
+        session.edit(9, SIGHT)
+    with pytest.raises(ValueError, match=r"pixels of the object 9 to merge, got none"):
+        session.merge([1, 9], Plane())
     with pytest.raises(ValueError, match=r"set a point in each part"):
         session.split(1, Plane())
     with pytest.raises(ValueError, match=r"two points or more, one in each part, got 1"):
@@ -296,6 +320,10 @@ def any_label(session: Session, sight: Sight, a: int) -> int:
     return there[a % len(there)] if there else 1
 
 
+def stack(sight: Sight) -> list[Plane]:
+    return [sight.plane.moved(sight.plane.other_axes[0], index) for index in range(9)]
+
+
 def answer(session: Session, a: int, b: int, c: int) -> None:
     active = session.state.active
     if active is not None:
@@ -326,14 +354,16 @@ OPERATIONS: dict[str, Operation] = {
     "clear": lambda s, sight, a, b, c: s.clear(),
     "edit": lambda s, sight, a, b, c: s.edit(any_label(s, sight, a), sight),
     "delete": lambda s, sight, a, b, c: s.delete(any_label(s, sight, a), sight.plane),
-    "delete through": lambda s, sight, a, b, c: s.delete(
-        any_label(s, sight, a), [sight.plane.moved(sight.plane.other_axes[0], i) for i in range(9)]
-    ),
+    "delete through": lambda s, sight, a, b, c: s.delete(any_label(s, sight, a), stack(sight)),
     "merge": lambda s, sight, a, b, c: s.merge(present(s, sight)[:3], sight.plane),
+    "merge through": lambda s, sight, a, b, c: s.merge(
+        [any_label(s, sight, a), any_label(s, SIGHTS[b % 3], c)], stack(sight)
+    ),
     "split": lambda s, sight, a, b, c: s.split(
         any_label(s, sight, a), sight.plane, [(a, b), (b, c)] if c else ()
     ),
     "fill": lambda s, sight, a, b, c: s.fill(any_label(s, sight, a), sight.plane),
+    "fill through": lambda s, sight, a, b, c: s.fill(any_label(s, sight, a), stack(sight)),
     "undo": lambda s, sight, a, b, c: s.undo(),
     "redo": lambda s, sight, a, b, c: s.redo(),
 }

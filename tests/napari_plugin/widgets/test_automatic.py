@@ -257,7 +257,8 @@ def test_a_complete_run_tells_how_long_the_next_takes_on_other_days(
     finish(widget, qtbot)
     kept = read_settings("automatic pace", KnownPaces()).seconds
     assert len(kept) == 1
-    assert "roughly" in widgets.AutomaticWidget(viewer)._status.text()
+    another = widgets.AutomaticWidget(viewer)  # which looks what there is to compute on
+    qtbot.waitUntil(lambda: "roughly" in another._status.text(), timeout=60_000)
     widget.run()  # what the model saw is known by now
     finish(widget, qtbot)
     assert read_settings("automatic pace", KnownPaces()).seconds == kept
@@ -402,7 +403,10 @@ def test_linked_slices_of_small_objects_are_looked_at_closer(viewer: Any, qtbot:
     preview = layer_of(viewer, "automatic").data
     assert (preview == preview[0]).all()
     expected = segment(coins, current_model().load()).labels
-    assert abs(len(np.unique(preview)) - len(np.unique(expected))) <= 1
+    areas = np.bincount(expected.ravel())[1:]
+    assert areas.min() < 20
+    large_enough = 3 * areas >= widget.linking.params.min_voxels
+    assert abs(len(np.unique(preview)) - 1 - large_enough.sum()) <= 1
     differs = (preview[0] > 0) != (expected > 0)
     assert differs.sum() < 0.02 * (expected > 0).sum()
 

@@ -123,3 +123,41 @@ def test_wrapped_text_keeps_its_height_in_a_column_that_scrolls(qtbot: Any) -> N
     qtbot.waitUntil(lambda: text.height() >= text.heightForWidth(text.width()) > 100, timeout=5000)
     text.setText("word")
     qtbot.waitUntil(lambda: text.minimumHeight() < 50, timeout=5000)
+
+
+def test_buttons_stay_where_they_are_whatever_the_status_says(viewer: Any, qtbot: Any) -> None:
+    from qtpy.QtCore import QPoint
+    from qtpy.QtWidgets import QApplication, QPushButton
+
+    viewer.add_image(np.zeros((32, 32), np.uint8), name="nuclei of the left kidney, 63x")
+    widget = SegmentWidget(viewer, load=load)
+    qtbot.addWidget(widget)
+    widget.resize(340, 700)
+    widget.show()
+    qtbot.waitExposed(widget)
+    assert widget.segmenter is not None
+    session = widget.segmenter.session
+    button = widget.findChild(QPushButton, "commit")
+
+    def height() -> int:
+        widget._status.setText(widget.status())
+        for _ in range(3):  # layouts are made in later turns
+            QApplication.processEvents()
+        return int(button.mapTo(widget, QPoint(0, 0)).y())
+
+    with_hint = height()
+    sight = Sight(Plane((0, 1), ()), Window(0, 0, 32, 32))
+    draft = session.add_prompts([PointPrompt(5, 5)], sight)
+    mask = MaskCrop.of(np.ones((8, 8), bool))
+    session.set_answer(draft.key, draft.turns, Answer((mask,), (0.9,)))
+    assert "score 0.90" in widget.status()
+    assert height() == with_hint
+    draft = session.add_prompts([PointPrompt(5, 5)], sight, new_object=True)
+    session.set_answer(draft.key, draft.turns, Answer((mask,) * 3, (0.4, 0.91, 0.625)))
+    assert "mask 2 of 3, scores 0.40, [0.91], 0.62; 1 more to commit" in widget.status()
+    assert height() == with_hint
+    widget.controller.cycle_mask()
+    assert "mask 3 of 3, scores 0.40, 0.91, [0.62]" in widget.status()
+    widget.controller.toggle_sign()
+    assert height() == with_hint
+    widget.controller.close()

@@ -6,15 +6,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
+from napari.utils.notifications import notification_manager
 from tests.napari_plugin.helpers import keep_screenshot, open_widget
 
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.model.weights.store import ModelStore
 from sam_plugins.napari_plugin.current_model import current_model
+from sam_plugins.napari_plugin.folder import FolderSettings, PictureFolder
 from sam_plugins.napari_plugin.jobs import JobState
 from sam_plugins.napari_plugin.layers import add_labels
+from sam_plugins.napari_plugin.settings import keep_settings
 from sam_plugins.napari_plugin.training import ProjectSummary, TrainParams
 from sam_plugins.napari_plugin.training_trial import TrainingRates
 
@@ -81,8 +86,6 @@ def test_stop_ends_training_at_once(
 
 
 def test_what_is_missing_is_said(viewer: Any, tmp_path: Path) -> None:
-    from napari.utils.notifications import notification_manager
-
     widget = open_widget(viewer, "Train")
     widget.folder.setText("")
     widget.train()
@@ -120,3 +123,34 @@ def test_how_long_training_takes_is_the_sum_of_its_parts() -> None:
     params = TrainParams(steps=300, rounds=6)
     shares = len(FineTuningOptions().shares)
     assert rates.seconds(params, ProjectSummary(10, 4, 99)) == 20 + 150 + 3 * 4 * (7 + shares)
+
+
+def test_slices_of_a_stack_and_done_pictures_of_a_folder_are_added_at_once(
+    viewer: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    widget = open_widget(viewer, "Train")
+    widget.folder.setText(str(tmp_path / "project"))
+    widget.add_folder()
+    assert "open one in Folder" in notification_manager.records[-1].message
+    rng = np.random.default_rng(0)
+    image = viewer.add_image(rng.integers(0, 255, (5, 40, 40), np.uint8), name="stack")
+    objects = add_labels(viewer, image, "objects")
+    objects.data[[0, 2, 4], 5:15, 5:15] = 1
+    widget.buttons["add_stack"].click()
+    assert widget.is_running
+    assert widget.buttons["cancel"].isEnabled()
+    assert not widget.buttons["start"].isEnabled()
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=60_000)
+    assert widget.outcome.text() == "3 pictures added."
+    assert widget.summary.text().startswith("3 objects; ")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    tifffile.imwrite(pictures / "one.tif", rng.integers(0, 255, (40, 40), np.uint8))
+    folder = PictureFolder(pictures)
+    folder.write_labels(0, objects.data[2])
+    folder.set_done(0, True)
+    keep_settings("folder", FolderSettings(str(pictures)))
+    widget.buttons["add_folder"].click()
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=60_000)
+    assert widget.outcome.text() == "1 pictures added."
+    assert widget.summary.text().startswith("4 objects; ")

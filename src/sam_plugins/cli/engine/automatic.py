@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import scheduler
-from sam_plugins.cli.console import mention, say, say_json
+from sam_plugins.cli.console import counted, mention, say, say_json
 from sam_plugins.cli.engine import min_score as score_option
 from sam_plugins.cli.engine.pictures import Actions
 from sam_plugins.cli.failures import Failures
@@ -146,14 +146,14 @@ def run_auto(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                     with failures.caught(record.path):
                         count = done()
                         results.append(_result(record, count))
-                        mention(f"{record.name}: {count} objects")
+                        mention(f"{record.name}: {counted(count, 'object')}")
         values = document()
     if args.json:
         say_json(values)
     else:
         found = sum(one["objects"] for one in results)
         say(
-            f"{len(results)} pictures segmented, {found} objects proposed; "
+            f"{counted(len(results), 'picture')} segmented, {counted(found, 'object')} proposed; "
             f"{values['done_before']} were done before, {values['left']} are left"
         )
     failures.summarise(len(results), "segmented")

@@ -61,9 +61,8 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     score_option.check(args, parser)
     from sam_plugins.model.engine.project.choosing import choose_pictures
     from sam_plugins.model.engine.project.encoding import usual_cache
-    from sam_plugins.model.engine.project.learning import judged_proposals
+    from sam_plugins.model.engine.project.learning import sure_score
     from sam_plugins.model.engine.project.project import Project
-    from sam_plugins.model.engine.proposals import calibrated_min_score
     from sam_plugins.model.engine.selection import GainWeights
     from sam_plugins.model.inference.loading import load_model
     from sam_plugins.model.io.atomic import make_folder, require_writable_folder
@@ -91,7 +90,7 @@ def run_next(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             )
         min_score = args.min_score
         if min_score is None:
-            min_score = calibrated_min_score(judged_proposals(project))
+            min_score = sure_score(project, model.model_id)
         handed: list[tuple[Choice, dict[str, Any]]] = []
         for one in choices:
             with failures.caught(one.record.path):

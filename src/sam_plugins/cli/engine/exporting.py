@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam_plugins.cli.console import mention, say, say_json
+from sam_plugins.cli.console import counted, mention, say, say_json
 from sam_plugins.cli.engine.pictures import Actions
 from sam_plugins.errors import OutputError
 
@@ -55,7 +55,7 @@ def run_export(args: argparse.Namespace) -> int:
         say_json({"output": args.output, "format": args.format, "objects": count})
     else:
         say(args.output)
-        mention(f"{count} objects")
+        mention(counted(count, "object"))
     return 0
 
 

@@ -47,6 +47,10 @@ def add_train(actions: Actions[argparse.ArgumentParser], shared: argparse.Argume
         "--rounds", type=int, help="how often it is measured (6, or --steps where that is less)"
     )
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
+    parser.add_argument(
+        "--precision", choices=("auto", "bfloat16", "float32"), default="auto",
+        help="of the forward pass (auto: bfloat16 where the device has it)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of crops and prompts (%(default)s)")
     parser.add_argument("--note", default="", help="kept with the version, for people")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
@@ -82,6 +86,7 @@ def run_train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             steps=args.steps,
             rounds=args.rounds,
             learning_rate=args.learning_rate,
+            precision=args.precision,
             seed=args.seed,
         )
     except ValueError as error:

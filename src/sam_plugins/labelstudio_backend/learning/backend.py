@@ -20,27 +20,25 @@ import filelock
 from sam_plugins.errors import DatasetError, LabelStudioError, SamPluginsError
 from sam_plugins.labelstudio_backend.cluster import Cluster
 from sam_plugins.labelstudio_backend.doctor.connections import PING
-from sam_plugins.labelstudio_backend.learning import mirror, tally
+from sam_plugins.labelstudio_backend.learning import mirror
 from sam_plugins.labelstudio_backend.learning.api import Api
 from sam_plugins.labelstudio_backend.learning.contact import LOOK_SECONDS, Contact
 from sam_plugins.labelstudio_backend.learning.database import Database, now
 from sam_plugins.labelstudio_backend.learning.events import EventQueue
 from sam_plugins.labelstudio_backend.learning.jobs import JobState
 from sam_plugins.labelstudio_backend.learning.keys import key_of, model_name_of
-from sam_plugins.labelstudio_backend.learning.labels import Authors, store_task
-from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture
 from sam_plugins.labelstudio_backend.learning.projects import ProjectFolders
-from sam_plugins.labelstudio_backend.learning.promotion import in_use
 from sam_plugins.labelstudio_backend.learning.reconcile import reconcile
 from sam_plugins.labelstudio_backend.learning.schedule import request_due
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
-from sam_plugins.labelstudio_backend.learning.splits import Divided, foreseen, require_enough
 from sam_plugins.labelstudio_backend.learning.training import Trainings
 from sam_plugins.labelstudio_backend.problems import Problems
 from sam_plugins.model.weights.store import ModelStore, StoredVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture
 
 SwapModel = Callable[[str, str], None]
 """Called with a project's key and the model that it is to use from now on."""
@@ -110,7 +108,7 @@ class BackendLearning:
                 settings.url, settings.token, self._problems, look_seconds=often
             )
         self._lock = filelock.FileLock(settings.folder.absolute() / _LOCK_NAME, thread_local=False)
-        self._authors = Authors()
+        self._emails: Mapping[int, str] = {}
         self._swapped: dict[str, str] = {}
         self._heard: set[str] = set()
         self._reconcile_at: dict[str, float] = {}
@@ -174,7 +172,7 @@ class BackendLearning:
 
     def model_of(self, project: str) -> str | None:
         """Return the model that a project uses; None where it has none of its own yet."""
-        version = in_use(self._models, model_name_of(project))
+        version = self._models.in_use(model_name_of(project))
         return None if version is None else str(version)
 
     def status(self) -> dict[str, Any]:
@@ -376,7 +374,7 @@ class BackendLearning:
         if found.mended:
             _LOG.info("project %s: %d annotations mended", key, found.mended)
         try:
-            self._authors = Authors(self._api.emails())
+            self._emails = self._api.emails()
         except LabelStudioError as error:  # Numbers name them, too.
             _LOG.info("users cannot be listed: %s", error)
 
@@ -420,6 +418,8 @@ class BackendLearning:
 
     def _store_task(self, key: str, number: int) -> None:
         """Bring one task into its label store."""
+        from sam_plugins.labelstudio_backend.learning.labels import Authors, store_task
+
         task = mirror.read_task(self._database, key, number)
         known = mirror.objects_of(self._database, key, number)
         with self._folders.open(key) as project:
@@ -429,12 +429,19 @@ class BackendLearning:
                 known,
                 self._folders.pictures(key, number, self._fetch),
                 is_complete=self.settings.is_complete,
-                authors=self._authors,
+                authors=Authors(self._emails),
             )
         mirror.note_stored(self._database, task, stored.objects, stored.note, stored.left_out)
 
     def _foreseen_shortage(self, key: str) -> DatasetError | None:
         """Return why a project has too few labels; None where it has enough, or nobody knows."""
+        from sam_plugins.labelstudio_backend.learning import tally
+        from sam_plugins.labelstudio_backend.learning.splits import (
+            Divided,
+            foreseen,
+            require_enough,
+        )
+
         if self._events.count() or tally.counts(self._database, key)["tasks_waiting"]:
             return None
         divided = Divided(0, 0)
@@ -459,7 +466,9 @@ class BackendLearning:
 
     def _described(self, key: str) -> dict[str, Any]:
         """Return what people want to know about a project."""
-        model = in_use(self._models, model_name_of(key))
+        from sam_plugins.labelstudio_backend.learning import tally
+
+        model = self._models.in_use(model_name_of(key))
         return {
             **tally.counts(self._database, key),
             "learns_from": tally.learned_from(self._database, key),

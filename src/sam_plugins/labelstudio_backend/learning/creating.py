@@ -1,17 +1,20 @@
-"""The learning of a backend, made from its settings and fed by its service."""
+"""The learning of a backend, made from its settings and fed by its service.
+
+It loads none of the large libraries, so that the first ``/health`` is answered without them.
+"""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 from typing import TYPE_CHECKING
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.labelstudio_backend.access import Access
 from sam_plugins.labelstudio_backend.app import create_app
 from sam_plugins.labelstudio_backend.cluster import Cluster
-from sam_plugins.labelstudio_backend.images import PictureFiles, Source
 from sam_plugins.labelstudio_backend.learning.backend import BackendLearning, SwapModel
-from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
 from sam_plugins.labelstudio_backend.learning.training import TrainingSettings
 from sam_plugins.labelstudio_backend.logs import LOG
@@ -22,6 +25,9 @@ from sam_plugins.model.engine.tuning_options import FineTuningOptions
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from sam_plugins.labelstudio_backend.images import PictureFiles
+    from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture
 
 
 def create_learning(
@@ -60,6 +66,9 @@ def learning_app(settings: Settings) -> Flask:
     Where the state folder cannot be used, the backend answers clicks nevertheless, and says why it
     does not learn.
     """
+    with contextlib.suppress(ImportError):  # create_app says how to get it
+        # First: from here on the service loads large libraries, which takes the interpreter's time.
+        import flask  # noqa: F401
     service = Service(settings)
     try:
         learning = create_learning(settings, service)
@@ -101,11 +110,18 @@ def learning_settings(settings: Settings) -> LearningSettings:
 
 def _fetcher(settings: Settings, access: Access, projects: Projects) -> FetchPicture:
     """Return what fetches pictures as the service does, from the same cache."""
-    files = PictureFiles(settings)
+
+    @functools.cache
+    def files() -> PictureFiles:
+        from sam_plugins.labelstudio_backend.images import PictureFiles
+
+        return PictureFiles(settings)
 
     def fetch(key: str, task: int, url: str) -> bytes:
+        from sam_plugins.labelstudio_backend.images import Source
+
         client = access.client(projects.get(key))
-        return files.get(Source(url, str(task), client)).content
+        return files().get(Source(url, str(task), client)).content
 
     return fetch
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam_plugins.errors import LearningError, ProjectError
 from sam_plugins.labelstudio_backend.learning.keys import key_of, model_name_of
-from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture, Pictures
 from sam_plugins.labelstudio_backend.learning.settings import LearningSettings
-from sam_plugins.model.engine.project.project import Project, ProjectSettings
 from sam_plugins.model.io.atomic import make_folder
+
+if TYPE_CHECKING:
+    from sam_plugins.labelstudio_backend.learning.pictures import FetchPicture, Pictures
+    from sam_plugins.model.engine.project.project import Project
 
 _PROJECTS = "projects"
 _STATE = "project.sqlite"
@@ -57,6 +60,8 @@ class ProjectFolders:
         ProjectError
             If it is damaged or cannot be written.
         """
+        from sam_plugins.model.engine.project.project import Project, ProjectSettings
+
         folder = self.folder_of(key)
         make_folder(self._root)
         try:
@@ -71,4 +76,6 @@ class ProjectFolders:
 
     def pictures(self, key: str, task: int, fetch: FetchPicture) -> Pictures:
         """Return the pictures of a project, fetched for one of its tasks."""
+        from sam_plugins.labelstudio_backend.learning.pictures import Pictures
+
         return Pictures(self.folder_of(key) / "pictures", functools.partial(fetch, key, task))

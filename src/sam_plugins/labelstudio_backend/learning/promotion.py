@@ -70,14 +70,6 @@ def finish(project: Project, run: RunFolder) -> Outcome:
     return Outcome(JobState.PROMOTED, str(promoted.comparison), str(version))
 
 
-def in_use(store: ModelStore, name: str) -> StoredVersion | None:
-    """Return the version of a model that is in use."""
-    for version in store.versions(name):
-        if version.is_in_use:
-            return version
-    return None
-
-
 def _stored(store: ModelStore, name: str, run: RunFolder, comparison: Comparison) -> StoredVersion:
     """Put weights into the store, unless they are there already."""
     model_id = load_checkpoint(run.best_path).model_id
@@ -93,7 +85,7 @@ def _promoted(store: ModelStore, version: StoredVersion, parent: str) -> StoredV
     """Put a version into use; before the first one comes what people worked with until then."""
     if version.is_in_use:
         return version
-    if in_use(store, version.name) is not None:
+    if store.in_use(version.name) is not None:
         return store.promote(str(version))
     if version.comparison is None or not version.comparison.is_better:
         return store.promote(str(version))  # Says why not.
@@ -116,7 +108,7 @@ def _base(store: ModelStore, name: str, parent: str) -> StoredVersion:
     if loaded.passport is not None and loaded.path.suffix == ".safetensors":
         return store.add(name, loaded.path, model_id=loaded.model_id, note=_BASE_NOTE)
     with tempfile.TemporaryDirectory(prefix="sam-plugins-") as folder:
-        path = convert_checkpoint(parent, Path(folder) / "model.safetensors", allow_unverified=True)
+        path = convert_checkpoint(parent, Path(folder) / "model.safetensors")
         # The same weights in another file: what was measured against one holds for the other.
         return store.add(name, path, model_id=loaded.model_id, note=_BASE_NOTE)
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sam_plugins.labelstudio_backend.learning.splits import HELD_OUT_SHARE
 from sam_plugins.labelstudio_backend.learning.training import TrainingSettings
 from sam_plugins.model.weights.registry import DEFAULT_MODEL
 
+HELD_OUT_SHARE = 0.25
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 
 

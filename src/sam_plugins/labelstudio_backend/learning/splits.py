@@ -6,11 +6,10 @@ import hashlib
 from dataclasses import dataclass
 
 from sam_plugins.errors import DatasetError
+from sam_plugins.labelstudio_backend.learning.settings import HELD_OUT_SHARE
 from sam_plugins.model.engine.label_store import ImageRecord, LabelStore, Split
 from sam_plugins.model.engine.label_store.types import TRUSTED
 from sam_plugins.model.weights.comparison import LEAST_PICTURES
-
-HELD_OUT_SHARE = 0.25
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from sam_plugins.labelstudio_backend.learning.trainer_process import (
     order_of,
     start_trainer,
 )
-from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.atomic import make_folder, write_bytes
 
@@ -82,6 +81,8 @@ class Trainings:
         OutputError
             If its folder cannot be written.
         """
+        from sam_plugins.model.engine.run_config import RunConfig
+
         folder = project_folder / "trainings" / f"{job.number}"
         config = RunConfig(
             name=model_name_of(job.project),

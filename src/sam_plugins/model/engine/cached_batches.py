@@ -29,10 +29,10 @@ from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.training.augment import augment
 from sam_plugins.model.training.batches import (
     BatchOptions,
-    CropSize,
     TrainingBatch,
     pictures_digest,
 )
+from sam_plugins.model.training.choices import CropSize
 from sam_plugins.model.training.crops import choose_objects, renumber
 from sam_plugins.model.training.pictures import TrainingPicture, resize_nearest
 from sam_plugins.model.training.targets import instance_targets

@@ -46,6 +46,7 @@ from sam_plugins.model.training.checked_run import (
 )
 from sam_plugins.model.training.distillation_config import DistillationConfig
 from sam_plugins.model.training.distillation_losses import answer_loss, map_loss
+from sam_plugins.model.training.precision import resolve_precision
 from sam_plugins.model.training.run_log import RunLog, read_log
 from sam_plugins.model.training.run_recipe import PlainRecipe
 from sam_plugins.model.training.run_steps import move_weights
@@ -216,6 +217,8 @@ def distil(
         if overwrite:
             for old in (STATE_NAME, LOG_NAME, CHECKS_NAME):
                 (work / old).unlink(missing_ok=True)
+        precision = resolve_precision(config.precision, device, state_path=work / STATE_NAME)
+        config = replace(config, precision=precision)
         model = load_model(teacher, device=device)
         new = student_config(model.config, student)
         learned, held_out = UnlabelledPictures.open(
@@ -431,7 +434,7 @@ class _Run:
                 made = self._encode(example.pixels)
                 features = example.target.image_features
                 wanted = self.teacher.network.decode(
-                    features, points_xy=points, point_labels=labels
+                    features, points_xy=points, point_labels=labels, draws_whole=True
                 )
             answer = self.state.model.decode(made, points_xy=points, point_labels=labels)
             losses.append(answer_loss(answer, wanted, example.target.input_size_hw))

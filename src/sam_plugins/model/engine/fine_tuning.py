@@ -121,7 +121,7 @@ def fine_tune(
     UnreadableImageError
         If a picture cannot be read.
     """
-    options = options or FineTuningOptions()
+    options = (options or FineTuningOptions()).for_device(device)
     processes = processes or OneProcess()
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {path.name!r}")

@@ -21,11 +21,13 @@ from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
 from sam_plugins.model.networks.efficientnet_lite import EfficientNetLiteFeatures
 from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.batches import Batches, BatchMaker, BatchOptions, CropSize
+from sam_plugins.model.training.batches import Batches, BatchMaker, BatchOptions
+from sam_plugins.model.training.choices import CropSize
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.lora import add_lora, has_lora, merged_state, save_adapter
 from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.pictures import TrainingPicture, picture_of
+from sam_plugins.model.training.precision import resolve_precision
 from sam_plugins.model.training.presets import paper_recipe, resolve_recipe
 from sam_plugins.model.training.processes import Processes
 from sam_plugins.model.training.prompt_simulation import PromptOptions
@@ -74,7 +76,7 @@ class Learner:
         objects = sum(len(picture.boxes_xyxy) for picture in pictures)
         if not objects:
             raise DatasetError("no training picture has a labelled object: label some first")
-        config = _training_config(options, checkpoint.config)
+        config = _training_config(options, checkpoint.config, device)
         network = network_of(checkpoint).to(device)
         choose_what_learns(network, options.method)
         if options.method == "lora":
@@ -194,7 +196,9 @@ def weights_between(
     }
 
 
-def _training_config(options: FineTuningOptions, network: SamConfig) -> TrainingConfig:
+def _training_config(
+    options: FineTuningOptions, network: SamConfig, device: torch.device | str
+) -> TrainingConfig:
     """Return the numbers of a fine-tuning by one of the recipes."""
     config = TrainingConfig(
         steps=options.steps,
@@ -203,7 +207,7 @@ def _training_config(options: FineTuningOptions, network: SamConfig) -> Training
         warmup_steps=min(20, options.steps // 10),
         losses=LossWeights(background_areas=1.5),
         prompts=PromptOptions(rounds=SESSIONS),
-        precision=options.precision,
+        precision=resolve_precision(options.precision, device),
         seed=options.seed,
     )
     if resolve_recipe(options.recipe, network) == "paper":

@@ -48,6 +48,7 @@ from sam_plugins.model.training.checked_run import (
 )
 from sam_plugins.model.training.drawing import draw_reconstructions, drawing_targets
 from sam_plugins.model.training.masked_pictures import MaskedBatch, MaskedBatches
+from sam_plugins.model.training.precision import resolve_precision
 from sam_plugins.model.training.pretraining_config import PretrainingConfig
 from sam_plugins.model.training.run_log import RunLog, read_log
 from sam_plugins.model.training.run_recipe import PlainRecipe
@@ -200,6 +201,8 @@ def pretrain(
             on_failure=hooks.on_failure,
             on_progress=hooks.on_reading,
         ).split(config.held_out_share)
+        precision = resolve_precision(config.precision, device, state_path=folder / STATE_NAME)
+        config = replace(config, precision=precision)
         run = _Run.of(folder, config, learned, held_out, device)
         run.write_description()
         with memory_limits(

@@ -93,13 +93,15 @@ def calibrated_min_score(
 
     A real object that is proposed saves a person a click at least, a false one costs a click. The
     score is chosen for which the clicks saved less the clicks spent are most; of equal ones the
-    lowest. It never falls below ``min_score``: what was not proposed was not judged.
+    lowest. It never falls below ``min_score``: what was not proposed was not judged. What is no
+    longer proposed is no longer judged either, so that every version of a model needs judgements of
+    its own: with those of a weak one a better one would never propose.
 
     Parameters
     ----------
     judged : iterable of (float, bool)
-        Score of each proposal that a person looked at, and whether it was an object, if need be
-        after a correction. Fewer than :data:`LEAST_JUDGED` change nothing.
+        Score of each proposal of one model that a person looked at, and whether it was an object,
+        if need be after a correction. Fewer than :data:`LEAST_JUDGED` change nothing.
     min_score : float
         From which they were proposed, 0 to 1.
 

@@ -8,16 +8,16 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 
 from sam_plugins.errors import DatasetError, OutputError
-from sam_plugins.model.engine.fine_tuning import FineTuningOptions
+from sam_plugins.model.engine.tuning_options import FineTuningOptions
 from sam_plugins.model.io.atomic import write_bytes
-from sam_plugins.model.training.batches import CropSize
+from sam_plugins.model.training.choices import CropSize
 
 T = TypeVar("T")
 
@@ -89,6 +89,23 @@ class RunConfig:
             raise ValueError("sets belongs to folders with manifests, not to labels; drop one")
         if self.labels is None and self.ignore is not None:
             raise ValueError("ignore belongs to a folder of pictures with labels; name labels too")
+
+    def with_whole_paths(self, parent: Path) -> Self:
+        """Return the same with paths that mean the same from any folder.
+
+        Parameters
+        ----------
+        parent : Path
+            The file that :attr:`parent` means. Where that is a name, the name stays.
+        """
+        folders: dict[str, Any] = {
+            name: str(Path(value).resolve())
+            for name in ("data", "labels", "ignore")
+            if (value := getattr(self, name)) is not None
+        }
+        named = Path(self.parent).expanduser().resolve()
+        is_file = named == parent.resolve()
+        return replace(self, **folders, parent=str(named) if is_file else self.parent)
 
     def to_yaml(self) -> str:
         """Return the text of a config file."""

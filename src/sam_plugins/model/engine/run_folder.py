@@ -1,17 +1,19 @@
 """The folder of a training run: what it was asked for, what it learned from, how far it is.
 
-===================== ===========================================================================
-``config.yaml``       every option, seed included (:class:`~.run_config.RunConfig`)
-``data.json``         the parent's id, and the pictures of both parts with SHA-256 of every file
-``log.csv``           a row for every step
-``rounds.json``       what was measured on the held-out pictures after every round
-``best.safetensors``  the best weights so far, a model file like any other
-``state.safetensors`` everything that is needed to go on exactly; gone when the run is complete
-``adapter/``          with the method ``lora``, the adapters of the best weights alone
-``curves.png``        loss and figures by step (needs matplotlib)
-``samples/``          by round, some held-out pictures: prompt, truth and answer
-``tensorboard/``      with ``tensorboard: true``
-===================== ===========================================================================
+====================== ==========================================================================
+``config.yaml``        every option, seed included (:class:`~.run_config.RunConfig`), with whole
+                       paths and the precision that was settled
+``data.json``          the parent's id, and the pictures of both parts with SHA-256 of every file
+``parent.safetensors`` the parent, where it ships with the package: another version replaces it
+``log.csv``            a row for every step
+``rounds.json``        what was measured on the held-out pictures after every round
+``best.safetensors``   the best weights so far, a model file like any other
+``state.safetensors``  everything that is needed to go on exactly; gone when the run is complete
+``adapter/``           with the method ``lora``, the adapters of the best weights alone
+``curves.png``         loss and figures by step (needs matplotlib)
+``samples/``           by round, some held-out pictures: prompt, truth and answer
+``tensorboard/``       with ``tensorboard: true``
+====================== ==========================================================================
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -32,22 +34,26 @@ from typing import Any
 import torch
 
 import sam_plugins
-from sam_plugins.errors import DatasetError, OutputError, TrainingError
+from sam_plugins.errors import DatasetError, OutputError, TrainingError, WeightsError
 from sam_plugins.model.engine.held_out import Round
 from sam_plugins.model.engine.run_config import RunConfig
 from sam_plugins.model.engine.tuning_options import FineTuningOptions
+from sam_plugins.model.inference.loading import checked_device
 from sam_plugins.model.io.alone import LOCK_NAME
 from sam_plugins.model.io.atomic import (
     folder_for_results,
+    link_or_copy,
     output_error,
     remove_bare_folder,
     write_bytes,
 )
 from sam_plugins.model.io.labelled import LabelledFile
-from sam_plugins.model.weights.loading import LoadedCheckpoint
+from sam_plugins.model.weights.loading import LoadedCheckpoint, load_checkpoint
+from sam_plugins.model.weights.registry import DEFAULT_MODEL, find_entry
 
 CONFIG_NAME = "config.yaml"
 DATA_NAME = "data.json"
+PARENT_NAME = "parent.safetensors"
 ROUNDS_NAME = "rounds.json"
 _FORMAT = 1
 _FIGURES = ("best", "confident", "single", "iou_error", "corrected")
@@ -106,12 +112,19 @@ class RunFolder:
             },
             **_described(train_files, held_out_files),
         }
+        config = replace(
+            config.with_whole_paths(parent.path),
+            training=config.training.for_device(checked_device(config.device)),
+        )
         with folder_for_results(path):
             try:
                 write_bytes(path / DATA_NAME, json.dumps(document, indent=1).encode())
+                if _may_be_replaced(parent.path):
+                    link_or_copy(parent.path, path / PARENT_NAME)
                 config.write(path / CONFIG_NAME)  # The last one: with it, the folder is a run.
             except BaseException:
-                (path / DATA_NAME).unlink(missing_ok=True)
+                for name in (DATA_NAME, PARENT_NAME):
+                    (path / name).unlink(missing_ok=True)
                 raise
         return cls(path)
 
@@ -172,7 +185,8 @@ class RunFolder:
         """
         if (self.path / ROUNDS_NAME).exists():
             return
-        for path in (self.best_path, self.path / DATA_NAME, self.path / CONFIG_NAME):
+        names = (PARENT_NAME, DATA_NAME, CONFIG_NAME)
+        for path in (self.best_path, *(self.path / name for name in names)):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         if keeps_folder:
@@ -222,19 +236,31 @@ class RunFolder:
             and {part: document[part] for part in files} == json.loads(json.dumps(files))
         )
 
-    def require_parent(self, model_id: str) -> None:
-        """Refuse another parent than the run's.
+    def load_parent(self) -> LoadedCheckpoint:
+        """Read the model that the run started from: where it was, or the copy that the run keeps.
 
         Raises
         ------
         TrainingError
-            With both ids.
+            If the file is another one now; with both ids.
+        WeightsError
+            If there is none any more.
         """
-        if model_id != self.parent_id:
+        kept = self.path / PARENT_NAME
+        try:
+            checkpoint = load_checkpoint(Path(self.parent))
+        except WeightsError:
+            if not kept.is_file():
+                raise
+            checkpoint = load_checkpoint(kept)
+        if checkpoint.model_id != self.parent_id and kept.is_file():
+            checkpoint = load_checkpoint(kept)
+        if checkpoint.model_id != self.parent_id:
             raise TrainingError(
                 f"the run in {self.path} started from {self.parent_id}, and {self.parent} is "
-                f"{model_id} now: put the old file back, or begin a new run"
+                f"{checkpoint.model_id} now: put the old file back, or begin a new run"
             )
+        return checkpoint
 
     def files(self) -> tuple[list[LabelledFile], list[LabelledFile]]:
         """Return the pictures to learn from and those to measure on, checked by their digests.
@@ -341,6 +367,11 @@ class RunFolder:
                 file.write(line)
         except OSError as error:
             raise output_error(self.log_path, error) from error
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Return whether a model's file ships with the package, or is a copy that a run keeps of it."""
+    return path.name == PARENT_NAME or path.resolve() == find_entry(DEFAULT_MODEL).path.resolve()
 
 
 def _described(

@@ -65,8 +65,7 @@ def repeat_run(old: RunFolder, path: Path | None = None) -> RunFolder:
         If the folder cannot be made.
     """
     train_files, held_out = old.files()
-    parent = load_checkpoint(Path(old.parent))
-    old.require_parent(parent.model_id)
+    parent = old.load_parent()
     new = path or _new_path(old.config.name)
     return RunFolder.create(new, old.config, parent, train_files, held_out)
 
@@ -103,12 +102,12 @@ def train_run(
             "begin another one, from these with --from"
         )
     train_files, held_out = folder.files()
-    folder.require_parent(load_checkpoint(Path(folder.parent)).model_id)
+    parent = folder.load_parent()
     processes = processes or launch(config)
     is_first = processes.rank == 0
     with working_alone(folder.path) if is_first else contextlib.nullcontext():
         return fine_tune(
-            Path(folder.parent),
+            parent.path,
             train_files,
             held_out,
             folder.best_path,

@@ -13,6 +13,7 @@ Everything is what a project does: labels go through a label store, training thr
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -95,8 +96,8 @@ class SimulationOptions:
         Of each round.
     annotator : AnnotatorOptions
     min_score : float
-        From which objects are proposed at first; what the person judges raises it
-        (:func:`~.proposals.calibrated_min_score`), also where the model does not learn.
+        From which a model's objects are proposed at first; what the person judges of it raises
+        this (:func:`~.proposals.calibrated_min_score`), also where the model does not learn.
     weights : GainWeights
         Of the chosen order.
     gate : Gate
@@ -304,7 +305,7 @@ class _Loop:
         order = np.random.default_rng(self.options.seed).permutation(len(self.pictures.pool))
         left = [self.pictures.pool[index] for index in order]
         done: list[LabelledFile] = []
-        judged: list[tuple[float, bool]] = []
+        judged: dict[str, list[tuple[float, bool]]] = defaultdict(list)
         model, min_score, rounds = start, first.min_score, [first]
         folder = make_folder(self.folder / strategy.name.lower().replace("_", "-"))
         with LabelStore.create(folder / "labels") as store:
@@ -316,13 +317,13 @@ class _Loop:
                 for file in batch:
                     labelled = self._annotated(model, file, min_score)
                     self._store(store, model, file, labelled)
-                    judged += labelled.judged
+                    judged[model.model_id] += labelled.judged
                     works[file.id] = Work.of(labelled)
                 done += batch
-                min_score = calibrated_min_score(judged, self.options.min_score)
                 figures: dict[str, float] = {}
                 if strategy != Strategy.NO_LEARNING:
                     model, figures = self._learn(store, model, folder / f"{number}.safetensors")
+                min_score = calibrated_min_score(judged[model.model_id], self.options.min_score)
                 last = rounds[-1]
                 is_same = (model.model_id, min_score) == (last.model_id, last.min_score)
                 test = last.test if is_same else self.test(model, min_score)

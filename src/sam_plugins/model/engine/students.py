@@ -10,12 +10,12 @@ import torch
 from sam_plugins.errors import UnsuitableModelError
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import (
+    PYRAMID_STRIDE,
     PyramidConfig,
     SamConfig,
     TinyVitConfig,
     VitConfig,
 )
-from sam_plugins.model.networks.image_encoder_pyramid import STRIDE as PYRAMID_STRIDE
 from sam_plugins.model.networks.sam import Sam
 
 StudentKind = Literal["tiny_vit", "pyramid", "vit-small"]

@@ -16,10 +16,12 @@ from sam_plugins.model.inference.text import PASSPORT_KEY
 from sam_plugins.model.io.atomic import require_writable
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig
-from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
+from sam_plugins.model.training.batches import BatchMaker, BatchOptions
+from sam_plugins.model.training.choices import CropSize
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.pictures import picture_of
+from sam_plugins.model.training.precision import resolve_precision
 from sam_plugins.model.training.text_prompts import TextPromptOptions, with_text_slot
 from sam_plugins.model.training.text_trainer import train_text_prompts
 from sam_plugins.model.weights.checkpoints import save_model_file
@@ -126,6 +128,7 @@ def train_with_texts(
         learning_rate=options.learning_rate,
         warmup_steps=min(100, options.steps // 10),
         losses=LossWeights(background_areas=1.5),
+        precision=resolve_precision("auto", device),
         seed=options.seed,
     )
     train_text_prompts(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Self
 
-from sam_plugins.model.training.batches import CropSize
-from sam_plugins.model.training.presets import RecipeName
+from sam_plugins.model.training.choices import (
+    CropSize,
+    Precision,
+    RecipeName,
+    require_precision,
+)
 from sam_plugins.model.training.ranges import require_at_least, require_positive
+
+if TYPE_CHECKING:
+    import torch
 
 Method = Literal["full", "decoder", "lora"]
 METHODS: tuple[Method, ...] = ("full", "decoder", "lora")
@@ -45,8 +52,8 @@ class FineTuningOptions:
     views : int
         With the method ``"decoder"``, how often each picture is encoded, mirrored, turned and with
         other contrast; 0 encodes crops anew at every step.
-    precision : {"bfloat16", "float32"}
-        Of the forward pass.
+    precision : {"auto", "bfloat16", "float32"}
+        Of the forward pass; by default bfloat16 where the device has it. See :meth:`for_device`.
     shares : tuple of float
         Of the way from the parent's weights to the last ones, each measured in the end as a round
         is; between 0 and 1, may be none.
@@ -64,7 +71,7 @@ class FineTuningOptions:
     crop_sizes: tuple[CropSize, ...] | None = None
     lora_rank: int = 8
     views: int = 4
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Precision = "auto"
     shares: tuple[float, ...] = (0.6, 0.3)
     save_every_seconds: float = 120.0
 
@@ -76,6 +83,7 @@ class FineTuningOptions:
         require_at_least(1, lora_rank=self.lora_rank)
         require_at_least(0, views=self.views)
         require_positive(learning_rate=self.learning_rate)
+        require_precision(self.precision)
         if self.crop_sizes is not None and (
             not self.crop_sizes
             or any(one.pixels % 32 or min(vars(one).values()) <= 0 for one in self.crop_sizes)
@@ -92,6 +100,12 @@ class FineTuningOptions:
             raise ValueError(f"shares must lie between 0 and 1, got {self.shares}")
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ValueError(f"seed must lie between 0 and {_LARGEST_SEED}, got {self.seed}")
+
+    def for_device(self, device: torch.device | str) -> Self:
+        """Return the same with a precision that is settled, as runs keep it."""
+        from sam_plugins.model.training.precision import resolve_precision
+
+        return replace(self, precision=resolve_precision(self.precision, device))
 
     @property
     def round_count(self) -> int:

@@ -92,16 +92,16 @@ def match_edges(found: BoolArray, true: BoolArray, max_distance: float) -> EdgeM
     near = KDTree(pixels).sparse_distance_matrix(
         KDTree(others), max_distance + _ROUNDING, output_type="coo_matrix"
     )
-    # Whoever finds no partner takes a column of its own, for a price.
-    each = np.arange(len(pixels))
+    # Whoever finds no partner takes a column of its own, for a price. SciPy 1.12 wants 32 bits.
+    each = np.arange(len(pixels), dtype=np.int32)
     graph = csr_array(
         (
             np.concatenate(
                 [near.data + _LEAST_COST, np.full(each.size, _ALONE * max(max_distance, 1.0))]
             ),
             (
-                np.concatenate([near.row, each]),
-                np.concatenate([near.col, len(others) + each]),
+                np.concatenate([near.row.astype(np.int32), each]),
+                np.concatenate([near.col.astype(np.int32), len(others) + each]),
             ),
         ),
         shape=(len(pixels), len(others) + len(pixels)),

@@ -239,7 +239,8 @@ def object_regions(
     """
     if embedding.is_blank:
         return np.zeros(embedding.valid_cells_hw, np.int32)
-    return _points_of_maps(model, embedding, options or SeedOptions())[1]
+    with segmenting_memory(embedding, "auto"):
+        return _points_of_maps(model, embedding, options or SeedOptions())[1]
 
 
 def check_options(options: SegmentOptions | None) -> None:

@@ -12,13 +12,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from sam_plugins.errors import DeviceError
+from sam_plugins.errors import DeviceError, MissingExtraError, how_to_install
 from sam_plugins.model.inference.backends.compiled import COMPILE
 from sam_plugins.model.inference.backends.onnx import ONNX
 from sam_plugins.model.inference.backends.openvino import OPENVINO
 from sam_plugins.model.inference.backends.precision import suggested_dtype
 from sam_plugins.model.inference.backends.trial import choose
-from sam_plugins.model.inference.backends.ways import Encoder
+from sam_plugins.model.inference.backends.ways import Encoder, Way
 from sam_plugins.model.inference.memory import in_units, memory_limits
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.networks.builders import build_sam
@@ -157,7 +157,6 @@ def load_model(
     device: torch.device | str | None = None,
     dtype: torch.dtype | Literal["auto"] = torch.float32,
     backend: Backend = "torch",
-    allow_unverified: bool = False,
     show_progress: bool | None = None,
 ) -> Model:
     """Load a model by name or from a file; the architecture is recognised.
@@ -178,10 +177,8 @@ def load_model(
     backend : {"torch", "auto", "openvino", "onnxruntime", "compile"}
         What runs the image encoder. ``"auto"`` tries what is installed (the extra ``fast``) once,
         keeps what is fastest of those that agree with PyTorch, and remembers it for this machine,
-        model and number of threads. A back end that fails or disagrees is not used, and the log
-        says why.
-    allow_unverified : bool
-        Accept a download for which no digest is published.
+        model, number of threads and these versions. A back end that fails or disagrees is not
+        used, and the log says why and what ``"auto"`` did not find.
     show_progress : bool, optional
         Draw a bar while downloading; by default only on a terminal.
 
@@ -198,7 +195,9 @@ def load_model(
     WeightsError
         If the weights cannot be had.
     DeviceError
-        If the device does not exist on this machine.
+        If the device does not exist on this machine, or ``backend`` does not run on it.
+    MissingExtraError
+        If ``backend`` is named and not installed.
     MemoryLimitError
         If the model does not fit into memory.
     TypeError
@@ -215,9 +214,7 @@ def load_model(
     if dtype == "auto":
         dtype = suggested_dtype(where)
     with memory_limits(f"loading the model {name_or_path}", _smaller_models):
-        checkpoint = load_checkpoint(
-            name_or_path, allow_unverified=allow_unverified, show_progress=show_progress
-        )
+        checkpoint = load_checkpoint(name_or_path, show_progress=show_progress)
     size = sum(tensor.nbytes for tensor in checkpoint.state_dict.values())
     with memory_limits(
         f"loading the model {checkpoint.name}",
@@ -239,10 +236,19 @@ def with_backend(model: Model, backend: Backend) -> Model:
     model : Model
     backend : {"torch", "auto", "openvino", "onnxruntime", "compile"}
         A name is used if it agrees with PyTorch, ``"auto"`` also compares times.
+
+    Raises
+    ------
+    MissingExtraError
+        If a back end that was asked for by name is not installed.
+    DeviceError
+        If it does not run on the model's device.
     """
     if backend == "torch":
         return replace(model, encoder=None)
     ways = _WAYS if backend == "auto" else tuple(way for way in _WAYS if way.name == backend)
+    if backend != "auto":
+        _require(ways[0], model.device)
     if model.device.type != "cpu":  # The exported ones run on the CPU.
         ways = tuple(way for way in ways if way is COMPILE)
     choice = choose(
@@ -254,6 +260,24 @@ def with_backend(model: Model, backend: Backend) -> Model:
         compares=backend == "auto",
     )
     return replace(model, encoder=choice.encoder)
+
+
+def installed_backends() -> dict[str, bool]:
+    """Return for each back end whether what it needs is installed."""
+    return {"torch": True, **{way.name: way.is_installed for way in _WAYS}}
+
+
+def _require(way: Way, device: torch.device) -> None:
+    """Refuse a back end that was asked for by name and cannot be had here."""
+    if device.type != "cpu" and way is not COMPILE:
+        raise DeviceError(
+            f"the back end {way.name} runs on the CPU, and the model is on {device}; take device "
+            "'cpu', or one of the back ends torch, compile and auto"
+        )
+    if not way.is_installed:
+        raise MissingExtraError(
+            f"the back end {way.name} is not installed; {how_to_install('fast')}"
+        )
 
 
 def _example(model: Model) -> Tensor:

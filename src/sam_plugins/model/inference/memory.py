@@ -26,6 +26,10 @@ _CGROUP_FILES = (
 )
 _MEMINFO = Path("/proc/meminfo")
 _OWN_USE = Path("/proc/self/statm")
+_SMALLEST = 15_000_000
+"""Parameters: no model that has a name is smaller than the shipped one and MobileSAM, which have
+twelve and ten million."""
+_ADDRESS_SPACE, _DATA = 0, 5  # fields of it; the second one counts the stack, too
 
 
 @contextlib.contextmanager
@@ -83,6 +87,37 @@ def require_memory(needed: int, what: str, remedy: Callable[[int], str]) -> None
         )
 
 
+def smaller_model_or(parameters: int) -> str:
+    """Return the beginning of a remedy for large models; nothing where no smaller one is known.
+
+    Examples
+    --------
+    >>> smaller_model_or(90_000_000)
+    "use a smaller model, such as 'default', or "
+    """
+    return "use a smaller model, such as 'default', or " if parameters > _SMALLEST else ""
+
+
+def half_of(size_hw: tuple[int, int], long_side: int) -> str:
+    """Return the size of a picture of which a model sees a quarter of the pixels, in words.
+
+    Parameters
+    ----------
+    size_hw : (int, int)
+        Of the picture.
+    long_side : int
+        That the model sees of any larger picture.
+
+    Examples
+    --------
+    >>> half_of((3000, 4000), 1024)
+    '384 x 512 pixels'
+    """
+    factor = min(1.0, long_side / max(size_hw)) / 2
+    height, width = (max(1, round(side * factor)) for side in size_hw)
+    return f"{height} x {width} pixels"
+
+
 def available_bytes() -> int | None:
     """Return how much memory can still be had, or None where the system does not tell."""
     found: list[int] = []
@@ -94,24 +129,25 @@ def available_bytes() -> int | None:
             limit = int((_CGROUP / limit_name).read_text(encoding="ascii"))
             used = int((_CGROUP / used_name).read_text(encoding="ascii"))
             found.append(max(0, limit - max(0, used - _file_cache(statistics_name, prefix))))
-    with contextlib.suppress(OSError, ValueError, IndexError):  # `ulimit -v`
-        found += [max(0, limit - _address_space()) for limit in _own_limits()]
+    with contextlib.suppress(OSError, ValueError, IndexError):  # `ulimit -v`, `ulimit -d`
+        found += [max(0, limit - _own_use(field)) for limit, field in _own_limits()]
     return min(found, default=None)
 
 
-def _own_limits() -> list[int]:
-    """Return the most bytes of address space that this process may have; none without a limit."""
+def _own_limits() -> list[tuple[int, int]]:
+    """Return the limits of this process in bytes, and which field of its use counts for each."""
     if sys.platform == "win32":
         return []
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return [] if limit == resource.RLIM_INFINITY else [limit]
+    kinds = ((resource.RLIMIT_AS, _ADDRESS_SPACE), (resource.RLIMIT_DATA, _DATA))
+    found = [(resource.getrlimit(kind)[0], field) for kind, field in kinds]
+    return [one for one in found if one[0] != resource.RLIM_INFINITY]
 
 
-def _address_space() -> int:
-    """Return the bytes of address space that this process has."""
+def _own_use(field: int) -> int:
+    """Return the bytes that this process has of one kind of memory."""
     if sys.platform == "win32":
         return 0
-    return int(_OWN_USE.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    return int(_OWN_USE.read_text(encoding="ascii").split()[field]) * resource.getpagesize()
 
 
 def _file_cache(statistics_name: str, prefix: str) -> int:

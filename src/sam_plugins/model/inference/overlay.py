@@ -66,13 +66,19 @@ def draw_overlay(
     Raises
     ------
     ValueError
-        If the shapes do not fit, ``fill_opacity`` is out of range, or a label has no score.
+        If the shapes do not fit, the labels are no integers or negative, ``fill_opacity`` is out of
+        range, or a label has no score.
     """
+    labels = np.asarray(labels)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[:2] != labels.shape or rgb.dtype != np.uint8:
         raise ValueError(
             "rgb must be of shape (H, W, 3) and type uint8, labels of shape (H, W), "
             f"got {rgb.shape}, {rgb.dtype} and {labels.shape}"
         )
+    if labels.dtype.kind not in "biu":
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    if labels.dtype.kind == "i" and int(labels.min(initial=0)) < 0:
+        raise ValueError(f"labels must not be negative, got {int(labels.min())}")
     if not 0 <= fill_opacity <= 1:
         raise ValueError(f"fill_opacity must lie between 0 and 1, got {fill_opacity}")
     width = max(1, round(max(labels.shape) / 500)) if line_width is None else line_width

@@ -19,7 +19,7 @@ from sam_plugins.model.inference.consensus import weighed
 from sam_plugins.model.inference.coordinates import CELL, boxes_to_input, points_to_input
 from sam_plugins.model.inference.corrections import can_correct, steadied
 from sam_plugins.model.inference.loading import Model, load_model
-from sam_plugins.model.inference.memory import in_units, memory_limits
+from sam_plugins.model.inference.memory import half_of, in_units, memory_limits, smaller_model_or
 from sam_plugins.model.inference.preprocess import check_rgb, padded_size_hw, prepare_input
 from sam_plugins.model.inference.rgb import Channels, Limits, to_rgb
 from sam_plugins.model.inference.types import ImageEmbedding, MaskPrediction, Prompts
@@ -112,7 +112,9 @@ def encode_rgb(model: Model, rgb: npt.NDArray[np.uint8]) -> ImageEmbedding:
         least = in_units(sum(p.nbytes for p in model.network.parameters()))
         return (
             f"the model's weights are {least}, and its work on a picture of this size several "
-            "times that: use a smaller model, such as 'default', or crop the picture"
+            f"times that: {smaller_model_or(_count_parameters(model))}reduce it to "
+            f"{half_of((height, width), model.preprocessing.max_long_side)}, or find its objects "
+            "by tiles with segment_large"
         )
 
     with memory_limits(f"encoding a picture of {height} x {width} pixels", remedy):
@@ -254,6 +256,11 @@ def decode_prompts(
         The next objects, with 3 masks each or 1.
     """
     _check_fit(model, embedding, prompts)
+    if multimask is not None and not isinstance(multimask, bool | np.bool_):
+        raise TypeError(
+            "multimask must be True for three masks, False for one, or None where the prompts "
+            f"decide, got {multimask!r}"
+        )
     if multimask is None:
         multimask = prompts.is_ambiguous
     size = free_chunk_size(model.device) if chunk_size is None else count("chunk_size", chunk_size)
@@ -271,7 +278,7 @@ def decode_prompts(
         chunk = prompts[start : start + size]
         with memory_limits(
             f"decoding {len(chunk)} prompts at once",
-            partial(_fewer, len(chunk)),
+            partial(_fewer, len(chunk), model, embedding),
         ):
             try:
                 output = _decode(model, embedding, chunk, which=drawn, min_predicted_iou=least)
@@ -292,10 +299,19 @@ def decode_prompts(
         yield output
 
 
-def _fewer(count: int) -> str:
+def _count_parameters(model: Model) -> int:
+    """Return how many weights a model has."""
+    return sum(one.numel() for one in model.network.parameters())
+
+
+def _fewer(count: int, model: Model, embedding: ImageEmbedding) -> str:
     """Say what would fit where so many prompts did not."""
     if count == 1:
-        return "use a smaller model, such as 'default', or close other programs"
+        half = half_of(embedding.original_size_hw, model.preprocessing.max_long_side)
+        return (
+            f"{smaller_model_or(_count_parameters(model))}reduce the picture to {half}, "
+            "or close other programs"
+        )
     return f"chunk_size={max(1, count // 4)} needs a quarter of it"
 
 

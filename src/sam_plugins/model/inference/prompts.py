@@ -22,6 +22,8 @@ _NDIMS = {
     "mask_logits": "(N, 1, h, w)",
     "text_embeddings": "(N, E)",
 }
+_FARTHEST = 1e9
+"""Pixels: no picture is as large, and far larger numbers overflow when they are resized."""
 _ONE_OBJECT = "Prompts.for_object takes those of one object without the first axis"
 
 
@@ -53,8 +55,10 @@ class Prompts:
     Raises
     ------
     ValueError
-        If nothing is given, shapes or lengths do not fit, a label is unknown, a value is not
-        finite, or a box has no area.
+        If nothing is given, shapes or lengths do not fit, a label is unknown, a value is no finite
+        number, or a box has no area.
+    TypeError
+        If NumPy cannot read what is given, such as a tensor that requires gradients.
 
     Examples
     --------
@@ -285,6 +289,11 @@ def _array(name: str, values: npt.ArrayLike, shape: str) -> npt.NDArray[Any]:
         raise ValueError(
             f"{name} must be numbers of shape {shape}, got rows of different lengths"
         ) from error
+    except (RuntimeError, TypeError) as error:  # a tensor with gradients, or of a GPU
+        raise TypeError(
+            f"{name} must be numbers of shape {shape}, got a {type(values).__name__} that NumPy "
+            f"cannot read; pass {name}.detach().cpu()"
+        ) from error
 
 
 def _with_axis(
@@ -306,8 +315,11 @@ def _floats(
     if values is None:
         return None
     array = _array(name, values, _NDIMS[name])
+    if array.dtype.kind not in "biufO" or _holds_text(array):
+        raise ValueError(f"{name} must be numbers of shape {_NDIMS[name]}, got {array.dtype}")
     try:
-        floats: npt.NDArray[np.float32] = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # refused below
+            floats: npt.NDArray[np.float32] = array.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers of shape {_NDIMS[name]}, got {error}") from error
     if array.ndim != ndim or (last is not None and array.shape[-1] != last):
@@ -317,7 +329,17 @@ def _floats(
         raise ValueError(f"{name} must have shape {_NDIMS[name]}, got {array.shape}{hint}")
     if not np.isfinite(floats).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
+    if last is not None and floats.size and np.abs(floats).max() > _FARTHEST:
+        raise ValueError(
+            f"{name} must be in pixels of the picture, got {np.abs(floats).max():g}; the whole "
+            "picture is a box from 0, 0 to its last column and row"
+        )
     return floats
+
+
+def _holds_text(array: npt.NDArray[Any]) -> bool:
+    """Return whether an array of objects holds strings, which NumPy would read as numbers."""
+    return array.dtype.kind == "O" and any(isinstance(one, str | bytes) for one in array.flat)
 
 
 def _labels(labels: npt.ArrayLike | None, points: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -331,6 +353,8 @@ def _labels(labels: npt.ArrayLike | None, points: npt.NDArray[np.float32]) -> np
             f"point_labels must have one label for each point, shape {points.shape[:2]}, "
             f"got {array.shape}{hint}"
         )
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"point_labels must be whole numbers, got {array.dtype}")
     unknown = array[~np.isin(array, _LABELS)]
     if unknown.size:
         raise ValueError(

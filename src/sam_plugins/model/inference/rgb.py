@@ -219,9 +219,13 @@ def channel_indices(
 
 def _check_percentiles(percentiles: tuple[float, float]) -> None:
     """Refuse percentiles that are no range."""
-    low, high = percentiles
-    if not 0 <= low < high <= 100:
-        raise ValueError(f"percentiles must satisfy 0 <= low < high <= 100, got {percentiles}")
+    try:
+        low, high = percentiles
+        is_range = bool(0 <= low < high <= 100)
+    except (TypeError, ValueError):
+        is_range = False
+    if not is_range:
+        raise ValueError(f"percentiles must satisfy 0 <= low < high <= 100, got {percentiles!r}")
 
 
 def _channel_axis(
@@ -336,7 +340,13 @@ def _ranges(
 
 def _given_limits(limits: Limits | Sequence[Limits], count: int) -> list[Limits]:
     """Check explicit limits and return one pair for each shown channel."""
-    values = np.asarray(limits, np.float64)
+    try:
+        values = np.asarray(limits, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"limits must be two numbers, low and high, or one such pair for each of the {count} "
+            f"shown channels, got {limits!r}"
+        ) from error
     if values.shape == (2,):
         values = np.broadcast_to(values, (count, 2))
     if values.shape != (count, 2):
@@ -403,7 +413,16 @@ def _row_blocks(
 
 
 def _channels_last(block: npt.NDArray[Any], axis: int | None) -> npt.NDArray[Any]:
-    """Return a block as (H, W, C)."""
+    """Return a block as (H, W, C), of numbers that float64 holds."""
+    if block.dtype.kind == "f" and block.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            narrow = block.astype(np.float64)
+        if (np.isinf(narrow) & np.isfinite(block)).any():
+            raise UnusableImageError(
+                f"expected values of at most {np.finfo(np.float64).max:.1e}, got larger ones of "
+                f"type {block.dtype}; divide them first"
+            )
+        block = narrow
     return block[..., None] if axis is None else np.moveaxis(block, axis, -1)
 
 
@@ -434,10 +453,13 @@ def _stretch(values: npt.NDArray[Any], limits: Limits | None) -> UInt8Array:
     low, high = limits
     if low >= high:
         return np.zeros(values.shape, np.uint8)
-    # halves: the difference of two large float64 values may not overflow
-    scaled = values.astype(np.float64) * 0.5
-    scaled -= low * 0.5
-    scaled /= high * 0.5 - low * 0.5
+    # Halves where the difference of two large values would overflow; of the smallest ones the half
+    # is nothing.
+    factor = 1.0 if math.isfinite(high - low) else 0.5
+    with np.errstate(over="ignore"):  # far beyond the limits
+        scaled = values.astype(np.float64) * factor
+        scaled -= low * factor
+        scaled /= high * factor - low * factor
     scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
     result: UInt8Array = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
     return result

@@ -37,6 +37,12 @@ class ImageEmbedding:
         Of the model that made it; no other can read it.
     is_blank : bool
         Whether all pixels of the picture were the same, so that nothing can be found in it.
+
+    Examples
+    --------
+    >>> ImageEmbedding(torch.zeros(1, 256, 4, 6), (), (40, 60), (64, 96), (64, 96), "tiny-0f")
+    ImageEmbedding(model_id='tiny-0f', original_size_hw=(40, 60),
+    features=(1, 256, 4, 6) float32 on cpu)
     """
 
     features: Tensor
@@ -46,6 +52,15 @@ class ImageEmbedding:
     padded_size_hw: SizeHW
     model_id: str
     is_blank: bool = False
+
+    def __repr__(self) -> str:
+        """Return which picture and model it is of, and not the numbers."""
+        finer = f", skips={len(self.skips)}" if self.skips else ""
+        return (
+            f"ImageEmbedding(model_id={self.model_id!r}, original_size_hw={self.original_size_hw}, "
+            f"features={tuple(self.features.shape)} {str(self.features.dtype).rpartition('.')[2]} "
+            f"on {self.features.device}{finer})"
+        )
 
     @property
     def image_features(self) -> ImageFeatures:
@@ -105,6 +120,12 @@ class MaskPrediction:
         As those of the embedding.
     mask_threshold : float
         Logits above are inside.
+
+    Examples
+    --------
+    >>> logits, ious = np.zeros((2, 3, 16, 16), np.float32), np.zeros((2, 3), np.float32)
+    >>> MaskPrediction(logits, ious, (40, 60), (64, 64), (64, 64))
+    MaskPrediction(2 objects, 3 masks each, original_size_hw=(40, 60), low_res=(16, 16))
     """
 
     low_res_logits: npt.NDArray[np.float32]
@@ -113,6 +134,14 @@ class MaskPrediction:
     input_size_hw: SizeHW
     padded_size_hw: SizeHW
     mask_threshold: float = 0.0
+
+    def __repr__(self) -> str:
+        """Return how many masks of what size, and not the numbers."""
+        objects, masks, *low_res = self.low_res_logits.shape
+        return (
+            f"MaskPrediction({_counted(objects, 'object')}, {_counted(masks, 'mask')} each, "
+            f"original_size_hw={self.original_size_hw}, low_res={tuple(low_res)})"
+        )
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -240,11 +269,24 @@ class Segmentation:
         How sure the model is of each object, 0 to 1.
     points_xy : ndarray of shape (n, 2), float32
         The point that each object was found from.
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 1, 0], [0, 0, 2]], np.int32)
+    >>> Segmentation(labels, np.array([0.9, 0.5], np.float32), np.zeros((2, 2), np.float32))
+    Segmentation(2 objects in 2 x 3 pixels, scores 0.50 to 0.90)
     """
 
     labels: npt.NDArray[np.int32]
     scores: npt.NDArray[np.float32]
     points_xy: npt.NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        """Return how many objects there are, and not the arrays."""
+        height, width = self.labels.shape
+        scores = f", scores {self.scores.min():.2f} to {self.scores.max():.2f}" if len(self) else ""
+        objects = _counted(len(self), "object")
+        return f"{type(self).__name__}({objects} in {height} x {width} pixels{scores})"
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -254,3 +296,8 @@ class Segmentation:
     def areas(self) -> npt.NDArray[np.int64]:
         """Pixels of each object, shape (n,)."""
         return np.bincount(self.labels.ravel(), minlength=len(self.scores) + 1)[1:]
+
+
+def _counted(count: int, what: str) -> str:
+    """Return a count in words."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

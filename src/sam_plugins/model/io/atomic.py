@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,26 @@ def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator
         raise
 
 
+def link_or_copy(source: Path, path: Path) -> None:
+    """Let a file keep what another one holds: both are one on the disk where that can be.
+
+    Meant for files that are replaced as a whole and never changed in place.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    try:
+        path.hardlink_to(source)
+    except OSError:  # another disk, a file of somebody else, or no such links there
+        try:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(source, temporary)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Refuse a file that could not be written, before the work whose result it is to hold.
 
@@ -143,6 +164,12 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
             f"cannot create the folder {folder}: a file of that name exists; choose another name"
         ) from error
     except OSError as error:
+        if _cause(folder, error) == errno.ENOENT:  # "create it first" is what was tried
+            place = next((one for one in folder.parents if one.exists()), folder.parent)
+            raise OutputError(
+                f"cannot create the folder {folder}: nothing can be made in {place}; choose "
+                "another place"
+            ) from error
         raise output_error(folder, error) from error
     return folder
 

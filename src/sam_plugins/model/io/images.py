@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy.typing as npt
 from PIL import UnidentifiedImageError
 
-from sam_plugins.errors import UnreadableImageError
+from sam_plugins.errors import UnreadableImageError, UnusableImageError
 from sam_plugins.model.io.omezarr import is_zarr, open_zarr
-from sam_plugins.model.io.opened import ImageWarning, OpenImage, Picture, decoding
+from sam_plugins.model.io.opened import (
+    ImageWarning,
+    OpenImage,
+    Picture,
+    Where,
+    checked_level,
+    decoding,
+)
 from sam_plugins.model.io.pictures import open_picture
 from sam_plugins.model.io.tiff import is_tiff, open_tiff
 
@@ -23,6 +29,7 @@ __all__ = [
     "OpenImage",
     "Picture",
     "is_image_folder",
+    "open_content",
     "open_image",
     "read_image",
 ]
@@ -34,7 +41,7 @@ IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".g
 def open_image(
     path: str | os.PathLike[str],
     *,
-    level: int = 0,
+    level: SupportsIndex = 0,
     axes: str | None = None,
     as_stored: bool = False,
 ) -> OpenImage:
@@ -65,28 +72,71 @@ def open_image(
     UnusableImageError
         If it has no such level, its axes are not those of a picture, or its colours are of a kind
         that cannot be converted to RGB.
+    TypeError
+        If ``level`` is no whole number, or ``axes`` no string.
 
     Warns
     -----
     ImageWarning
         If a TIFF holds other pictures beside the one that is read.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not is_zarr(path):
+    path, level = Path(path), checked_level(level)
+    if axes is not None and not isinstance(axes, str):
+        raise TypeError(f"axes must be a string of letters such as 'ZYX', got {axes!r}")
+    with decoding(path):  # we may not be allowed to look
+        is_folder = path.is_dir()
+        if is_folder and not is_zarr(path):
             raise UnreadableImageError(
                 f"cannot read {path}: it is a folder, but no Zarr image; name the files in it"
             )
+    if is_folder:
         return open_zarr(path, level=level, axes=axes)
-    start = _start(path)
+    return _opened(path, _start(path), None, level=level, axes=axes, as_stored=as_stored)
+
+
+def open_content(content: bytes, name: str) -> OpenImage:
+    """Open an image whose file is in memory, as :func:`open_image` does one on the disk.
+
+    Nothing is written, and no other file is read: an OME-TIFF that names some is refused.
+
+    Parameters
+    ----------
+    content : bytes
+        Of a TIFF, PNG, JPEG, WebP, BMP or GIF file.
+    name : str
+        What messages call it.
+
+    Returns
+    -------
+    OpenImage
+        Use it in a ``with`` block.
+
+    Raises
+    ------
+    UnreadableImageError, UnusableImageError
+        As :func:`open_image` does.
+    """
+    return _opened(Path(name), content[:16], content)
+
+
+def _opened(
+    path: Path,
+    start: bytes,
+    content: bytes | None,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    as_stored: bool = False,
+) -> OpenImage:
+    """Open a file by its first bytes; its content where that is in memory."""
     if not start:
         raise UnreadableImageError(
             f"cannot read {path}: the file is empty (0 bytes); copy or export it again"
         )
     if is_tiff(start):
-        return open_tiff(path, level=level, axes=axes, as_stored=as_stored)
+        return open_tiff(path, level=level, axes=axes, as_stored=as_stored, content=content)
     try:
-        return open_picture(path, level=level, axes=axes, as_stored=as_stored)
+        return open_picture(path, level=level, axes=axes, as_stored=as_stored, content=content)
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise UnreadableImageError(
@@ -99,8 +149,8 @@ def open_image(
 def read_image(
     path: str | os.PathLike[str],
     *,
-    plane: int | Mapping[str, int] | None = None,
-    level: int = 0,
+    plane: Where = None,
+    level: SupportsIndex = 0,
     axes: str | None = None,
 ) -> npt.NDArray[Any]:
     """Read one picture, or one plane of a stack.
@@ -125,9 +175,20 @@ def read_image(
         If the file cannot be decoded.
     UnusableImageError
         If the plane or level does not exist, or none was chosen for a stack.
+    TypeError
+        If ``plane`` is no whole number and no mapping of axis letters to such numbers, or as for
+        :func:`open_image`.
     """
     with open_image(path, level=level, axes=axes) as image:
-        return image.plane(plane).pixels
+        try:
+            return image.plane(plane).pixels
+        except UnusableImageError as error:
+            axes = image.axes_with_channels()
+            if plane is not None or axes is None:
+                raise
+            raise UnusableImageError(
+                f"{error}, or say that these are channels, with axes={axes!r}"
+            ) from error
 
 
 def _start(path: Path) -> bytes:

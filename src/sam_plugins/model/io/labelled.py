@@ -29,6 +29,12 @@ BoolArray = NDArray[np.bool_]
 
 MANIFEST_NAME = "manifest.json"
 
+PART_INSIDE = 0.95
+"""Share of a part's pixels that lie within its whole: outlines that people drew touch."""
+
+LARGEST_PART = 0.5
+"""Area of a part, of its whole's: one mask in between must not count as both."""
+
 
 class WholeMasks(Mapping[int, BoolArray]):
     """Whole masks of objects that others cover in part, decoded when asked for.

@@ -32,11 +32,14 @@ def write_labels(path: str | os.PathLike[str], labels: npt.NDArray[np.integer[An
     Raises
     ------
     ValueError
-        If the array is no label image: not integer, negative, or not of two to four axes.
+        If the array is no label image: not integer, negative, not of two to four axes, or empty.
     OutputError
         If the file cannot be written.
     """
+    labels = np.asarray(labels)
     _check_labels(labels, (2, 3, 4))
+    if not labels.size:
+        raise ValueError(f"labels must have at least one pixel, got the shape {labels.shape}")
     largest = int(labels.max(initial=0))
     if largest > np.iinfo(np.uint32).max:
         raise ValueError(f"labels must not exceed {np.iinfo(np.uint32).max}, got {largest}")
@@ -138,6 +141,7 @@ def describe_objects(
     >>> describe_objects(np.array([[0, 1], [0, 1]]), scores=[0.9])[0]["box_xyxy"]
     [1, 0, 1, 1]
     """
+    labels = np.asarray(labels)
     _check_labels(labels, (2,))
     largest = int(labels.max(initial=0))
     all_scores = None if scores is None else np.asarray(scores, np.float64)

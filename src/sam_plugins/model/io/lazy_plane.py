@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_plugins.model.io.arrays import SliceableArray
-from sam_plugins.model.io.opened import OpenImage, decoding, default_channels
+from sam_plugins.model.io.opened import OpenImage, Where, decoding, default_channels
 
 
 class LazyPlane:
@@ -32,7 +31,7 @@ class LazyPlane:
         Names of the channels where the file gives them.
     """
 
-    def __init__(self, image: OpenImage, where: int | Mapping[str, int] | None = None) -> None:
+    def __init__(self, image: OpenImage, where: Where = None) -> None:
         self.pixels: SliceableArray
         if image.is_turned:
             whole = image.plane(where)

@@ -8,7 +8,7 @@ from typing import Any
 import zarr
 
 from sam_plugins.errors import UnreadableImageError, UnusableImageError
-from sam_plugins.model.io.opened import OpenImage, checked_axes, decoding
+from sam_plugins.model.io.opened import OpenImage, checked_axes, decoding, require_level
 
 MARKERS = (".zarray", ".zgroup", "zarr.json")
 
@@ -73,14 +73,18 @@ def _open_multiscales(
     """Open one level of an OME-Zarr pyramid."""
     image = ome["multiscales"][0]
     levels = [dataset["path"] for dataset in image["datasets"]]
-    if not 0 <= level < len(levels):
-        raise UnusableImageError(f"{path} has the levels 0 to {len(levels) - 1}, got {level}")
+    if not levels:
+        raise UnreadableImageError(
+            f"cannot read {path}: its metadata name no array (datasets is empty); write it again"
+        )
+    require_level(level, len(levels), path)
     array = group[levels[level]]
-    named = [a["name"] if isinstance(a, dict) else a for a in image.get("axes", [])]
+    named = [a["name"] if isinstance(a, dict) else a for a in image.get("axes") or []]
     # NGFF 0.1 and 0.2 had no axes: always tczyx
     letters = "".join(str(name)[:1] for name in named) or "TCZYX"[-len(array.shape) :]
-    channels = ome.get("omero", {}).get("channels", [])
-    names = tuple(str(c.get("label", "")) for c in channels)
+    # some writers put null where there is nothing to say
+    channels = (ome.get("omero") or {}).get("channels") or []
+    names = tuple(str((channel or {}).get("label") or "") for channel in channels)
     return OpenImage(
         path=path,
         pixels=array,
@@ -92,8 +96,7 @@ def _open_multiscales(
 
 def _opened(path: Path, array: Any, axes: str, level: int) -> OpenImage:  # noqa: ANN401
     """Open a plain array, which has one level."""
-    if level != 0:
-        raise UnusableImageError(f"{path} has the levels 0 to 0, got {level}")
+    require_level(level, 1, path)
     return OpenImage(path=path, pixels=array, axes=checked_axes(axes, array.shape, path))
 
 

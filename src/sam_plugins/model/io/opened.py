@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import logging
+import operator
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, BinaryIO, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,8 @@ from sam_plugins.errors import MemoryLimitError, UnreadableImageError, UnusableI
 from sam_plugins.model.io.arrays import SliceableArray
 
 Finish: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+Where: TypeAlias = SupportsIndex | Mapping[str, SupportsIndex] | None
+"""A plane of a stack: its number, or one for each axis."""
 
 DECODING_ERRORS = (
     OSError,
@@ -132,7 +137,18 @@ class OpenImage:
             if axis not in beside
         }
 
-    def plane(self, where: int | Mapping[str, int] | None = None) -> Picture:
+    def axes_with_channels(self) -> str | None:
+        """Return the axes with the one stack axis as channels, if it may be one.
+
+        That is so where no axis holds channels or colours, and the letter of the only stack axis
+        longer than 1 says neither depth nor time.
+        """
+        long_axes = [axis for axis, length in self.stack_axes.items() if length > 1]
+        if {"C", "S"} & set(self.axes) or len(long_axes) != 1 or long_axes[0] in "ZT":
+            return None
+        return self.axes.replace(long_axes[0], "C")
+
+    def plane(self, where: Where = None) -> Picture:
         """Read one plane.
 
         Parameters
@@ -154,6 +170,8 @@ class OpenImage:
             If the file breaks while it is read.
         MemoryLimitError
             If the plane does not fit into memory.
+        TypeError
+            If ``where`` is no whole number and no mapping of axis letters to such numbers.
         """
         indices = self.plane_index(where)
         index = tuple(indices.get(axis, slice(None)) for axis in self.axes)
@@ -169,19 +187,19 @@ class OpenImage:
             return Picture(plane[..., 0]) if plane.shape[2] <= 2 else Picture(plane, 2)
         return Picture(plane)
 
-    def plane_index(self, where: int | Mapping[str, int] | None) -> dict[str, int]:
+    def plane_index(self, where: Where) -> dict[str, int]:
         """Return a checked index for each stack axis; arguments and errors of :meth:`plane`."""
         stack = self.stack_axes
         long_axes = [axis for axis, length in stack.items() if length > 1]
-        if isinstance(where, int):
+        given = _numbers(where)
+        if isinstance(given, int):
             choices = long_axes or list(stack)[:1]  # all of length 1: 0 is what there is
             if len(choices) != 1:
                 raise UnusableImageError(
                     f"{self.path}: one plane number is enough only for one stack axis, "
                     f"got {self._named(choices)}; name the axes, such as Z=0,T=0"
                 )
-            where = {choices[0]: where}
-        given = {} if where is None else {axis.upper(): index for axis, index in where.items()}
+            given = {choices[0]: given}
         for axis, index in given.items():
             if axis not in stack:
                 raise UnusableImageError(
@@ -203,6 +221,67 @@ class OpenImage:
         """Return axes with their lengths in words."""
         stack = self.stack_axes
         return ", ".join(f"{axis} ({stack[axis]} planes)" for axis in axes) or "none"
+
+
+def _numbers(where: Where) -> int | dict[str, int]:
+    """Return which plane is meant in plain numbers and capital letters, or say what it must be."""
+    with contextlib.suppress(TypeError):
+        if isinstance(where, Mapping):
+            return {_letter(axis): _whole(index) for axis, index in where.items()}
+        return {} if where is None else _whole(where)
+    raise TypeError(
+        "plane must be a whole number, or a mapping of axis letters to whole numbers such as "
+        f'{{"Z": 5, "T": 0}}, got {where!r}'
+    )
+
+
+def _letter(axis: object) -> str:
+    """Return the name of an axis as a capital letter."""
+    if not isinstance(axis, str):
+        raise TypeError
+    return axis.upper()
+
+
+def _whole(value: object) -> int:
+    """Return a whole number of any type; True is none."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError
+    return operator.index(value)  # type: ignore[arg-type]
+
+
+def checked_level(level: SupportsIndex) -> int:
+    """Return the level of a pyramid as a plain number.
+
+    Raises
+    ------
+    TypeError
+        If it is no whole number.
+    """
+    with contextlib.suppress(TypeError):
+        return _whole(level)
+    raise TypeError(f"level must be a whole number, 0 for the finest, got {level!r}")
+
+
+def require_level(level: int, count: int, path: Path) -> None:
+    """Refuse a level that a picture does not have.
+
+    Raises
+    ------
+    UnusableImageError
+        With those that there are.
+    """
+    if 0 <= level < count:
+        return
+    if count == 1:
+        raise UnusableImageError(
+            f"{path} is no pyramid: it has level 0 alone, got level {level}; leave the level out"
+        )
+    raise UnusableImageError(f"{path} is a pyramid with the levels 0 to {count - 1}, got {level}")
+
+
+def bytes_of(path: Path, content: bytes | None) -> BinaryIO:
+    """Return a file to read from: what is in memory, or else what the path names."""
+    return path.open("rb") if content is None else io.BytesIO(content)
 
 
 def checked_axes(axes: str, shape: tuple[int, ...], path: Path) -> str:
@@ -240,7 +319,7 @@ def decoding(path: Path) -> Iterator[None]:
     try:
         with _quiet_tifffile():
             yield
-    except (UnreadableImageError, UnusableImageError, KeyboardInterrupt):
+    except (UnreadableImageError, UnusableImageError, MemoryLimitError, KeyboardInterrupt):
         raise
     except FileNotFoundError as error:
         raise UnreadableImageError(f"cannot read {path}: no such file; check the name") from error
@@ -254,6 +333,10 @@ def decoding(path: Path) -> Iterator[None]:
             "read a coarser level of the pyramid, one plane, or a crop saved as its own file"
         ) from error
     except DECODING_ERRORS as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise UnreadableImageError(
+                f"cannot read {path}: the name is longer than a name can be; check it"
+            ) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnreadableImageError(
             f"cannot read {path}: {reason}; the file may be cut short or damaged, copy it again"

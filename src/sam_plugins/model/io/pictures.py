@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sam_plugins.errors import UnreadableImageError, UnusableImageError
+from sam_plugins.errors import UnreadableImageError
 from sam_plugins.model.io.modes import picture_pixels
-from sam_plugins.model.io.opened import OpenImage, checked_axes, decoding
+from sam_plugins.model.io.opened import OpenImage, bytes_of, checked_axes, decoding, require_level
 from sam_plugins.model.io.orientation import ORIENTATION_TAG, upright
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -26,7 +26,12 @@ _SINGLE_FORMATS = ("MPO",)  # telephones add a preview or a second view to a JPE
 
 
 def open_picture(
-    path: Path, *, level: int = 0, axes: str | None = None, as_stored: bool = False
+    path: Path,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    as_stored: bool = False,
+    content: bytes | None = None,
 ) -> OpenImage:
     """Read a picture of one of these formats; turned upright as its EXIF orientation says.
 
@@ -40,6 +45,8 @@ def open_picture(
         Letters of the axes, ``"YX"`` or ``"YXS"`` by default.
     as_stored : bool
         Whether the indices of a palette are wanted and not its colours.
+    content : bytes, optional
+        The file where it is in memory; ``path`` is then what messages call it.
 
     Raises
     ------
@@ -49,31 +56,34 @@ def open_picture(
     UnusableImageError
         If another level than 0 is asked for.
     """
-    if level != 0:
-        raise UnusableImageError(f"{path} has the levels 0 to 0, got {level}")
-    pixels = _deep_png(path)
+    require_level(level, 1, path)
+    pixels = _deep_png(path, content)
     if pixels is None:
-        pixels = _with_pillow(path, as_stored=as_stored)
+        pixels = _with_pillow(path, content, as_stored=as_stored)
     letters = axes or "YXS"[: pixels.ndim]
     return OpenImage(path=path, pixels=pixels, axes=checked_axes(letters, pixels.shape, path))
 
 
-def _deep_png(path: Path) -> npt.NDArray[Any] | None:
+def _deep_png(path: Path, content: bytes | None) -> npt.NDArray[Any] | None:
     """Return a PNG with more than one 16-bit channel, of which Pillow keeps 8 bits; else None."""
-    with _decoding_with_pillow(path):
-        with path.open("rb") as file:
-            start = file.read(26)
+    with _decoding_with_pillow(path), bytes_of(path, content) as file:
+        start = file.read(26)
         is_deep = start[:8] == _PNG_START and start[24:25] == b"\x10"
         if not is_deep or start[25] not in {2, 4, 6}:
             return None
-        with Image.open(path, formats=("PNG",)) as picture:
+        with Image.open(file, formats=("PNG",)) as picture:
             orientation = int(picture.getexif().get(ORIENTATION_TAG, 1))
-        return upright(np.asarray(imagecodecs.png_decode(path.read_bytes())), orientation)
+        whole = path.read_bytes() if content is None else content
+        return upright(np.asarray(imagecodecs.png_decode(whole)), orientation)
 
 
-def _with_pillow(path: Path, *, as_stored: bool) -> npt.NDArray[Any]:
+def _with_pillow(path: Path, content: bytes | None, *, as_stored: bool) -> npt.NDArray[Any]:
     """Return the pixels of a picture."""
-    with _decoding_with_pillow(path), Image.open(path, formats=_FORMATS) as picture:
+    with (
+        _decoding_with_pillow(path),
+        bytes_of(path, content) as file,
+        Image.open(file, formats=_FORMATS) as picture,
+    ):
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format not in _SINGLE_FORMATS:
             raise UnreadableImageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-import zarr
 
 from sam_plugins.errors import UnreadableImageError, UnusableImageError
 from sam_plugins.model.io.arrays import SliceableArray
-from sam_plugins.model.io.opened import Finish, ImageWarning, OpenImage, checked_axes, decoding
+from sam_plugins.model.io.opened import (
+    Finish,
+    ImageWarning,
+    OpenImage,
+    checked_axes,
+    decoding,
+    require_level,
+)
 from sam_plugins.model.io.orientation import ORIENTATION_TAG, upright
 from sam_plugins.model.io.tiff_colours import colour_conversion
+from sam_plugins.model.io.tiff_pixels import pixels_of
 from sam_plugins.model.io.tiff_whole import ome_root, refuse_incomplete
-
-_WHOLE_PAGE_BYTES = 1 << 28
-"""Up to this size a page is read at once: thousands of small strips are slow one by one."""
 
 _PALETTE_TAG = 320
 _EQUALS = ("generic", "uniform", "shaped", "ome")
@@ -33,7 +38,12 @@ def is_tiff(start: bytes) -> bool:
 
 
 def open_tiff(
-    path: Path, *, level: int = 0, axes: str | None = None, as_stored: bool = False
+    path: Path,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    as_stored: bool = False,
+    content: bytes | None = None,
 ) -> OpenImage:
     """Open the first picture or stack of a TIFF; no pixel is read yet.
 
@@ -48,6 +58,9 @@ def open_tiff(
         Letters of the axes where the file is wrong about them.
     as_stored : bool
         Whether values are wanted as they are stored, and not the colours that they mean.
+    content : bytes, optional
+        The file where it is in memory; ``path`` is then what messages call it, and other files that
+        it names are not read.
 
     Raises
     ------
@@ -58,7 +71,7 @@ def open_tiff(
         cannot be converted.
     """
     with decoding(path):
-        file = tifffile.TiffFile(path)
+        file = tifffile.TiffFile(path if content is None else io.BytesIO(content))
     try:
         with decoding(path):
             return _open_series(path, file, level, axes, as_stored=as_stored)
@@ -77,15 +90,14 @@ def _open_series(
         )
     joined = _joined_series(path, file)
     first = joined[0]
-    if not 0 <= level < len(first.levels):
-        raise UnusableImageError(f"{path} has the levels 0 to {len(first.levels) - 1}, got {level}")
+    require_level(level, len(first.levels), path)
     chosen = [series.levels[level] for series in joined]
     refuse_incomplete(path, file, chosen)
     pixels: SliceableArray
     if len(chosen) == 1:
-        pixels, letters = _pixels(chosen[0]), chosen[0].axes
+        pixels, letters = pixels_of(path, chosen[0]), chosen[0].axes
     else:
-        pixels, letters = _SeriesStack(chosen), "I" + chosen[0].axes
+        pixels, letters = _SeriesStack(path, chosen), "I" + chosen[0].axes
     letters = checked_axes(axes or letters, pixels.shape, path)
     return OpenImage(
         path=path,
@@ -123,18 +135,11 @@ def _form(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
     return (shapes, series.dtype, series.axes, series.keyframe.photometric)
 
 
-def _pixels(series: tifffile.TiffPageSeries) -> Any:  # noqa: ANN401
-    """Return the pixels of a series, which are read when indexed."""
-    is_small = series.keyframe.nbytes <= _WHOLE_PAGE_BYTES
-    store = series.aszarr(level=0, chunkmode="page" if is_small else "strile")
-    return zarr.open_array(store, mode="r")
-
-
 class _SeriesStack:
     """Series of equal shape as one array with a new first axis."""
 
-    def __init__(self, series: Sequence[tifffile.TiffPageSeries]) -> None:
-        self._series = series
+    def __init__(self, path: Path, series: Sequence[tifffile.TiffPageSeries]) -> None:
+        self._path, self._series = path, series
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -150,8 +155,14 @@ class _SeriesStack:
         """Return a part; of the series only those that it needs are opened."""
         which, *inside = where
         if isinstance(which, slice):
-            return np.stack([_pixels(one)[tuple(inside)] for one in self._series[which]])
-        return np.asarray(_pixels(self._series[which])[tuple(inside)])
+            return np.stack([self._part(one, inside) for one in self._series[which]])
+        return self._part(self._series[which], inside)
+
+    def _part(
+        self, one: tifffile.TiffPageSeries, inside: Sequence[int | slice]
+    ) -> npt.NDArray[Any]:
+        """Return a part of one of the series."""
+        return np.asarray(pixels_of(self._path, one)[tuple(inside)])
 
 
 def _finisher(

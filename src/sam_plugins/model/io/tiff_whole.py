@@ -121,7 +121,8 @@ def _absent_files(path: Path, file: tifffile.TiffFile) -> list[str]:
         for uuid in root.iterfind(".//{*}TiffData/{*}UUID")
         if uuid.text != root.get("UUID")
     }
-    return sorted(name for name in names if name and not (path.parent / name).exists())
+    is_file = file.filehandle.is_file  # beside what is in memory nothing is looked for
+    return sorted(one for one in names if one and not (is_file and (path.parent / one).exists()))
 
 
 def _refuse_lost_bytes(path: Path, series: tifffile.TiffPageSeries) -> None:

@@ -29,6 +29,7 @@ from sam_plugins.model.io.windows import Window
 from sam_plugins.model.large.object_sizes import areas_of, usual_side
 from sam_plugins.model.large.plan import TilePlan, shared, size_of
 from sam_plugins.model.large.sizing import HALO_SHARE, Encode, glanced_windows, model_glance
+from sam_plugins.model.networks.config import Preprocessing
 
 USUAL_SIDE = 20.0
 """Side in cells, the root of the area, to which windows enlarge usual objects."""
@@ -36,6 +37,9 @@ USUAL_SIDE = 20.0
 LEAST_ENLARGEMENT = 1.3
 """What windows would enlarge by less is looked at as a whole: objects larger than 16 cells came out
 worse in windows."""
+
+_NARROW = 64
+"""Pixels of the input: in a strip that is narrower the model sees little that it knows."""
 
 _SOME, _ENOUGH = 10, 100  # objects: a few say nothing of a picture
 _SPECK = 4.0  # side in cells
@@ -47,6 +51,17 @@ def may_look_closer(model: Model, size_hw: SizeHW) -> bool:
     return model.has_instance_decoder and is_reduced(size_hw, model.preprocessing)
 
 
+def is_narrow(size_hw: SizeHW, preprocessing: Preprocessing) -> bool:
+    """Return whether a picture is seen as so narrow a strip that only windows of it tell much.
+
+    Examples
+    --------
+    >>> is_narrow((60, 2100), Preprocessing()), is_narrow((200, 2100), Preprocessing())
+    (True, False)
+    """
+    return min(resized_size_hw(size_hw, preprocessing)) < _NARROW
+
+
 def closer_plan(
     model: Model,
     rgb: npt.NDArray[np.uint8],
@@ -56,7 +71,8 @@ def closer_plan(
     """Return the windows in which a reduced picture of small objects is better looked at.
 
     What the model's instance maps see of the whole picture tells how large objects are. Where that
-    is next to nothing, or specks, they are looked for in a window or a few that are not reduced.
+    is next to nothing, or specks, or the picture a narrow strip, they are looked for in a window or
+    a few that are not reduced.
 
     Parameters
     ----------
@@ -81,7 +97,7 @@ def closer_plan(
     look = model_glance(model, "auto", options or usual_options(model, "auto"), encode)
     longest = max(size_hw)
     whole_scale = seen.max_long_side / longest
-    areas = areas_of(look(rgb)) / whole_scale**2
+    areas = np.zeros(0) if is_narrow(size_hw, seen) else areas_of(look(rgb)) / whole_scale**2
     if len(areas) < _SOME or math.sqrt(np.median(areas)) < _SPECK / whole_scale:
         areas = np.zeros(0)
         for window in _apart(size_hw, seen.max_long_side):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +17,11 @@ from sam_plugins.model.inference.checks import require_type
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb
 from sam_plugins.model.inference.preprocess import resized_size_hw
+from sam_plugins.model.inference.rgb import Limits
 from sam_plugins.model.inference.types import ImageEmbedding
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.large.picture import LazyPicture
+from sam_plugins.model.large.sources import ArraySource, FileSource, Source
 from sam_plugins.model.large.zoom import View, Zoom
 from sam_plugins.model.weights.paths import embeddings_directory
 
@@ -32,9 +37,11 @@ class TiledEmbedding:
     ----------
     model : Model
         From :func:`~sam_plugins.load_model`.
-    image : LazyPicture, or array of shape (H, W), (H, W, C) or (C, H, W)
-        NumPy, Zarr, Dask, a memory map. A
-        :class:`~sam_plugins.model.large.picture.LazyPicture` says which channels to show.
+    image : path, source, LazyPicture, or array of shape (H, W), (H, W, C) or (C, H, W)
+        A file; a :class:`~sam_plugins.model.large.sources.FileSource`, which names a plane,
+        channels or a level of it; NumPy, Zarr, Dask, a memory map. A
+        :class:`~sam_plugins.model.large.picture.LazyPicture` says which channels to show. Files
+        are opened when something of them is read.
     tile : int, optional
         Length of the finest windows in pixels; by default the model's longest input.
     cache : EmbeddingCache, optional
@@ -44,6 +51,8 @@ class TiledEmbedding:
     ------
     TypeError
         If ``model`` is something else.
+    UnreadableImageError
+        If the file cannot be read.
     UnusableImageError
         If ``image`` is no picture.
     ValueError
@@ -53,7 +62,7 @@ class TiledEmbedding:
     def __init__(
         self,
         model: Model,
-        image: LazyPicture | npt.NDArray[Any] | SliceableArray,
+        image: str | os.PathLike[str] | Source | LazyPicture | npt.NDArray[Any] | SliceableArray,
         *,
         tile: int | None = None,
         cache: EmbeddingCache | None = None,
@@ -62,10 +71,14 @@ class TiledEmbedding:
         if tile is not None and tile < 1:
             raise ValueError(f"tile must be 1 or more, got {tile}")
         self.model = model
-        self.picture = (
-            image if isinstance(image, LazyPicture) else LazyPicture(_as_array(image))
-        ).with_contrast()
-        self.zoom = Zoom(self.picture.size_hw, tile or model.preprocessing.max_long_side)
+        if isinstance(image, str | os.PathLike):
+            image = FileSource(os.fspath(image))
+        self._contrast: Limits | list[Limits] | None = None
+        self._source = image if isinstance(image, FileSource | ArraySource) else None
+        self._picture = None if self._source else _picture_of(image).with_contrast()
+        with self._opened() as picture:
+            self._contrast, size_hw = picture.contrast, picture.size_hw
+        self.zoom = Zoom(size_hw, tile or model.preprocessing.max_long_side)
         self.cache = cache or EmbeddingCache(embeddings_directory(), max_memory_bytes=_MEMORY_BYTES)
         self._lock = threading.Lock()
         self._keys: dict[View, str] = {}
@@ -115,11 +128,25 @@ class TiledEmbedding:
     def _seen(self, view: View) -> npt.NDArray[np.uint8]:
         """Return what the model sees of a window, at the size at which it sees it, or smaller."""
         size = resized_size_hw(view.size_hw, self.model.preprocessing)
-        if max(size) >= max(view.size_hw):
-            return self.picture.rgb(view.window)
-        return self.picture.reduced(view.window, size)
+        with self._opened() as picture:
+            if max(size) >= max(view.size_hw):
+                return picture.rgb(view.window)
+            return picture.reduced(view.window, size)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[LazyPicture]:
+        """Yield the picture; its contrast is estimated once."""
+        if self._source is None:
+            assert self._picture is not None
+            yield self._picture
+            return
+        with self._source.open() as picture:
+            limits = self._contrast
+            yield picture if limits is None else replace(picture, limits=limits, sample=None)
 
 
-def _as_array(image: npt.NDArray[Any] | SliceableArray) -> SliceableArray:
-    """Return lists as an array, anything else as it is."""
-    return image if hasattr(image, "shape") else np.asarray(image)
+def _picture_of(image: Any) -> LazyPicture:  # noqa: ANN401
+    """Return an array as a picture; lists are arrays, too."""
+    if isinstance(image, LazyPicture):
+        return image
+    return LazyPicture(image if hasattr(image, "shape") else np.asarray(image))

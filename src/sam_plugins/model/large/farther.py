@@ -1,9 +1,16 @@
 """Whether a picture of large objects is better looked at from farther: how sure the model is tells.
 
-Small pictures are enlarged for the model, and its training showed it large objects less often than
-small ones: in its instance maps large ones fall apart. Seen at two thirds of the size they are one
-again, or they were one and lose their fine outlines. The predicted IoU of the objects that are
-found, weighed by their areas, is higher for the better of the two.
+Crops of up to 768 pixels trained the shipped model, and of large objects it was shown fewer than of
+small ones: in its instance maps they fall apart, above all in pictures that it sees at more pixels
+than that. Seen at two thirds of the size they are one again, or they were one and lose their fine
+outlines. The predicted IoU of the objects that are found, weighed by their areas, tells which.
+
+Measured with version 9 of the shipped model on val pictures whose usual objects are large, mSA:
+seen at more than 768 pixels (embryos, egg chambers, chloroplasts, stained nuclei), 10 better by
+more than 0.01, 2 worse, and 1.55 more in sum; of the others, where there are no more than 30
+objects, 7 better, 4 worse, and 1.46 more. Where there are more, scenes of many parts such as
+facades and organs in CT became worse as often as better: the model was surer of fewer and larger
+pieces.
 """
 
 from __future__ import annotations
@@ -27,8 +34,12 @@ LARGE_SIDE = 18.0
 _NEXT_SHARE = 2 / 3
 """Of the size at which the model saw the picture before."""
 
-_SURER = 0.005
-"""By so much the model has to be surer of what it sees from farther."""
+_SURER, _AS_SURE = 0.005, -0.02
+"""By so much the model has to be surer of what it sees from farther; and where it saw the picture
+larger than small ones are enlarged to, about as sure does."""
+
+_FEW = 30
+"""Objects: what the model finds more of is not looked at from farther for being surer."""
 
 _MOST_STEPS = 3
 
@@ -84,13 +95,16 @@ def look_from_farther(
     """
     best = model
     for step in range(_MOST_STEPS):
+        is_seen_large = max(embedding.input_size_hw) > model.preprocessing.min_long_side
+        if not is_seen_large and len(found) > _FEW:
+            break
         if not shows_large_objects(best, embedding, options):
             break
         farther = model.seeing(round(max(embedding.input_size_hw) * _NEXT_SHARE))
         embedding = encode_rgb(farther, rgb)
         tell = partial(_tell, progress, step)
         seen = segment_embedding(farther, embedding, options=options, progress=tell)
-        if sureness(seen) < sureness(found) + _SURER:
+        if sureness(seen) < sureness(found) + (_AS_SURE if is_seen_large else _SURER):
             break
         best, found = farther, seen
     return best, found

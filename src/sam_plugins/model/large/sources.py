@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,9 @@ class FileSource:
                 )
             except ValueError as error:
                 raise UnusableImageError(f"{self.path}: {error}") from error
-            with self._sample(image, picture) as sample:
-                yield replace(picture, sample=sample)
+            with contextlib.ExitStack() as levels, self._sample(image, picture) as sample:
+                coarser = cache(partial(self._coarser, image.levels, levels))
+                yield replace(picture, sample=sample, coarser=coarser)
 
     def at(self, axis: str, index: int) -> FileSource:
         """Return the source of one slice of the stack."""
@@ -105,6 +106,15 @@ class FileSource:
                     f"{self.path} has no stack axis {axis!r}; it has {', '.join(lengths) or 'none'}"
                 )
             return lengths[axis]
+
+    def _coarser(self, levels: int, opened: contextlib.ExitStack) -> list[SliceableArray]:
+        """Open the coarser levels of the pyramid, for as long as the picture is open."""
+        return [
+            LazyPlane(
+                opened.enter_context(open_image(self.path, level=level, axes=self.axes)), self.plane
+            ).pixels
+            for level in range(self.level + 1, levels)
+        ]
 
     def described(self) -> dict[str, Any]:
         """Return what tells this source from another, for a manifest: values for JSON."""

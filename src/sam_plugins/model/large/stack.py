@@ -49,7 +49,7 @@ COLUMNS = ("label", "score", "voxels", "first_slice", "last_slice")
 _SAMPLED_SLICES = 9
 _SAMPLED_PER_SLICE = 1 << 18
 _CHUNK = 512
-_BYTES_PER_PIXEL = 40
+_BYTES_PER_PIXEL = 24
 """What linking holds of a slice: the last ones, and where these and the next overlap."""
 
 
@@ -268,9 +268,9 @@ def slice_objects(job: TileJob) -> FoundInSlice:
     """Return the objects of a slice whose tiles are done."""
     if len(job.plan) == 1:
         only = read_tile(job.tile_path(0))
-        return FoundInSlice(only.labels.astype(np.int64), only.scores)
+        return FoundInSlice(only.labels.astype(np.int32), only.scores)
     numbering = number_objects(job)
-    labels = np.zeros(job.plan.size_hw, np.int64)
+    labels = np.zeros(job.plan.size_hw, np.int32)
     for tile in job.plan:
         labels[tile.core] = paint_core(job, tile.index, numbering)
     return FoundInSlice(labels, numbering.joined.scores)

@@ -29,6 +29,7 @@ from sam_plugins.model.inference.volume.linking import LinkOptions
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings
 from sam_plugins.model.inference.volume.values import WritableArray, require_room
 from sam_plugins.model.large.closer import closer_plan
+from sam_plugins.model.large.farther import look_from_farther, shows_large_objects
 from sam_plugins.model.large.whole import segment_windows
 
 
@@ -59,7 +60,9 @@ def segment_volume(
     looks_closer : bool
         Whether slices that the model would see reduced are looked at in windows where the objects
         of the middle slice are small. Slices that are stretched to square pixels, because the axes
-        across them have other steps, are looked at as a whole.
+        across them have other steps, are looked at as a whole. Where the objects of the middle
+        slice are large, all are looked at from farther if that one is better so, as by
+        :func:`~sam_plugins.segment`.
     out : array of shape (Z, Y, X), integer, optional
         Overwritten, such as a chunked Zarr array; a new int32 array by default. It must be able to
         hold the number of tracks, of which there are more than objects.
@@ -118,6 +121,9 @@ def _finder(
     if mode == "auto" and looks_closer and volume.shown_hw(axis) == volume.plane_hw(axis):
         middle = volume.rgb(axis, len(slices) // 2)
         plan = closer_plan(model, middle, options, slices.encoded)
+    if mode == "auto" and plan is None:
+        slices = _seen_best(slices, options, progress)
+        model = slices.model
 
     def find(index: int) -> FoundInSlice:
         def tell(*_: int) -> None:
@@ -133,3 +139,23 @@ def _finder(
         return FoundInSlice(found.labels, found.scores)
 
     return find
+
+
+def _seen_best(
+    slices: SliceEmbeddings, options: SegmentOptions, progress: Progress | None
+) -> SliceEmbeddings:
+    """Return the slices as the model sees the middle one best."""
+    model, volume, axis, middle = slices.model, slices.volume, slices.axis, len(slices) // 2
+    embedding = slices.embedding(middle)
+    if not shows_large_objects(model, embedding, options):
+        return slices
+
+    def tell(*_: int) -> None:
+        report(progress, 0, 2 * len(slices))
+
+    found = segment_embedding(model, embedding, options=options, progress=tell)
+    rgb = volume.rgb(axis, middle)
+    best, _ = look_from_farther(model, rgb, embedding, found, options, progress=tell)
+    if best is model:
+        return slices
+    return SliceEmbeddings(best, volume, axis=axis, cache=slices.cache)

@@ -42,7 +42,7 @@ from sam_plugins.model.inference.segment_options import (
 from sam_plugins.model.inference.types import ImageEmbedding, Segmentation
 from sam_plugins.model.io.arrays import SliceableArray
 from sam_plugins.model.large.assemble import join_tiles, paint_joined
-from sam_plugins.model.large.closer import closer_plan
+from sam_plugins.model.large.closer import closer_plan, is_narrow, may_look_closer
 from sam_plugins.model.large.farther import look_from_farther, shows_large_objects
 from sam_plugins.model.large.join import JoinOptions
 from sam_plugins.model.large.plan import Tile, TilePlan, within
@@ -69,7 +69,7 @@ def segment(
     channel_axis: int | None = None,
     options: SegmentOptions | None = None,
     looks_closer: bool = True,
-    looks_farther: bool = False,
+    looks_farther: bool = True,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Segment every object of a picture.
@@ -101,7 +101,7 @@ def segment(
         in any case.
     looks_farther : bool
         Whether a picture of large objects is looked at once more from farther, with mode "auto",
-        and what is found then stands where the model is surer of it: see
+        and what is found then stands where the model is as sure of it: see
         :mod:`~sam_plugins.model.large.farther`. It takes up to twice as long there.
     progress : callable, optional
         Called often, with the steps done and the steps in all. An exception that it raises stops
@@ -171,7 +171,7 @@ def segment_rgb(
     mode: Mode | str = "auto",
     options: SegmentOptions | None = None,
     looks_closer: bool = True,
-    looks_farther: bool = False,
+    looks_farther: bool = True,
     encode: Encode | None = None,
     progress: Progress | None = None,
     stacklevel: int | None = 2,
@@ -202,6 +202,8 @@ def segment_rgb(
     if mode == "auto" and looks_closer:
         plan = closer_plan(model, rgb, chosen, partial(_watched, encoded, progress))
         if plan is not None:
+            if is_narrow((rgb.shape[0], rgb.shape[1]), model.preprocessing):
+                return segment_windows(model, rgb, plan, chosen, encoded, progress)
             watch = partial(_watched_work, progress)
             whole = segment_embedding(model, encoded(rgb), options=chosen, progress=watch)
             found = segment_windows(model, rgb, plan, chosen, encoded, progress)
@@ -223,6 +225,20 @@ def segment_rgb(
         _, found = look_from_farther(model, rgb, embedding, found, chosen, progress=tell)
         tell(1, 1)
     return found
+
+
+def may_look_again(model: Model, embedding: ImageEmbedding) -> bool:
+    """Return whether more of a picture may be looked at than its embedding, to find its objects.
+
+    Parameters
+    ----------
+    model : Model
+    embedding : ImageEmbedding
+        Of the whole picture.
+    """
+    return may_look_closer(model, embedding.original_size_hw) or shows_large_objects(
+        model, embedding
+    )
 
 
 def encoding_once(

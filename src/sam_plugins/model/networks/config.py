@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+import math
+import numbers
+import reprlib
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+
+PYRAMID_STRIDE = 32
+"""Height and width of a pyramid's input must be multiples of this."""
+
+_LONGEST_SIDE = 1 << 16  # Of an input in pixels: no memory holds what a network makes of more.
+_FLOAT32_MAX = 3.4e38
 
 
 class _Dataclass(Protocol):
@@ -44,18 +65,32 @@ class Preprocessing:
     pad_to: Literal["square"] | int = "square"
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check kinds and ranges: what passes here gives finite input to any picture."""
+        require_kinds(Preprocessing, vars(self))
         if not 1 <= self.min_long_side <= self.max_long_side:
             raise ValueError(
                 "min_long_side must lie between 1 and max_long_side, "
                 f"got {self.min_long_side} and {self.max_long_side}"
             )
+        if self.max_long_side > _LONGEST_SIDE:
+            raise ValueError(
+                f"max_long_side must be {_LONGEST_SIDE} or less, got {self.max_long_side}"
+            )
         if self.max_enlargement < 1:
             raise ValueError(f"max_enlargement must be 1 or more, got {self.max_enlargement}")
         if min(self.pixel_std) <= 0:
             raise ValueError(f"pixel_std must be positive, got {self.pixel_std}")
-        if self.pad_to != "square" and self.pad_to < 1:
-            raise ValueError(f"pad_to must be 'square' or a positive multiple, got {self.pad_to!r}")
+        for mean, std in zip(self.pixel_mean, self.pixel_std, strict=True):
+            if not (abs(mean) + 255 <= _FLOAT32_MAX * min(std, 1) and std <= _FLOAT32_MAX):
+                raise ValueError(
+                    "pixel_mean and pixel_std must leave finite values of pictures in float32, "
+                    f"got {self.pixel_mean} and {self.pixel_std}"
+                )
+        if self.pad_to != "square" and not 1 <= self.pad_to <= _LONGEST_SIDE:
+            raise ValueError(
+                f"pad_to must be 'square' or a positive multiple of up to {_LONGEST_SIDE}, "
+                f"got {self.pad_to!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -167,8 +202,10 @@ class SamConfig:
 
         Raises
         ------
-        ValueError
+        UnknownConfigError
             If a key or the kind of image encoder is unknown.
+        ValueError
+            If a value is of another kind or out of range.
         """
         parts: dict[str, Any] = {
             "prompt_encoder": PromptEncoderConfig,
@@ -178,29 +215,130 @@ class SamConfig:
         }
         unknown = set(values) - set(parts) - {"image_encoder"}
         if unknown:
-            raise ValueError(f"unknown parts of a model config: {sorted(unknown)}")
+            raise UnknownConfigError(f"unknown parts of a model config: {sorted(unknown)}")
         built: dict[str, Any] = {
             key: _build(part, values[key])
             for key, part in parts.items()
             if values.get(key) is not None
         }
-        encoder = dict(values.get("image_encoder", {"kind": "vit"}))
+        encoder = values.get("image_encoder", {"kind": "vit"})
+        if not isinstance(encoder, Mapping):
+            raise ValueError(f"image_encoder must be values by name, got {reprlib.repr(encoder)}")
         kinds: dict[str, Any] = {
             "vit": VitConfig,
             "tiny_vit": TinyVitConfig,
             "pyramid": PyramidConfig,
         }
         kind = encoder.get("kind", "vit")
-        if kind not in kinds:
-            raise ValueError(f"image encoder kind must be one of {sorted(kinds)}, got {kind!r}")
+        if not isinstance(kind, str) or kind not in kinds:
+            raise UnknownConfigError(
+                f"image encoder kind must be one of {sorted(kinds)}, got {reprlib.repr(kind)}"
+            )
         return cls(image_encoder=_build(kinds[kind], encoder), **built)
 
 
-def _build(part: type[_Part], values: dict[str, Any]) -> _Part:
+class UnknownConfigError(ValueError):
+    """A config has values or an encoder that this version does not know, as of a later one."""
+
+
+def require_fitting_input(config: SamConfig) -> None:
+    """Refuse preprocessing that makes input which the image encoder cannot take.
+
+    Raises
+    ------
+    ValueError
+        If the size to which pictures are padded is not that of a plain ViT or a TinyViT, whose
+        positions were learned for one size, or is no multiple of a pyramid's stride.
+    """
+    encoder, preprocessing = config.image_encoder, config.preprocessing
+    size, longest, pad_to = encoder.image_size, preprocessing.max_long_side, preprocessing.pad_to
+    if size < 1:
+        raise ValueError(f"image_size must be 1 or more, got {size}")
+    padded = longest if pad_to == "square" else pad_to
+    if isinstance(encoder, PyramidConfig):
+        if padded % PYRAMID_STRIDE:
+            raise ValueError(
+                f"pictures must be padded to multiples of {PYRAMID_STRIDE} pixels for an image "
+                f"encoder of the kind {encoder.kind!r}, got max_long_side {longest} and pad_to "
+                f"{pad_to!r}"
+            )
+    elif padded != size or longest > size:
+        raise ValueError(
+            f"pictures must be padded to {size} x {size} pixels, the only size of this image "
+            f"encoder ({encoder.kind}), got max_long_side {longest} and pad_to {pad_to!r}"
+        )
+
+
+def require_kinds(part: type[_Dataclass], values: Mapping[str, Any]) -> None:
+    """Refuse values of a dataclass that are not of the kind of their annotation.
+
+    Parameters
+    ----------
+    part : type
+        A dataclass of numbers, texts, truth values, choices, and tuples of numbers.
+    values : mapping of str to object
+        Of its fields; lists do for tuples, and whole numbers for any number but NaN.
+
+    Raises
+    ------
+    ValueError
+        With what is expected and what was found.
+    """
+    kinds = get_type_hints(part)
+    for name, value in values.items():
+        if not _is_of_kind(value, kinds[name]):
+            raise ValueError(
+                f"{name} of {part.__name__} must be {_in_words(kinds[name])}, "
+                f"got {reprlib.repr(value)}"
+            )
+
+
+def _is_of_kind(value: object, kind: Any) -> bool:  # noqa: ANN401
+    """Tell whether a value fits an annotation."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in {Union, types.UnionType}:
+        return any(_is_of_kind(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        expected = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(expected) and all(map(_is_of_kind, value, expected))
+    if kind in {int, float}:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return False
+        if kind is int:
+            return isinstance(value, numbers.Integral)
+        try:
+            return not math.isnan(value)
+        except OverflowError:  # A whole number of hundreds of digits.
+            return False
+    return isinstance(value, kind)
+
+
+def _in_words(kind: Any) -> str:  # noqa: ANN401
+    """Say what an annotation expects."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in {Union, types.UnionType}:
+        return " or ".join(_in_words(part) for part in parts)
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin is tuple:
+        one = _in_words(parts[0]).removeprefix("a ")
+        return f"{one}s" if parts[-1] is ... else f"{len(parts)} {one}s"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return words.get(kind, "None")
+
+
+def _build(part: type[_Part], values: object) -> _Part:
     """Build one dataclass, lists of JSON turned back into tuples."""
-    unknown = set(values) - set(part.__dataclass_fields__)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{part.__name__} must be values by name, got {reprlib.repr(values)}")
+    unknown = set(values) - {spec.name for spec in fields(part)}
     if unknown:
-        raise ValueError(f"unknown {part.__name__} values: {sorted(unknown)}")
+        raise UnknownConfigError(f"unknown {part.__name__} values: {sorted(unknown)}")
+    require_kinds(part, values)
     return part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

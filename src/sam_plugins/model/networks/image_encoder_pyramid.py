@@ -20,13 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam_plugins.model.networks.config import PyramidConfig
+from sam_plugins.model.networks.config import PYRAMID_STRIDE, PyramidConfig
 from sam_plugins.model.networks.efficientnet_lite import STAGE_DIMS, EfficientNetLiteFeatures
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.networks.layers import ContextBlock, DropPath, group_norm, scaled_convolution
-
-STRIDE = 32
-"""Height and width of the input must be multiples of this."""
 
 
 class ChannelNorm(nn.GroupNorm):
@@ -154,9 +151,9 @@ class PyramidImageEncoder(nn.Module):
         ValueError
             If they are not.
         """
-        if images.shape[-1] % STRIDE or images.shape[-2] % STRIDE:
+        if images.shape[-1] % PYRAMID_STRIDE or images.shape[-2] % PYRAMID_STRIDE:
             raise ValueError(
-                f"height and width of the input must be multiples of {STRIDE}, "
+                f"height and width of the input must be multiples of {PYRAMID_STRIDE}, "
                 f"got {tuple(images.shape[-2:])}; pad it"
             )
         images = images.contiguous(memory_format=torch.channels_last)

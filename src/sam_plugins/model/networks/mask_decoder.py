@@ -16,6 +16,14 @@ from sam_plugins.model.networks.config import MaskDecoderConfig
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.layers import ContextBlock, LayerNorm2d, Mlp, is_exported
 from sam_plugins.model.networks.mask_scorer import MaskScorer
+from sam_plugins.model.networks.mask_windows import (
+    LEAST_DOUBT,
+    Window,
+    cut_cells,
+    is_small,
+    sound_part,
+    window_edge,
+)
 from sam_plugins.model.networks.prompt_encoder import EncodedPrompts
 from sam_plugins.model.networks.prompt_map import DrawnPrompts
 from sam_plugins.model.networks.two_way_transformer import SharedImage, TwoWayTransformer
@@ -30,7 +38,9 @@ class MaskOutput(NamedTuple):
     Attributes
     ----------
     logits : Tensor of shape (N, C, 4 h, 4 w)
-        Positive inside; a quarter of the resolution of the network's input.
+        Positive inside; a quarter of the resolution of the network's input. Far from the prompt
+        they may be one number below -1, and what lies apart from it there is not drawn
+        (:mod:`~sam_plugins.model.networks.mask_windows`).
     iou_predictions : Tensor of shape (N, C)
         The IoU that the model expects of each mask.
     """
@@ -152,10 +162,15 @@ class MaskDecoder(nn.Module):
         Raises
         ------
         ValueError
-            If there are several images and no ``image_index``.
+            If there are several images and no ``image_index``, or it is not of N prompts.
         """
         count = prompts.tokens.shape[0]
         features = image.features
+        if image_index is not None and image_index.shape != (count,):
+            raise ValueError(
+                f"image_index must have shape ({count},), one number for each prompt, "
+                f"got {tuple(image_index.shape)}"
+            )
         if image_index is None and features.embedding.shape[0] != 1:
             raise ValueError(
                 "image_index must say which image each prompt belongs to, "
@@ -183,15 +198,84 @@ class MaskDecoder(nn.Module):
                 return MaskOutput(self._draw(pixels, weights, size_hw), iou_predictions)
             draws = (iou_predictions >= min_predicted_iou).any(dim=1)
             return MaskOutput(self._draw_some(pixels, weights, size_hw, draws), iou_predictions)
-        upscaled = self._upscale(pixels, image, prompts.drawn, image_index)
-        # By rows of pixels, as they lie in memory: bfloat16 is nine times as slow the other way.
-        rows = upscaled.permute(0, 2, 3, 1).flatten(1, 2) @ weights.transpose(1, 2)
-        logits = rows.transpose(1, 2).unflatten(2, tuple(upscaled.shape[-2:])).contiguous()
-        if self.mask_scorer is not None:
-            iou_predictions = torch.sigmoid(
-                (iou_predictions + self.mask_scorer(logits, upscaled, mask_tokens)).float()
-            )
-        return MaskOutput(logits, iou_predictions)
+        asked = _Asked(pixels, weights, mask_tokens, iou_predictions)
+        if _may_draw_windows(image, prompts.drawn):
+            assert prompts.drawn is not None
+            return self._finish_in_windows(asked, image, prompts.drawn, image_index)
+        return self._finish(asked, image, prompts.drawn, image_index)
+
+    def _finish(
+        self,
+        asked: _Asked,
+        image: PreparedImage,
+        drawn: DrawnPrompts | None,
+        image_index: Tensor | None,
+    ) -> MaskOutput:
+        """Draw whole masks of upscaled features, and score them."""
+        upscaled = self._upscale(asked.pixels, image, drawn, image_index)
+        logits = _products(upscaled, asked.weights)
+        return MaskOutput(logits, self._scored(asked, logits, upscaled))
+
+    def _scored(
+        self, asked: _Asked, logits: Tensor, upscaled: Tensor, counts: Tensor | None = None
+    ) -> Tensor:
+        """Return the predicted IoU (N, C)."""
+        if self.mask_scorer is None:
+            return asked.guesses
+        seen = self.mask_scorer(logits, upscaled, asked.mask_tokens, counts)
+        return torch.sigmoid((asked.guesses + seen).float())
+
+    def _finish_in_windows(
+        self,
+        asked: _Asked,
+        image: PreparedImage,
+        drawn: DrawnPrompts,
+        image_index: Tensor | None,
+    ) -> MaskOutput:
+        """Draw the masks of prompts one by one, where they are expected, and score them.
+
+        The mask of an object that turns out to be larger is drawn as a whole.
+        """
+        outputs: list[MaskOutput] = []
+        for number in range(len(asked.pixels)):
+            own, own_drawn = asked.at(number), drawn.at(number)
+            own_image = image_index if image_index is None else image_index[number : number + 1]
+            output = self._finish_window(own, image, own_drawn, own_image)
+            outputs.append(output or self._finish(own, image, own_drawn, own_image))
+        if len(outputs) == 1:
+            return outputs[0]
+        return MaskOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
+
+    def _finish_window(
+        self, asked: _Asked, image: PreparedImage, drawn: DrawnPrompts, image_index: Tensor | None
+    ) -> MaskOutput | None:
+        """Draw the masks of one prompt where they are expected; None if they may be larger.
+
+        What is beyond the window is taken to be as what is at its edge, by the mean of the logits,
+        and in the score.
+        """
+        assert drawn.expected is not None
+        window = drawn.expected[0]
+        height, width = image.features.embedding.shape[-2:]
+        if window is None or not is_small(window, (height, width)):
+            return None
+        cut = _cut_image(image, image_index, window)
+        pixels = cut_cells(asked.pixels, (height, width), window)
+        drawn = drawn.within(window)
+        upscaled = self._upscale(pixels, cut, drawn, None)
+        logits = _products(upscaled, asked.weights)
+        edge, counts = window_edge(window, (height, width))
+        at_edge = logits.flatten(2)[..., edge]
+        if bool((at_edge > LEAST_DOUBT).any()):
+            return None
+        scores = self._scored(asked, logits, upscaled, counts)
+        whole = at_edge.mean(-1)[..., None, None].repeat(1, 1, 4 * height, 4 * width)
+        rows, columns = sound_part(window, (height, width))
+        top, left = 4 * window.top, 4 * window.left
+        into_rows = slice(top + rows.start, top + rows.stop)
+        into_columns = slice(left + columns.start, left + columns.stop)
+        whole[..., into_rows, into_columns] = logits[..., rows, columns]
+        return MaskOutput(whole, scores)
 
     def _asked(
         self, image: PreparedImage, prompts: EncodedPrompts, image_index: Tensor | None
@@ -266,6 +350,50 @@ class MaskDecoder(nn.Module):
         return self.skips.refine(image.relu_())
 
 
+class _Asked(NamedTuple):
+    """What the transformer says of N prompts; shapes as in :class:`MaskDecoder`.
+
+    ``pixels`` (N, h * w, D), ``weights`` (N, C, F) of the masks, ``mask_tokens`` (N, C, D) and
+    ``guesses`` (N, C) of their IoU, logits where masks are scored.
+    """
+
+    pixels: Tensor
+    weights: Tensor
+    mask_tokens: Tensor
+    guesses: Tensor
+
+    def at(self, number: int) -> _Asked:
+        """Return those of one prompt."""
+        return _Asked(*(values[number : number + 1] for values in self))
+
+
+def _products(upscaled: Tensor, weights: Tensor) -> Tensor:
+    """Multiply features (N, F, H, W) with what makes masks of them: (N, C, H, W)."""
+    # By rows of pixels, as they lie in memory: bfloat16 is nine times as slow the other way.
+    rows = upscaled.permute(0, 2, 3, 1).flatten(1, 2) @ weights.transpose(1, 2)
+    logits: Tensor = rows.transpose(1, 2).unflatten(2, tuple(upscaled.shape[-2:])).contiguous()
+    return logits
+
+
+def _may_draw_windows(image: PreparedImage, drawn: DrawnPrompts | None) -> bool:
+    """Tell whether masks may be drawn where they are expected alone."""
+    return drawn is not None and drawn.expected is not None and bool(image.projected_skips)
+
+
+def _cut_image(image: PreparedImage, image_index: Tensor | None, window: Window) -> PreparedImage:
+    """Cut a window out of a prompt's picture."""
+    number = 0 if image_index is None else int(image_index)
+    height, width = image.features.embedding.shape[-2:]
+    middle, fine = (skip[number : number + 1] for skip in image.projected_skips)
+    top, left, bottom, right = window
+    embedding = image.features.embedding[number : number + 1, :, top:bottom, left:right]
+    skips = (
+        cut_cells(middle, (height, width), window),
+        fine[:, :, 4 * top : 4 * bottom, 4 * left : 4 * right],
+    )
+    return PreparedImage(ImageFeatures(embedding), image.positions, skips)
+
+
 def _add_drawn(image: Tensor, drawn: DrawnPrompts) -> Tensor:
     """Add the skip features of drawn prompts to maps (N, S, H, W), in place."""
     if drawn.corners_yx is None:
@@ -309,7 +437,7 @@ def cells_to_map(cells: Tensor, size_hw: tuple[int, int]) -> Tensor:
     if not (torch.is_grad_enabled() or is_exported()):
         # Pairs of columns lie beside each other already: moving them one by one is four to sixteen
         # times as fast as PyTorch's copy of a view with eight axes.
-        pairs = cells.reshape(count, -1, 2 * dim)
+        pairs = cells.reshape(count, 8 * height * width, 2 * dim)
         ordered = pairs.index_select(1, _order_of_pairs(height, width, cells.device))
         return ordered.reshape(count, 4 * height, 4 * width, dim).permute(0, 3, 1, 2)
     # Rows: cell, first half, second half; then columns in the same way.

@@ -26,7 +26,13 @@ class MaskScorer(nn.Module):
         super().__init__()
         self.head = Mlp(token_dim + 2 * feature_dim + _NUM_STATISTICS, hidden_dim, 1, 3)
 
-    def forward(self, logits: Tensor, features: Tensor, mask_tokens: Tensor) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        features: Tensor,
+        mask_tokens: Tensor,
+        counts: Tensor | None = None,
+    ) -> Tensor:
         """Score N times C masks.
 
         Parameters
@@ -35,6 +41,8 @@ class MaskScorer(nn.Module):
         features : Tensor of shape (N, F, H, W)
             Upscaled features that the masks were made of.
         mask_tokens : Tensor of shape (N, C, D)
+        counts : Tensor of shape (H, W), optional
+            For how many pixels each stands, where these are a part of the masks; 1 by default.
 
         Returns
         -------
@@ -44,10 +52,13 @@ class MaskScorer(nn.Module):
         logits = logits.detach().float().flatten(2)
         features = features.detach().flatten(2).transpose(1, 2)
         probability = logits.sigmoid()
-        statistics = mask_statistics(logits, probability)
-        area = probability.sum(-1, keepdim=True)
+        each = None if counts is None else counts.flatten().float()
+        statistics = mask_statistics(logits, probability, each)
         # How sure a pixel is not to be near the edge weighs twice: the interior, then the rim.
         doubt = probability * (1 - probability)
+        if each is not None:
+            probability, doubt = probability * each, doubt * each
+        area = probability.sum(-1, keepdim=True)
         weights = torch.cat([probability, doubt], dim=1).to(features.dtype)
         interior, rim = (weights @ features).float().chunk(2, dim=1)
         interior = interior / (area + 1)
@@ -57,13 +68,15 @@ class MaskScorer(nn.Module):
         return score[..., 0]
 
 
-def mask_statistics(logits: Tensor, probability: Tensor) -> Tensor:
+def mask_statistics(logits: Tensor, probability: Tensor, counts: Tensor | None = None) -> Tensor:
     """Describe masks by five numbers.
 
     Parameters
     ----------
     logits, probability : Tensor of shape (N, C, P)
         Of P pixels.
+    counts : Tensor of shape (P,), optional
+        For how many pixels each stands; 1 by default.
 
     Returns
     -------
@@ -71,12 +84,16 @@ def mask_statistics(logits: Tensor, probability: Tensor) -> Tensor:
         IoU expected if the probabilities are right, mean probability inside, stability of the mask
         when the threshold moves by 1, logarithm of the area, share of the probability inside.
     """
+
+    def total_of(values: Tensor) -> Tensor:
+        return values.sum(-1) if counts is None else (values * counts).sum(-1)
+
     inside = logits > 0
-    area = inside.sum(-1).float()
-    total = probability.sum(-1)
-    within = (probability * inside).sum(-1)
+    area = total_of(inside).float()
+    total = total_of(probability)
+    within = total_of(probability * inside)
     expected_iou = within / (area + total - within + 1e-3)
-    stability = (logits > 1).sum(-1) / ((logits > -1).sum(-1) + 1e-3)
+    stability = total_of(logits > 1) / (total_of(logits > -1) + 1e-3)
     return torch.stack(
         [
             expected_iou,

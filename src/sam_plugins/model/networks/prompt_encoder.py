@@ -186,7 +186,7 @@ class PromptEncoder(nn.Module):
         ------
         ValueError
             If no prompt is given at all, points without labels, or a text without a text
-            projection.
+            projection, or if points, labels, boxes, masks and texts are not of as many prompts.
         """
         given = (points_xy, boxes_xyxy, mask_logits, text_embeddings)
         first = next((value for value in given if value is not None), None)
@@ -195,6 +195,22 @@ class PromptEncoder(nn.Module):
         if (points_xy is None) != (point_labels is None):
             raise ValueError(
                 "points_xy and point_labels must be given together: 1 object, 0 background"
+            )
+        _require_same_count(
+            points_xy=points_xy,
+            point_labels=point_labels,
+            boxes_xyxy=boxes_xyxy,
+            mask_logits=mask_logits,
+            text_embeddings=text_embeddings,
+        )
+        if (
+            points_xy is not None
+            and point_labels is not None
+            and points_xy.shape[1] != point_labels.shape[1]
+        ):
+            raise ValueError(
+                "point_labels must have one label for each point, got "
+                f"{point_labels.shape[1]} labels for {points_xy.shape[1]} points"
             )
         tokens: list[Tensor] = []
         if points_xy is not None and point_labels is not None:
@@ -225,3 +241,11 @@ class PromptEncoder(nn.Module):
             return EncodedPrompts(sparse, self.mask_downscaling(mask_logits))
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return EncodedPrompts(sparse, empty.expand(count, -1, *size_hw), is_empty=True)
+
+
+def _require_same_count(**given: Tensor | None) -> None:
+    """Refuse parts of prompts that are not of as many prompts."""
+    counts = {name: value.shape[0] for name, value in given.items() if value is not None}
+    if any(count != next(iter(counts.values())) for count in counts.values()):
+        found = ", ".join(f"{name} of {count}" for name, count in counts.items())
+        raise ValueError(f"all parts must be of as many prompts N, got {found}")

@@ -7,18 +7,19 @@ network trained from scratch need not learn from Fourier features where a click 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam_plugins.model.networks.layers import LayerNorm2d
+from sam_plugins.model.networks.layers import LayerNorm2d, is_exported
+from sam_plugins.model.networks.mask_windows import Window, expected_windows, reach_of
 
 _CELL = 4  # Input pixels per cell of the map: the grid of the low-res masks.
 _RADII = (1.5, 6.0)  # Cells; the sharp disc says where, the wide one is seen after downsampling.
 _REACH = 32  # Cells around a click beyond which even the wide disc is below 1e-6.
+_BOX_REACH = 2  # Cells around a box: its edges are soft.
 _MAX_WINDOW_SHARE = 0.5  # Of the map; a larger window saves nothing.
 _LOGIT_RANGE = 10.0  # Earlier logits are squashed into -1..1 with this width.
 
@@ -41,12 +42,39 @@ class DrawnPrompts(NamedTuple):
         Of the window, from :func:`prompt_regions`; they are 0 outside.
     corners_yx : sequence of (int, int), optional
         First row and column of each prompt's window, multiples of 4; None for the whole grid.
+    expected : sequence of Window or None, optional
+        Where each prompt's mask is expected, None where no prompt says where; None altogether
+        where masks are drawn as a whole: with gradients, on a GPU, which is quicker with all
+        prompts at once, and in an exported graph, which has no ifs.
     """
 
     dense: Tensor
     skip: Tensor
     regions: Tensor
     corners_yx: tuple[tuple[int, int], ...] | None = None
+    expected: tuple[Window | None, ...] | None = None
+
+    def at(self, number: int) -> DrawnPrompts:
+        """Return one of the prompts."""
+        which = slice(number, number + 1)
+        return DrawnPrompts(
+            self.dense[which],
+            self.skip[which],
+            self.regions[which],
+            None if self.corners_yx is None else self.corners_yx[which],
+            None if self.expected is None else self.expected[which],
+        )
+
+    def within(self, window: Window) -> DrawnPrompts:
+        """Cut the skip features of one prompt to a window of the embedding, and these alone."""
+        (y, x) = (0, 0) if self.corners_yx is None else self.corners_yx[0]
+        height, width = self.skip.shape[-2:]
+        top, left = max(y, 4 * window.top), max(x, 4 * window.left)
+        bottom = max(top, min(y + height, 4 * window.bottom))
+        right = max(left, min(x + width, 4 * window.right))
+        seen = self.skip[..., top - y : bottom - y, left - x : right - x]
+        corner = (top - 4 * window.top, left - 4 * window.left)
+        return self._replace(skip=seen, corners_yx=(corner,))
 
 
 class PromptMap(nn.Module):
@@ -91,14 +119,20 @@ class PromptMap(nn.Module):
         device = self.to_skip.weight.device
         if points_xy is not None and points_xy.shape[1] == 0:
             points_xy = point_labels = None
-        window = None
-        if count and mask_logits is None and not torch.is_grad_enabled():
-            window = drawn_window(size_hw, count, points_xy, point_labels, boxes_xyxy)
+        window = expected = None
+        if count and not torch.is_grad_enabled():
+            if device.type == "cpu" and not is_exported():
+                expected = expected_windows(
+                    size_hw, count, points_xy, point_labels, boxes_xyxy, mask_logits
+                )
+            if mask_logits is None:
+                window = drawn_window(size_hw, count, points_xy, point_labels, boxes_xyxy)
         if window is None:
             drawing = draw_prompts(
                 size_hw, count, points_xy, point_labels, boxes_xyxy, mask_logits, device
             )
-            return DrawnPrompts(*self._encode(drawing), prompt_regions(drawing))
+            dense, skip = self._encode(drawing)
+            return DrawnPrompts(dense, skip, prompt_regions(drawing), expected=expected)
         window_hw, corners = window
         shift = _CELL * torch.tensor([corner[::-1] for corner in corners], device=device)
         drawing = draw_prompts(
@@ -117,7 +151,7 @@ class PromptMap(nn.Module):
         for whole, part, (top, left) in zip(dense, windows, corners, strict=True):
             y, x = top // _CELL, left // _CELL
             whole[:, y : y + height, x : x + width] = part
-        return DrawnPrompts(dense, skip, prompt_regions(drawing), corners)
+        return DrawnPrompts(dense, skip, prompt_regions(drawing), corners, expected)
 
     def _encode(self, drawing: Tensor) -> tuple[Tensor, Tensor]:
         """Dense embedding (N, D, h / 4, w / 4) and skip features (N, S, h, w) of drawings."""
@@ -156,17 +190,7 @@ def drawn_window(
     None
         If the windows would be most of the grid.
     """
-    low = torch.full((count, 2), math.inf)
-    high = torch.full((count, 2), -math.inf)
-    if points_xy is not None and point_labels is not None:
-        is_drawn = (point_labels >= 0).cpu()[..., None]
-        cells = points_xy.float().cpu() / _CELL
-        low = torch.minimum(low, torch.where(is_drawn, cells - _REACH, math.inf).amin(1))
-        high = torch.maximum(high, torch.where(is_drawn, cells + _REACH, -math.inf).amax(1))
-    if boxes_xyxy is not None:
-        corners = boxes_xyxy.float().cpu().unflatten(-1, (2, 2)) / _CELL
-        low = torch.minimum(low, corners.amin(1) - 2)
-        high = torch.maximum(high, corners.amax(1) + 2)
+    low, high = reach_of(count, points_xy, point_labels, boxes_xyxy, _REACH, _BOX_REACH)
     limits_xy = torch.tensor(size_hw[::-1])
     first = (low.nan_to_num(posinf=0).floor().clamp(min=0).long() // _CELL) * _CELL
     first = torch.minimum(first, limits_xy - _CELL)

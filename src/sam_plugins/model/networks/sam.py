@@ -77,6 +77,7 @@ class Sam(nn.Module):
         origin_xy: tuple[float, float] = (0.0, 0.0),
         which: slice = ALL_MASKS,
         min_predicted_iou: float = -math.inf,
+        draws_whole: bool = False,
     ) -> MaskOutput:
         """Predict all C masks of N prompts, or some.
 
@@ -96,6 +97,8 @@ class Sam(nn.Module):
         which, min_predicted_iou
             See :meth:`MaskDecoder.forward
             <sam_plugins.model.networks.mask_decoder.MaskDecoder.forward>`.
+        draws_whole : bool
+            Compute every logit, also far from the prompts, as with gradients.
 
         Returns
         -------
@@ -105,7 +108,8 @@ class Sam(nn.Module):
         Raises
         ------
         ValueError
-            If there is no prompt, or several images without ``image_index``.
+            If no part of a prompt is given (N may be 0), the parts are not of as many prompts, or
+            there are several images without ``image_index``.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, origin_xy)
         height, width = prepared.features.embedding.shape[-2:]
@@ -118,6 +122,8 @@ class Sam(nn.Module):
             text_embeddings=text_embeddings,
             origin_xy=origin_xy,
         )
+        if draws_whole and prompts.drawn is not None:
+            prompts = prompts._replace(drawn=prompts.drawn._replace(expected=None))
         output: MaskOutput = self.mask_decoder(
             prepared, prompts, image_index, which=which, min_predicted_iou=min_predicted_iou
         )

@@ -154,7 +154,7 @@ class Attention(nn.Module):
         """
         q = self.heads(self.q_proj(queries))
         attended = torch.bmm(self.scores_of_shared(q, keys).softmax(dim=-1), values)
-        attended = attended.unflatten(1, (len(q), -1)).permute(1, 2, 0, 3)
+        attended = attended.unflatten(1, (q.shape[0], q.shape[2])).permute(1, 2, 0, 3)
         out: Tensor = self.out_proj(attended.flatten(2))
         return out
 
@@ -254,7 +254,7 @@ class TwoWayBlock(nn.Module):
         attention = self.cross_attn_image_to_token
         k = attention.heads(attention.k_proj(tokens + token_pe))
         scores = attention.scores_of_shared(k, shared.queries)
-        scores = scores.unflatten(1, (len(k), -1)).transpose(0, 1)
+        scores = scores.unflatten(1, (k.shape[0], k.shape[2])).transpose(0, 1)
         image = attention.answer_pixels(scores, k, tokens, shared.pixels)
         return tokens, self.norm4(image)
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch.nn import functional
 
 FloatArray = NDArray[np.float32]
+
+_GRAIN_LEVELS = (0.02, 0.25)
+"""Range of deviations of coarse noise, of a brightness of 1."""
 
 
 def augment(
@@ -80,11 +87,33 @@ def _shading(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 
 
 def _noise(image: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Add noise of the camera, in all channels alike or not; at times more where it is bright."""
+    """Add noise of the camera, in all channels alike or not; at times more where it is bright.
+
+    As often as not it is as coarse as the noise of a picture that is enlarged for the network is
+    there, and then also as strong as where few photons were counted.
+    """
     channels = 1 if rng.random() < 0.5 else 3
-    noise = rng.standard_normal((*image.shape[:2], channels), dtype=np.float32)
-    level = np.float32(rng.uniform(0.01, 0.09))
+    height, width = image.shape[:2]
+    if rng.random() < 0.5:
+        noise = _grain((height, width, channels), float(rng.uniform(1.5, 4.0)), rng)
+        level = np.float32(np.exp(rng.uniform(*np.log(_GRAIN_LEVELS))))
+    else:
+        noise = rng.standard_normal((height, width, channels), dtype=np.float32)
+        level = np.float32(rng.uniform(0.01, 0.09))
     if rng.random() < 0.5:
         noise = noise * np.sqrt(np.clip(image, 0, 1) + np.float32(0.05))
     noisy: FloatArray = image + level * noise
     return noisy
+
+
+def _grain(shape: tuple[int, int, int], factor: float, rng: np.random.Generator) -> FloatArray:
+    """Noise (H, W, C) of deviation 1 in pixels that many times as large, enlarged bilinearly."""
+    height, width, channels = shape
+    coarse = rng.standard_normal(
+        (channels, math.ceil(height / factor), math.ceil(width / factor)), dtype=np.float32
+    )
+    fine = functional.interpolate(
+        torch.from_numpy(coarse)[None], size=(height, width), mode="bilinear"
+    )[0]
+    grain: FloatArray = (fine / fine.std().clamp(min=1e-6)).permute(1, 2, 0).numpy()
+    return grain

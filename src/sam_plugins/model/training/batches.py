@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_plugins.model.networks.features import ImageFeatures
 from sam_plugins.model.training.augment import augment
+from sam_plugins.model.training.choices import CropSize
 from sam_plugins.model.training.crops import Crop, draw_crop
 from sam_plugins.model.training.pictures import TrainingPicture
 from sam_plugins.model.training.synthetic import synthetic_picture
 from sam_plugins.model.training.targets import RIM_CELLS, instance_targets
 
 _MAX_TRIES = 8
-
-
-@dataclass(frozen=True)
-class CropSize:
-    """One size of crops: pixels of a side, images in a batch, objects asked for in each image."""
-
-    pixels: int
-    images: int
-    objects: int
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +43,9 @@ class BatchOptions:
     rim_cells : int
         On incompletely labelled pictures, background is trusted so many cells of 4 pixels around
         objects, and nowhere else.
+    plain_share : float
+        Share of crops that look as the picture does. What a faint halo says of where annotators of
+        such pictures draw the outline, changes of contrast, noise and blur take away.
     """
 
     crop_sizes: tuple[CropSize, ...] = (
@@ -64,6 +60,7 @@ class BatchOptions:
     )
     power: float = 0.4
     rim_cells: int = RIM_CELLS
+    plain_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,8 @@ class TrainingBatch:
         From :func:`~sam_plugins.model.training.targets.instance_targets`.
     features : ImageFeatures, optional
         Of the crops, where they are known already: a frozen encoder is not asked again.
+    outer_masks : Tensor of shape (N, H, W), uint8, optional
+        The whole object around each; 0 where there is none.
     """
 
     images: Tensor
@@ -91,6 +90,7 @@ class TrainingBatch:
     mask_known: Tensor
     instance_targets: Tensor
     features: ImageFeatures | None = None
+    outer_masks: Tensor | None = None
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Return the batch on another device."""
@@ -102,6 +102,7 @@ class TrainingBatch:
             self.mask_known.to(device),
             self.instance_targets.to(device),
             None if features is None else features.map(lambda tensor: tensor.to(device)),
+            None if self.outer_masks is None else self.outer_masks.to(device),
         )
 
 
@@ -114,7 +115,7 @@ class Batches(Protocol):
 
     @property
     def data_digest(self) -> str:
-        """Digest of all pictures and labels."""
+        """Digest of all that teaches in the pictures."""
 
     def batch(self, step: int) -> TrainingBatch:
         """Return the batch of a step; the same whenever and wherever it is asked for."""
@@ -128,31 +129,47 @@ class BatchMaker:
     pictures : sequence of TrainingPicture
     options : BatchOptions
     seed : int
+    chances : sequence of float, optional
+        How often each picture is drawn, relative to the others of its set; all alike by default.
 
     Raises
     ------
     ValueError
-        If there are no pictures.
+        If there are no pictures, or not a positive chance for each.
     """
 
     def __init__(
-        self, pictures: Sequence[TrainingPicture], options: BatchOptions, seed: int
+        self,
+        pictures: Sequence[TrainingPicture],
+        options: BatchOptions,
+        seed: int,
+        chances: Sequence[float] | None = None,
     ) -> None:
         if not pictures:
             raise ValueError("there must be at least one picture to train on, got none")
+        if chances is not None and (len(chances) != len(pictures) or min(chances) <= 0):
+            raise ValueError(
+                f"chances must be positive, one for each of {len(pictures)} pictures, got "
+                f"{len(chances)} of at least {min(chances, default=0)}"
+            )
         self.options = options
         self.seed = seed
         self._pictures = pictures
         self._by_set: dict[str, list[TrainingPicture]] = {}
         for picture in pictures:
             self._by_set.setdefault(picture.set_name, []).append(picture)
+        self._chances = None if chances is None else _chances_by_set(pictures, chances)
         self._names = sorted(self._by_set)
         self.shares = set_shares({k: len(v) for k, v in self._by_set.items()}, options)
 
     @cached_property
     def data_digest(self) -> str:
-        """Digest of all pictures and labels, in their order."""
-        return pictures_digest(self._pictures)
+        """Digest of all that teaches in the pictures, and of chances, in their order."""
+        digest = pictures_digest(self._pictures)
+        if self._chances is None:
+            return digest
+        text = json.dumps([digest, {name: list(p) for name, p in self._chances.items()}])
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
     def batch(self, step: int) -> TrainingBatch:
         """Return the batch of a step; the same whenever and wherever it is asked for."""
@@ -163,7 +180,7 @@ class BatchMaker:
         crops: list[tuple[TrainingPicture, Crop]] = []
         while len(crops) < size.images:
             crops.append(self._crop(size, rng))
-        return _collate(crops, rng, self.options.rim_cells)
+        return _collate(crops, rng, self.options)
 
     def _crop(self, size: CropSize, rng: np.random.Generator) -> tuple[TrainingPicture, Crop]:
         """Draw a crop with at least one object."""
@@ -184,16 +201,44 @@ class BatchMaker:
             return synthetic_picture(rng)
         name = self._names[int(rng.choice(len(self._names), p=self.shares))]
         pictures = self._by_set[name]
-        return pictures[int(rng.integers(len(pictures)))]
+        if self._chances is None:
+            return pictures[int(rng.integers(len(pictures)))]
+        return pictures[int(rng.choice(len(pictures), p=self._chances[name]))]
+
+
+def _chances_by_set(
+    pictures: Sequence[TrainingPicture], chances: Sequence[float]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the probability of each picture within its set."""
+    by_set: dict[str, list[float]] = {}
+    for picture, chance in zip(pictures, chances, strict=True):
+        by_set.setdefault(picture.set_name, []).append(chance)
+    return {name: np.array(values) / sum(values) for name, values in by_set.items()}
 
 
 def pictures_digest(pictures: Sequence[TrainingPicture]) -> str:
-    """Return the digest of pictures and labels, in their order."""
+    """Return the digest of all that teaches in pictures, in their order.
+
+    Pixels, labels, ignored regions, whole masks, and what a picture says of itself: with any other
+    value of these, a run would learn something else.
+    """
     digest = hashlib.blake2b(digest_size=32)
     for picture in pictures:
-        digest.update(f"{picture.set_name}/{picture.id} {picture.rgb.shape}".encode())
-        digest.update(picture.rgb.tobytes())
-        digest.update(picture.labels.tobytes())
+        arrays: list[NDArray[Any]] = [picture.rgb, picture.labels]
+        if picture.ignore is not None:
+            arrays.append(picture.ignore)
+        said = {
+            "picture": [picture.set_name, picture.id],
+            "whole": {str(key): dict(rle) for key, rle in sorted(picture.whole_rles.items())},
+            "complete": bool(picture.complete),
+            "upright": bool(picture.is_upright),
+            "scale": float(picture.network_scale),
+            # Where one array ends and the next begins.
+            "arrays": [[one.dtype.str, *one.shape] for one in arrays],
+        }
+        digest.update(json.dumps(said, sort_keys=True).encode())
+        for one in arrays:
+            digest.update(one.tobytes())
     return digest.hexdigest()
 
 
@@ -215,17 +260,17 @@ def set_shares(counts: Mapping[str, int], options: BatchOptions) -> list[float]:
 
 
 def _collate(
-    crops: Sequence[tuple[TrainingPicture, Crop]], rng: np.random.Generator, rim_cells: int
+    crops: Sequence[tuple[TrainingPicture, Crop]],
+    rng: np.random.Generator,
+    options: BatchOptions,
 ) -> TrainingBatch:
     """Stack crops."""
     images, targets = [], []
     for picture, crop in crops:
-        changed = augment(crop.rgb, rng, is_upright=picture.is_upright)
-        changed[~crop.is_inside] = crop.rgb[~crop.is_inside]
-        images.append(torch.from_numpy(changed).permute(2, 0, 1))
+        images.append(torch.from_numpy(_look(picture, crop, rng, options)).permute(2, 0, 1))
         targets.append(
             instance_targets(
-                crop.labels, crop.known, complete=picture.complete, rim_cells=rim_cells
+                crop.labels, crop.known, complete=picture.complete, rim_cells=options.rim_cells
             )
         )
     counts = [len(crop.masks) for _, crop in crops]
@@ -235,4 +280,16 @@ def _collate(
         image_index=torch.repeat_interleave(torch.arange(len(crops)), torch.tensor(counts)),
         mask_known=torch.from_numpy(np.stack([crop.known for _, crop in crops])),
         instance_targets=torch.from_numpy(np.stack(targets)),
+        outer_masks=torch.from_numpy(np.concatenate([crop.outer_masks for _, crop in crops])),
     )
+
+
+def _look(
+    picture: TrainingPicture, crop: Crop, rng: np.random.Generator, options: BatchOptions
+) -> NDArray[np.uint8]:
+    """Change how a crop looks, or leave it; the outside of the picture stays as it is."""
+    if options.plain_share and rng.random() < options.plain_share:
+        return crop.rgb
+    changed = augment(crop.rgb, rng, is_upright=picture.is_upright)
+    changed[~crop.is_inside] = crop.rgb[~crop.is_inside]
+    return changed

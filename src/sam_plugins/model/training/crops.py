@@ -45,6 +45,8 @@ class Crop:
         Numbered without gaps.
     masks : ndarray of shape (n, S, S), uint8
         The objects to ask for, whole where the picture tells.
+    outer_masks : ndarray of shape (n, S, S), uint8
+        The whole object around each of them, as a facade around a window; 0 where there is none.
     known : ndarray of shape (S, S), bool
         False outside of the picture and where it is ignored.
     is_inside : ndarray of shape (S, S), bool
@@ -54,6 +56,7 @@ class Crop:
     rgb: NDArray[np.uint8]
     labels: NDArray[np.int64]
     masks: NDArray[np.uint8]
+    outer_masks: NDArray[np.uint8]
     known: BoolArray
     is_inside: BoolArray
 
@@ -110,12 +113,16 @@ def draw_crop(
     known = is_inside if picture.ignore is None else is_inside & ~picture.ignore[y, x]
     chosen = _choose(picture, labels, view.scale, max_objects, rng)
     masks = np.zeros((len(chosen), size, size), np.uint8)
-    for index, label in enumerate(chosen):
-        rle = picture.whole_rles.get(int(label))
+    outer_masks = np.zeros_like(masks)
+    for index, label in enumerate(chosen.tolist()):
+        rle = picture.whole_rles.get(label)
         masks[index] = labels == label if rle is None else decode_mask(rle)[y, x] & is_inside
+        outer = picture.outer_labels.get(label)
+        if outer is not None:
+            outer_masks[index] = decode_mask(picture.whole_rles[outer])[y, x] & is_inside
     rgb = _sample_rgb(picture.rgb, source, view.scale)
     rgb[~is_inside] = np.rint(IMAGENET_MEAN).astype(np.uint8)
-    return Crop(rgb, renumber(labels), masks, known, is_inside)
+    return Crop(rgb, renumber(labels), masks, outer_masks, known, is_inside)
 
 
 def _draw_view(picture: TrainingPicture, size: int, rng: np.random.Generator) -> _View:

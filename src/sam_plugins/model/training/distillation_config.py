@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from sam_plugins.model.training.choices import Precision, require_precision
 from sam_plugins.model.training.pretraining_config import warm_cosine
 from sam_plugins.model.training.ranges import require_at_least, require_positive
 
@@ -32,8 +33,9 @@ class DistillationConfig:
     clicks, decoder_clicks : int
         On every picture, when masks are compared, and when the decoder learns: with the shipped
         model's decoder and 16 clicks, such a step takes as long as ten of the encoder.
-    precision : {"float32", "bfloat16"}
-        Of the student's forward pass.
+    precision : {"auto", "bfloat16", "float32"}
+        Of the student's forward pass; by default bfloat16 where the device has it.
+        A run keeps what it began with.
     seed : int
         Of weights, order and clicks.
     """
@@ -50,7 +52,7 @@ class DistillationConfig:
     checks: int = 5
     clicks: int = 16
     decoder_clicks: int = 4
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,8 +66,7 @@ class DistillationConfig:
         require_positive(max_gradient_norm=self.max_gradient_norm)
         if not 0 <= self.held_out_share < 1:
             raise ValueError(f"held_out_share must lie in [0, 1), got {self.held_out_share}")
-        if self.precision not in {"float32", "bfloat16"}:
-            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        require_precision(self.precision)
 
     @property
     def all_steps(self) -> int:

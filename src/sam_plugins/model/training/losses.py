@@ -52,6 +52,11 @@ class LossWeights:
         Dice of the foreground, picture by picture, beside the entropy of the instance decoder's
         maps: a mean over all cells of a batch hardly notices that a few dim objects come out half
         as large again.
+    outer : float
+        Weight of the whole object around a part that a point is in, as another of the masks: the
+        masks of an ambiguous point should be whole and part (SAM, section 3), but where each point
+        has one truth alone, a model learns three looks of the same object. 0 asks for the part
+        alone.
     choice : float
         Cross-entropy between which of those masks is best and which the predicted IoU would choose:
         what makes an object hard moves all its masks alike and hides the order from squared errors.
@@ -71,6 +76,7 @@ class LossWeights:
     single: float = 0.3
     ambiguous: float = 0.3
     choice: float = 0.1
+    outer: float = 0.0
     form: Literal["balanced", "paper"] = "balanced"
 
     def __post_init__(self) -> None:
@@ -183,6 +189,7 @@ def prompt_loss(
     *,
     is_ambiguous: bool,
     weights: LossWeights,
+    outer: Tensor | None = None,
 ) -> MaskLosses:
     """Loss of one answer to N prompts of one kind.
 
@@ -196,10 +203,20 @@ def prompt_loss(
         For a single point, only the best of the masks 1 to C - 1 is corrected (SAM, section 3); a
         clear prompt corrects mask 0. Either also trains the other kind, with a smaller share.
     weights : LossWeights
+    outer : Tensor of shape (N, h, w), optional
+        The whole object around each of the N; 0 where there is none. For a single point, another
+        mask than the best one is corrected towards it, the pair being that with the least loss.
     """
     losses = mask_losses(logits, target, known, weights)
     many = losses[:, 1:]
     best_loss, best = many.min(dim=1)
+    is_nested = None
+    if outer is not None and weights.outer and is_ambiguous:
+        is_nested = outer.flatten(1).any(1)
+        of_outer = mask_losses(logits[:, 1:], outer, known, weights)
+        pair_loss, part = _pair_loss(many, weights.outer * of_outer)
+        best_loss = torch.where(is_nested, pair_loss, best_loss)
+        best = torch.where(is_nested, part, best)
     best_loss = best_loss + weights.others * many.mean(dim=1)
     if is_ambiguous:
         per_prompt = best_loss + weights.single * losses[:, 0]
@@ -207,13 +224,18 @@ def prompt_loss(
         per_prompt = losses[:, 0] + weights.ambiguous * best_loss
     with torch.no_grad():
         iou = low_res_iou(logits, target, known)
+        expected = iou
+        if is_nested is not None and outer is not None:
+            of_either = torch.maximum(iou, low_res_iou(logits, outer, known))
+            of_either[:, 0] = iou[:, 0]
+            expected = torch.where(is_nested[:, None], of_either, iou)
         each = torch.arange(len(iou), device=iou.device)
         trusted = iou_predictions[:, 1:].argmax(dim=1)
         error = (iou_predictions - iou).abs().mean()
     returned = slice(None)
     if weights.form == "paper":
         returned = slice(1, None) if is_ambiguous else slice(0, 1)
-    iou_loss = functional.mse_loss(iou_predictions[:, returned].float(), iou[:, returned])
+    iou_loss = functional.mse_loss(iou_predictions[:, returned].float(), expected[:, returned])
     choice = _choice_loss(iou_predictions[:, 1:].float(), iou[:, 1:])
     return MaskLosses(
         per_prompt.mean() + weights.iou * iou_loss + weights.choice * choice,
@@ -222,6 +244,14 @@ def prompt_loss(
         iou[:, 0].mean(),
         error,
     )
+
+
+def _pair_loss(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least sum of losses (N, C) of two different masks, and which is the part's."""
+    sums = part[:, :, None] + whole[:, None]
+    same = torch.eye(part.shape[1], dtype=torch.bool, device=part.device)
+    least, place = sums.masked_fill(same, torch.inf).flatten(1).min(dim=1)
+    return least, place // part.shape[1]
 
 
 def _choice_loss(predicted: Tensor, iou: Tensor) -> Tensor:
@@ -264,12 +294,12 @@ def instance_loss(
     slope = entropy(maps.border[:, 0].float(), border, reduction="none") * (1 + 2 * foreground)
     total: Tensor = ((seen + peaks + slope) * known).sum() / size
     if foreground_dice:
-        dice = _soft_dice(maps.foreground[:, 0].float().sigmoid(), foreground, known)
+        dice = soft_dice(maps.foreground[:, 0].float().sigmoid(), foreground, known)
         total = total + foreground_dice * dice.sum() / (pictures or len(dice))
     return total
 
 
-def _soft_dice(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def soft_dice(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Dice loss (B,) of maps (B, h, w) with shares of cells, from squares."""
     overlap = (probability * target * known).sum((1, 2))
     squares = ((probability.square() + target.square()) * known).sum((1, 2))

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from sam_plugins.model.inference.preprocess import resize_rgb, resized_size_hw
 from sam_plugins.model.inference.rgb import to_rgb
-from sam_plugins.model.io.labelled import LabelledImage
-from sam_plugins.model.io.rle import encode_mask
+from sam_plugins.model.io.labelled import LARGEST_PART, PART_INSIDE, LabelledImage
+from sam_plugins.model.io.rle import decode_mask, encode_mask, mask_area
 from sam_plugins.model.networks.config import Preprocessing
 
 BoolArray = NDArray[np.bool_]
@@ -59,6 +59,22 @@ class TrainingPicture:
         """Visible pixels of each label, background included."""
         counted: NDArray[np.int64] = np.bincount(self.labels.ravel())
         return counted
+
+    @cached_property
+    def outer_labels(self) -> Mapping[int, int]:
+        """The smallest whole object around each one that lies within such: label to label."""
+        sizes = self.areas.copy()
+        for label, rle in self.whole_rles.items():
+            sizes[label] = mask_area(rle)
+        found: dict[int, int] = {}
+        for outer in sorted(self.whole_rles, key=lambda label: -int(sizes[label])):
+            shared = np.bincount(
+                self.labels[decode_mask(self.whole_rles[outer])], minlength=len(sizes)
+            )
+            is_part = (shared > 0) & (shared >= PART_INSIDE * self.areas)
+            is_part &= sizes <= LARGEST_PART * sizes[outer]
+            found |= {label: outer for label in np.flatnonzero(is_part).tolist() if label}
+        return found
 
     @cached_property
     def boxes_xyxy(self) -> NDArray[np.float32]:

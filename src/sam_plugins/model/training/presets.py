@@ -28,12 +28,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sam_plugins.model.networks.config import PyramidConfig, SamConfig, VitConfig
+from sam_plugins.model.training.choices import RECIPES, RecipeName
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.losses import LossWeights
 from sam_plugins.model.training.prompt_simulation import PromptOptions
-
-RecipeName = Literal["auto", "paper", "shipped"]
-RECIPES: tuple[RecipeName, ...] = ("auto", "paper", "shipped")
 
 _LARGE_DEPTH = 24  # Blocks of ViT-L, the smallest encoder with the values of ViT-H.
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sam_plugins.errors import TrainingError
 from sam_plugins.model.networks.config import SAM_VIT_B, SAM_VIT_H, SAM_VIT_L, VitConfig
 from sam_plugins.model.networks.masked_autoencoder import MaeConfig
+from sam_plugins.model.training.choices import Precision, require_precision
 from sam_plugins.model.training.ranges import require_at_least, require_positive
 
 SAM_PATCH = 16
@@ -75,8 +76,9 @@ class PretrainingConfig:
         Share of the pictures that is only measured on: one at least where there are four, up to 64.
     checks : int
         How often that is done, and the picture of reconstructions drawn.
-    precision : {"float32", "bfloat16"}
-        Of the forward pass.
+    precision : {"auto", "bfloat16", "float32"}
+        Of the forward pass; by default bfloat16 where the device has it.
+        A run keeps what it began with.
     seed : int
         Of weights, crops and masks.
     """
@@ -94,7 +96,7 @@ class PretrainingConfig:
     max_side: int = 1024
     held_out_share: float = 0.05
     checks: int = 20
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,8 +122,7 @@ class PretrainingConfig:
             raise ValueError(f"min_crop_share must lie in (0, 1], got {self.min_crop_share}")
         if not 0 <= self.held_out_share < 1:
             raise ValueError(f"held_out_share must lie in [0, 1), got {self.held_out_share}")
-        if self.precision not in {"float32", "bfloat16"}:
-            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        require_precision(self.precision)
 
     @property
     def visible(self) -> int:

@@ -49,11 +49,16 @@ class _Objects:
     target: Tensor  # (N, h, w)
     known: Tensor  # (N, h, w)
     image_index: Tensor  # (N,)
+    outer: Tensor | None  # (N, h, w)
 
     def at(self, index: Tensor) -> _Objects:
         """Pick some."""
         return _Objects(
-            self.masks[index], self.target[index], self.known[index], self.image_index[index]
+            self.masks[index],
+            self.target[index],
+            self.known[index],
+            self.image_index[index],
+            None if self.outer is None else self.outer[index],
         )
 
 
@@ -114,8 +119,13 @@ def simulate_session(
     elif model.instance_decoder is not None:
         sums.add("instances", torch.zeros((), device=device))
     known = reduce_masks(batch.mask_known)
+    outer = batch.outer_masks if config.losses.outer else None
     objects = _Objects(
-        batch.masks, reduce_masks(batch.masks), known[batch.image_index], batch.image_index
+        batch.masks,
+        reduce_masks(batch.masks),
+        known[batch.image_index],
+        batch.image_index,
+        None if outer is None else reduce_masks(outer),
     )
     count = len(batch.masks)
     rounds = config.prompts.draw_rounds(rng)
@@ -305,6 +315,7 @@ class _Dialogue:
 
     def _loss(self, output: MaskOutput, *, is_ambiguous: bool) -> MaskLosses:
         """Compare an answer with the own objects."""
+        outer = self.objects.outer
         return prompt_loss(
             output.logits,
             output.iou_predictions,
@@ -312,6 +323,8 @@ class _Dialogue:
             self.objects.known[self.own],
             is_ambiguous=is_ambiguous,
             weights=self.config.losses,
+            # A box says which of them is meant.
+            outer=None if outer is None or self.first != "point" else outer[self.own],
         )
 
     def _of_all(self, seen: Tensor | None) -> Tensor:

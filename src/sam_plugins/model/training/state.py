@@ -131,12 +131,26 @@ class TrainingState(Generic[Network]):
         self.step = document["step"]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def recorded_recipe(path: Path) -> dict[str, Any]:
+    """Return the recipe of the run that a state is of, without its tensors.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such file, or it is no state of a run.
+    """
+    document, _ = _read(path, with_tensors=False)
+    recipe: dict[str, Any] = document["recipe"]
+    return recipe
+
+
+def _read(path: Path, *, with_tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a state file."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
         document: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
         if not {"recipe", "step"} <= document.keys():
             raise ValueError("it was written by an older version")

@@ -121,6 +121,28 @@ def require_finite(state_dict: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
+def require_floating(weights: Mapping[str, Tensor]) -> None:
+    """Refuse whole numbers and truth values, which PyTorch would take for weights without a word.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        Those that a network has as floating numbers.
+
+    Raises
+    ------
+    CheckpointError
+        With the names of the first few tensors of another type.
+    """
+    bad = [f"{name} ({t.dtype})" for name, t in weights.items() if not t.is_floating_point()]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise CheckpointError(
+            f"weights must be floating numbers, got {', '.join(bad[:3])}{more}: the file is "
+            "quantised or damaged. Save model.state_dict() of the model as it was trained"
+        )
+
+
 def _is_finite(tensor: Tensor) -> bool:
     """Whether all values are finite; a sum is ten times faster than to look at each."""
     if not tensor.is_floating_point() or math.isfinite(float(tensor.sum())):

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,16 +29,20 @@ from sam_plugins.model.weights.paths import (
 from sam_plugins.model.weights.registry import ModelEntry
 
 _LOG = logging.getLogger(__name__)
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16  # What a broken connection leaves of a chunk is lost.
 _TIMEOUT_SECONDS = (10, 60)  # To connect, and between two chunks.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_PASSING = (requests.codes.request_timeout, requests.codes.too_many_requests)
+"""Answers below 500 after which a server may serve the same request later."""
+_LONGEST_WAIT_SECONDS = 120.0
+"""A server that asks for a longer pause (Retry-After) is given up: people would think it hangs."""
+_STEP_SECONDS = 0.5  # Of a pause, between two chances to end it.
 
 
 def fetch(
     entry: ModelEntry,
     directory: Path | None = None,
     *,
-    allow_unverified: bool = False,
     verify_existing: bool = True,
     show_progress: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -56,8 +62,6 @@ def fetch(
         A model with at least one URL.
     directory : Path, optional
         Folder for the file; the cache folder by default.
-    allow_unverified : bool
-        Accept a file that cannot be checked, because its publisher gives no digest.
     verify_existing : bool
         Check a file that is already there; False where the caller does so while reading it.
     show_progress : bool, optional
@@ -66,14 +70,16 @@ def fetch(
         Called often, with the bytes that have arrived and those in all, in place of the bar. An
         exception that it raises ends the download, and the next one goes on from there.
     attempts : int
-        How often each URL is tried, each time going on from what has arrived.
+        How many tries of a URL in a row may break off, each going on from what has arrived. A try
+        that got further is the first of a new row.
     wait_seconds : float
-        Pause before the second attempt; it doubles with each further one.
+        Pause before the second try in a row; it doubles with each further one, and is what the
+        server asks for (Retry-After) where that is longer.
 
     Returns
     -------
     Path
-        The file, checked unless that was waived.
+        The file, checked but for one that is already there with ``verify_existing=False``.
 
     Raises
     ------
@@ -83,13 +89,10 @@ def fetch(
         by hand.
     HashMismatchError
         If the file differs from the published one.
-    WeightsError
-        If the file cannot be checked and ``allow_unverified`` is False.
     """
     if entry.is_shipped:
         raise ValueError(f"model {entry.name!r} comes with the package and has no URL")
     target = entry.path if directory is None else directory / entry.file_name
-    require_verifiable(entry, allow_unverified=allow_unverified)
     if target.is_file():
         if verify_existing:
             verify(target, entry)
@@ -100,6 +103,8 @@ def fetch(
             f"machine. {by_hand(entry, target)}"
         )
     transfer = _Transfer(
+        size_bytes=entry.size_bytes,
+        size_is_exact=entry.size_is_exact,
         attempts=attempts,
         wait_seconds=wait_seconds,
         show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
@@ -156,30 +161,14 @@ def remove_download(entry: ModelEntry) -> Path:
 def by_hand(entry: ModelEntry, target: Path) -> str:
     """Return the sentence that tells how to bring the file over from another machine."""
     size = f"{entry.size_bytes / 1e6:.0f} MB"
-    check = f", {entry.digest}" if entry.digest else ""
     return (
-        f"On a machine with a connection download {entry.urls[0]} ({size}{check}) and save it here "
-        f"as {target}"
+        f"On a machine with a connection download {entry.urls[0]} ({size}, {entry.digest}) and "
+        f"save it here as {target}"
     )
 
 
-def require_verifiable(entry: ModelEntry, *, allow_unverified: bool) -> None:
-    """Refuse a model without a published digest unless that was waived.
-
-    Raises
-    ------
-    WeightsError
-        If there is nothing to check the file against.
-    """
-    if entry.digest is None and not allow_unverified:
-        raise WeightsError(
-            f"the file of model {entry.name!r} cannot be verified: its publisher gives no "
-            "checksum. Pass allow_unverified=True (--allow-unverified) to use it all the same."
-        )
-
-
 def verify(path: Path, entry: ModelEntry, digests: dict[str, str] | None = None) -> None:
-    """Check a file against the digest of its entry; an entry without one is accepted.
+    """Check a file against the digest of its entry; the shipped model's has none.
 
     Parameters
     ----------
@@ -277,7 +266,11 @@ def _download(entry: ModelEntry, target: Path, transfer: _Transfer) -> None:
 
 def _download_verified(entry: ModelEntry, url: str, part: Path, transfer: _Transfer) -> None:
     """Fetch one URL into ``part`` and check it; a bad file does not stay."""
-    has_old_bytes = transfer(url, part)
+    try:
+        has_old_bytes = transfer(url, part)
+    except HashMismatchError:  # Too long, so not the one, whatever an earlier run left.
+        part.unlink(missing_ok=True)
+        raise
     try:
         verify(part, entry)
     except HashMismatchError:
@@ -302,32 +295,59 @@ class _BrokenOffError(Exception):
 class _Transfer:
     """Brings one URL into one file, however often the connection breaks."""
 
+    size_bytes: int
+    size_is_exact: bool
     attempts: int
     wait_seconds: float
     show_progress: bool
     progress: Callable[[int, int], None] | None = None
 
     def __call__(self, url: str, part: Path) -> bool:
-        """Fetch ``url`` and return whether the file begins with bytes of an earlier run."""
-        has_old_bytes = part.exists() and part.stat().st_size > 0
-        for attempt in range(1, self.attempts + 1):
+        """Fetch ``url`` and return whether the file begins with bytes of an earlier run.
+
+        Raises
+        ------
+        HashMismatchError
+            As soon as the file is longer than the published one.
+        """
+        if self.attempts < 1:
+            raise ValueError(f"attempts must be 1 or more, got {self.attempts}")
+        furthest = part.stat().st_size if part.exists() else 0
+        if self.size_is_exact and furthest > self.size_bytes:
+            part.unlink()  # Of another version of the file.
+            furthest = 0
+        has_old_bytes = furthest > 0
+        failures = 0
+        while True:
             try:
                 started_over = self._go_on(url, part)
             except (requests.RequestException, _BrokenOffError) as error:
-                if attempt == self.attempts or _is_refusal(error):
-                    if part.stat().st_size == 0:
+                arrived = part.stat().st_size
+                failures = 1 if arrived > furthest else failures + 1
+                furthest = max(furthest, arrived)
+                asked = _asked_seconds(error)
+                if failures >= self.attempts or _is_refusal(error) or asked > _LONGEST_WAIT_SECONDS:
+                    if arrived == 0:
                         part.unlink()
                     raise
                 _LOG.info("download of %s interrupted (%s), trying again", url, error)
-                time.sleep(self.wait_seconds * 2 ** (attempt - 1))
+                self._pause(max(asked, self.wait_seconds * 2 ** (failures - 1)), arrived)
             else:
                 return has_old_bytes and not started_over
-        raise ValueError(f"attempts must be 1 or more, got {self.attempts}")
+
+    def _pause(self, seconds: float, arrived: int) -> None:
+        """Wait, and tell of what has arrived meanwhile, so that a pause can be ended, too."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP_SECONDS))
+            if self.progress is not None:
+                self.progress(arrived, max(arrived, self.size_bytes))
 
     def _go_on(self, url: str, part: Path) -> bool:
         """Ask for the bytes that ``part`` lacks and return whether the server began anew."""
+        exact = self.size_bytes if self.size_is_exact else None
         with part.open("ab") as file:
-            reply = _Reply(file)
+            reply = _Reply(file, exact)
             headers = {"Accept-Encoding": "identity"}
             if file.tell():
                 headers["Range"] = f"bytes={file.tell()}-"
@@ -335,7 +355,7 @@ class _Transfer:
                 progressbar=(
                     self.show_progress
                     if self.progress is None
-                    else _Listener(self.progress, file.tell())
+                    else _Listener(self.progress, reply, self.size_bytes)
                 ),
                 chunk_size=_CHUNK_BYTES,
                 timeout=_TIMEOUT_SECONDS,
@@ -343,38 +363,65 @@ class _Transfer:
                 hooks={"response": reply},
             )
             try:
-                download(url, file, None)
+                download(url, _Bounded(file, exact), None)
             except requests.HTTPError:
                 if not reply.has_nothing_left:
                     raise
             finally:
                 reply.close()  # pooch leaves that to the garbage collector.
             arrived_bytes = file.tell()
-        if reply.total_bytes is not None and arrived_bytes < reply.total_bytes:
+        total_bytes = reply.total_bytes
+        if total_bytes is None and reply.may_be_cut:
+            total_bytes = exact
+        if total_bytes is not None and arrived_bytes < total_bytes:
             raise _BrokenOffError(
-                f"the connection broke off after {arrived_bytes} of {reply.total_bytes} bytes; the "
+                f"the connection broke off after {arrived_bytes} of {total_bytes} bytes; the "
                 "next try goes on from there"
             )
         return reply.started_over
 
 
+class _Bounded:
+    """What pooch writes to: the file, up to the size that the published one has."""
+
+    def __init__(self, file: BinaryIO, exact: int | None) -> None:
+        self._file = file
+        self._exact = exact
+
+    def write(self, chunk: bytes) -> int:
+        """Write a chunk, unless it is too much."""
+        _require_size(self._file.tell() + len(chunk), self._exact)
+        return self._file.write(chunk)
+
+    def flush(self) -> None:
+        """Hand over to the system what was written."""
+        self._file.flush()
+
+
+def _require_size(found: int, exact: int | None) -> None:
+    """Refuse more bytes than the published file has."""
+    if exact is not None and found > exact:
+        raise HashMismatchError(f"it is another file: expected {exact} bytes, got {found} or more")
+
+
 class _Listener:
-    """What pooch takes for a progress bar."""
+    """What pooch takes for a progress bar; it counts what is in the file."""
 
-    def __init__(self, progress: Callable[[int, int], None], already: int) -> None:
-        self.total = 0  # set by pooch, of what is still to come
+    def __init__(
+        self, progress: Callable[[int, int], None], reply: _Reply, size_bytes: int
+    ) -> None:
+        self.total = 0  # set by pooch, of what is still to come, 0 where the server does not say
         self._progress = progress
-        self._already = already
-        self._arrived = 0
+        self._reply = reply
+        self._size_bytes = size_bytes
 
-    def update(self, count: int) -> None:
+    def update(self, _: int) -> None:
         """Tell of bytes that have arrived."""
-        self._arrived = min(self._arrived + count, self.total)
-        self._progress(self._already + self._arrived, self._already + self.total)
+        arrived = self._reply.file.tell()
+        self._progress(arrived, max(arrived, self._reply.total_bytes or self._size_bytes))
 
     def reset(self) -> None:
         """Begin the count anew; pooch does so at the end, only to fill the bar."""
-        self._arrived = 0
 
     def close(self) -> None:
         """Take the bar away."""
@@ -383,12 +430,23 @@ class _Listener:
 class _Reply:
     """Reads the head of the server's answer, before pooch writes the body to ``file``."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, exact: int | None) -> None:
         self.file = file
         self.total_bytes: int | None = None
         self.has_nothing_left = False
         self.started_over = False
+        self._exact = exact
         self._response: requests.Response | None = None
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether nothing shows if an answer that tells no size has ended too early.
+
+        A page that stands in the file's place is whole, and no beginning of it.
+        """
+        if self.has_nothing_left or self._response is None:
+            return False
+        return not self._response.headers.get("Content-Type", "").startswith("text/html")
 
     def close(self) -> None:
         """Close the connection."""
@@ -403,6 +461,7 @@ class _Reply:
         total = content_range.rpartition("/")[2]
         if response.status_code == requests.codes.ok:  # All of it, whatever we asked for.
             total = response.headers.get("Content-Length", "")
+            self._require_size(total)
             self.started_over = position > 0
             self.file.truncate(0)
             self.file.seek(0)
@@ -411,6 +470,7 @@ class _Reply:
                 raise requests.exceptions.InvalidHeader(
                     f"the server was asked for the bytes from {position} and sent {content_range!r}"
                 )
+            self._require_size(total)
         elif response.status_code == requests.codes.requested_range_not_satisfiable:
             # All has arrived, or too much, which the digest will show.
             self.has_nothing_left = True
@@ -418,17 +478,39 @@ class _Reply:
             return
         self.total_bytes = int(total) if total.isdigit() else None
 
+    def _require_size(self, total: str) -> None:
+        """Refuse a file that is longer than the published one, before it is fetched."""
+        if total.isdigit():
+            _require_size(int(total), self._exact)
+
 
 def _is_refusal(error: Exception) -> bool:
     """Whether the server said no, so that asking again is of no use."""
     response = error.response if isinstance(error, requests.HTTPError) else None
-    return response is not None and response.status_code < 500
+    if response is None or response.status_code in _PASSING:
+        return False
+    return response.status_code < 500
+
+
+def _asked_seconds(error: Exception) -> float:
+    """Return the pause for which the server asks, in seconds or until a date; 0 for none."""
+    response = error.response if isinstance(error, requests.HTTPError) else None
+    asked = "" if response is None else response.headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        until = parsedate_to_datetime(asked)
+    except ValueError:
+        return 0.0
+    return max(0.0, (until.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _reason(error: Exception) -> str:
     """Say in a few words what went wrong on the way."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
+        answer = f"the server answered {error.response.status_code} {error.response.reason}"
+        asked = _asked_seconds(error)
+        return f"{answer} and asks for a pause of {asked:.0f} s" if asked else answer
     if isinstance(error, requests.Timeout):
         return "the server did not answer in time"
     if isinstance(error, requests.ConnectionError):

@@ -16,7 +16,7 @@ from sam_plugins.errors import (
 )
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.weights.checkpoints import WeightFile, read_weight_file, require_finite
-from sam_plugins.model.weights.download import fetch, require_verifiable, verify
+from sam_plugins.model.weights.download import fetch, verify
 from sam_plugins.model.weights.hashing import file_digests, split_digest
 from sam_plugins.model.weights.passport import MAE_KIND, Passport
 from sam_plugins.model.weights.recognition import matching_state, recognise
@@ -90,7 +90,6 @@ class LoadedCheckpoint:
 def resolve(
     name_or_path: str | os.PathLike[str],
     *,
-    allow_unverified: bool = False,
     show_progress: bool | None = None,
 ) -> ModelFile:
     """Find the file of a model, downloading it if it is known by name and not there yet.
@@ -101,8 +100,6 @@ def resolve(
         A text without folder and suffix of a weight file (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
         ``.safetensors``) is a name, of a published model or of one in the model store
         (``"my-project@3"``, or ``"my-project"`` for the version in use); everything else is a path.
-    allow_unverified : bool
-        Accept files for which no digest is published.
     show_progress : bool, optional
         Draw a bar while downloading; by default only on a terminal.
 
@@ -117,7 +114,7 @@ def resolve(
     CheckpointError
         If there is no file at the path.
     WeightsError
-        If the shipped model is missing from the installation, or nothing can verify the file.
+        If the shipped model is missing from the installation.
     TypeError
         If ``name_or_path`` is neither a text nor a path.
     """
@@ -147,7 +144,6 @@ def resolve(
         return ModelFile(entry.path, entry.name, entry)
     file = fetch(
         entry,
-        allow_unverified=allow_unverified,
         verify_existing=False,  # load_checkpoint hashes the file anyway, for the model's id.
         show_progress=show_progress,
     )
@@ -157,7 +153,6 @@ def resolve(
 def load_checkpoint(
     name_or_path: str | os.PathLike[str] | ModelFile,
     *,
-    allow_unverified: bool = False,
     show_progress: bool | None = None,
 ) -> LoadedCheckpoint:
     """Read the weights of a model and recognise its architecture.
@@ -166,8 +161,6 @@ def load_checkpoint(
     ----------
     name_or_path : str, path or ModelFile
         See :func:`resolve`.
-    allow_unverified : bool
-        Accept files for which no digest is published.
     show_progress : bool, optional
         Draw a bar while downloading; by default only on a terminal.
 
@@ -189,8 +182,8 @@ def load_checkpoint(
     if isinstance(name_or_path, ModelFile):
         file = name_or_path
     else:
-        file = resolve(name_or_path, allow_unverified=allow_unverified, show_progress=show_progress)
-    sha256 = _checked_sha256(file, allow_unverified=allow_unverified)
+        file = resolve(name_or_path, show_progress=show_progress)
+    sha256 = _checked_sha256(file)
     content = read_weight_file(file.path)
     _require_whole_model(content, file.path)
     entry = file.entry or entry_of_sha256(sha256)
@@ -219,7 +212,7 @@ def _require_whole_model(content: WeightFile, path: Path) -> None:
         raise ForeignCheckpointError(
             f"{path} is a masked autoencoder, an image encoder to start training from, and no "
             "whole model: give the file sam.safetensors beside it, whose mask decoder is still to "
-            "be trained"
+            "be trained, or make one with `sam-plugins models convert FILE -o sam.safetensors`"
         )
 
 
@@ -255,14 +248,12 @@ def _require_shipped(entry: ModelEntry) -> None:
         )
 
 
-def _checked_sha256(file: ModelFile, *, allow_unverified: bool) -> str:
+def _checked_sha256(file: ModelFile) -> str:
     """Hash the file once, for the check against its entry and for the model's id."""
     entry = file.entry
     algorithms = ["sha256"]
-    if entry is not None and not entry.is_shipped:
-        require_verifiable(entry, allow_unverified=allow_unverified)
-        if entry.digest is not None:
-            algorithms.append(split_digest(entry.digest)[0])
+    if entry is not None and entry.digest is not None:
+        algorithms.append(split_digest(entry.digest)[0])
     try:
         digests = file_digests(file.path, algorithms)
     except OSError as error:

@@ -11,30 +11,38 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam_plugins.errors import ForeignCheckpointError
+from sam_plugins.errors import CheckpointError, ForeignCheckpointError
 from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import (
     SAM_VIT_B,
     SAM_VIT_H,
     SAM_VIT_L,
+    Preprocessing,
     SamConfig,
     VitConfig,
 )
 from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.weights.checkpoints import read_weight_file, require_finite
-
-_RENAMED = {"mlp.fc1": "mlp.lin1", "mlp.fc2": "mlp.lin2"}
-_BLOCK = re.compile(
-    r"blocks\.(\d+)\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)$"
+from sam_plugins.model.weights.checkpoints import (
+    WeightFile,
+    read_weight_file,
+    require_finite,
+    require_floating,
 )
+from sam_plugins.model.weights.passport import Passport
+
+_NEEDED = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed", "cls_token")
+_PARTS = ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+_RENAMED = {"mlp.fc1": "mlp.lin1", "mlp.fc2": "mlp.lin2"}
+_BLOCK = re.compile(rf"blocks\.(\d+)\.({'|'.join(map(re.escape, _PARTS))})\.(weight|bias)$")
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,42 @@ class MaeStart:
     left_aside: tuple[str, ...]
 
 
+class StartedSam(NamedTuple):
+    """A SAM whose image encoder is pre-trained, all else fresh, and what is known of its file."""
+
+    sam: Sam
+    config: SamConfig
+    passport: Passport | None
+
+
+def sam_of_mae(path: Path, *, seed: int = 0) -> StartedSam | None:
+    """Build a SAM from a masked autoencoder's file; None if the file is of another kind.
+
+    Parameters
+    ----------
+    path : Path
+        An official checkpoint of ViT-B, L or H, or a file of ours, which says what it starts.
+    seed : int
+        Of the fresh weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or not complete, or fits no SAM.
+    """
+    file = read_weight_file(path)
+    if any(name not in file.state_dict for name in _NEEDED):
+        return None
+    try:
+        start = _start_of(file, path, None)
+        size = start.config.image_size
+        preprocessing = Preprocessing(min_long_side=size, max_long_side=size)
+        config = SamConfig(start.config, preprocessing=preprocessing)
+        return StartedSam(start_sam(start, config, seed=seed), config, file.passport)
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
 def load_mae(path: Path, config: VitConfig | None = None) -> MaeStart:
     """Read a masked autoencoder's file; see :func:`mae_start`.
 
@@ -71,14 +115,18 @@ def load_mae(path: Path, config: VitConfig | None = None) -> MaeStart:
         As :func:`~sam_plugins.model.weights.checkpoints.read_weight_file` and :func:`mae_start`.
     """
     try:
-        file = read_weight_file(path)
-        require_finite(file.state_dict, path)
-        if config is None and file.passport is not None:
-            encoder = file.passport.config.image_encoder
-            config = encoder if isinstance(encoder, VitConfig) else None
-        return mae_start(file.state_dict, config)
+        return _start_of(read_weight_file(path), path, config)
     except ForeignCheckpointError as error:
         raise ForeignCheckpointError(f"{path}: {error}") from error
+
+
+def _start_of(file: WeightFile, path: Path, config: VitConfig | None) -> MaeStart:
+    """Return the start that a file gives; one of ours says which encoder it was made for."""
+    require_finite(file.state_dict, path)
+    if config is None and file.passport is not None:
+        encoder = file.passport.config.image_encoder
+        config = encoder if isinstance(encoder, VitConfig) else None
+    return mae_start(file.state_dict, config)
 
 
 def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None) -> MaeStart:
@@ -101,9 +149,10 @@ def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None)
     ForeignCheckpointError
         If it is no MAE checkpoint, its width is not that of B, L or H and no config is given, or
         width or depth differ from the config's.
+    CheckpointError
+        If parts of blocks are missing, or are no floating numbers.
     """
-    needed = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed", "cls_token")
-    missing = [name for name in needed if name not in state_dict]
+    missing = [name for name in _NEEDED if name not in state_dict]
     if missing:
         raise ForeignCheckpointError(
             "expected an MAE checkpoint (patch_embed.proj, pos_embed, cls_token, blocks.N), but "
@@ -118,6 +167,7 @@ def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None)
     embed_dim = state_dict["patch_embed.proj.weight"].shape[0]
     config = config or _config_of_width(embed_dim)
     blocks = {name: match for name in state_dict if (match := _BLOCK.match(name))}
+    require_floating({name: state_dict[name] for name in (*_NEEDED, *blocks)})
     depth = 1 + max((int(match[1]) for match in blocks.values()), default=-1)
     if (embed_dim, depth) != (config.embed_dim, config.depth):
         raise ForeignCheckpointError(
@@ -125,6 +175,7 @@ def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None)
             f"width {config.embed_dim} and {config.depth} blocks: choose the variant of the same "
             "size"
         )
+    _require_whole_blocks(blocks, depth)
     state = {
         "patch_embed.proj.weight": _resample_patches(
             state_dict["patch_embed.proj.weight"], config.patch_size
@@ -140,7 +191,7 @@ def mae_start(state_dict: Mapping[str, Tensor], config: VitConfig | None = None)
     fresh = list(_relative_positions(config))
     state.update({name: torch.zeros(shape) for name, shape in _relative_positions(config).items()})
     fresh += ["neck"]
-    used = {*needed, *blocks} - {"cls_token"}
+    used = {*_NEEDED, *blocks} - {"cls_token"}
     return MaeStart(
         state, config, tuple(fresh), tuple(name for name in state_dict if name not in used)
     )
@@ -161,6 +212,8 @@ def start_sam(start: MaeStart, config: SamConfig, *, seed: int = 0) -> Sam:
     ------
     ValueError
         If the image encoders differ.
+    ForeignCheckpointError
+        If weights of the start have another shape than those of the image encoder.
     """
     if config.image_encoder != start.config:
         raise ValueError(
@@ -170,10 +223,31 @@ def start_sam(start: MaeStart, config: SamConfig, *, seed: int = 0) -> Sam:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sam = build_sam(config)
-    missing, left_over = sam.image_encoder.load_state_dict(start.state_dict, strict=False)
+    try:
+        missing, left_over = sam.image_encoder.load_state_dict(start.state_dict, strict=False)
+    except RuntimeError as error:  # names the weights and both shapes
+        raise ForeignCheckpointError(
+            f"the MAE checkpoint does not fit the encoder to fill: {' '.join(str(error).split())}"
+        ) from error
     assert not left_over
     assert all(name.startswith("neck.") for name in missing)
     return sam
+
+
+def _require_whole_blocks(found: Iterable[str], depth: int) -> None:
+    """Refuse blocks of which a part is missing, as in a file that was cut."""
+    needed = {
+        f"blocks.{block}.{part}.{kind}"
+        for block in range(depth)
+        for part in _PARTS
+        for kind in ("weight", "bias")
+    }
+    missing = sorted(needed.difference(found))
+    if missing:
+        raise CheckpointError(
+            f"it begins like an MAE checkpoint, but {len(missing)} of its weights are missing, "
+            f"such as {missing[0]}: the file is not complete; download it again"
+        )
 
 
 def _config_of_width(embed_dim: int) -> VitConfig:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from sam_plugins.errors import CheckpointError
-from sam_plugins.model.networks.config import Preprocessing, SamConfig
+from sam_plugins.model.networks.config import (
+    Preprocessing,
+    SamConfig,
+    UnknownConfigError,
+    require_fitting_input,
+    require_kinds,
+)
 
 METADATA_KEY = "sam_plugins_passport"
 FORMAT_VERSION = 1
@@ -167,12 +174,22 @@ class Passport:
             If the document is no JSON object, or as in :meth:`from_dict`.
         """
         try:
-            values = json.loads(document)
+            values = json.loads(document, parse_float=_finite, parse_constant=_finite)
         except ValueError as error:
             raise _bad(f"it is no JSON ({error})") from error
+        except RecursionError as error:
+            raise _bad("it is nested too deeply") from error
         if not isinstance(values, dict):
             raise _bad(f"it must be a JSON object, got {type(values).__name__}")
         return cls.from_dict(values)
+
+
+def _finite(number: str) -> float:
+    """Read a number of JSON, which knows neither NaN nor infinity."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no finite number")
+    return value
 
 
 def _bad(reason: str) -> CheckpointError:
@@ -189,7 +206,7 @@ def _text(values: Mapping[str, Any], key: str, *, required: bool = False) -> str
     if value is None and not required:
         return ""
     if not isinstance(value, str) or (required and not value):
-        raise _bad(f"{key} must be a text, got {value!r}")
+        raise _bad(f"{key} must be a text, got {reprlib.repr(value)}")
     return value
 
 
@@ -201,12 +218,16 @@ def _config(values: Mapping[str, Any]) -> SamConfig:
     if preprocessing.get("max_enlargement", 1) is None:
         preprocessing = {**preprocessing, "max_enlargement": math.inf}
     try:
-        return SamConfig.from_dict({**architecture, "preprocessing": preprocessing})
-    except (TypeError, ValueError) as error:
+        config = SamConfig.from_dict({**architecture, "preprocessing": preprocessing})
+        require_fitting_input(config)
+    except UnknownConfigError as error:
         raise CheckpointError(
             "the file's passport describes an architecture that this version of sam-plugins does "
             f"not know: {error}. Upgrade sam-plugins"
         ) from error
+    except ValueError as error:
+        raise _bad(str(error)) from error
+    return config
 
 
 def _training_data(values: object) -> tuple[DataSource, ...]:
@@ -214,8 +235,13 @@ def _training_data(values: object) -> tuple[DataSource, ...]:
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise _bad("training_data must be a list of objects")
     own = {spec.name for spec in fields(DataSource)}
+    sources = [{key: v for key, v in value.items() if key in own} for value in values]
     try:
-        return tuple(DataSource(**{k: v for k, v in value.items() if k in own}) for value in values)
+        for source in sources:
+            require_kinds(DataSource, source)
+        return tuple(DataSource(**source) for source in sources)
+    except ValueError as error:
+        raise _bad(f"in training_data {error}") from error
     except TypeError as error:
         raise _bad(f"an entry of training_data has no name ({error})") from error
 

@@ -2,7 +2,8 @@
 
 ``SAM_PLUGINS_HOME``
     Folder of everything that can be fetched or computed again (weights, embeddings). Default: the
-    user's cache folder as the operating system defines it.
+    user's cache folder as the operating system defines it. Where it is set it holds the sessions of
+    napari, too, which are otherwise under the user's data folder: nothing can compute them again.
 ``SAM_PLUGINS_STORE``
     Folder of the models that people trained, which nothing can fetch again. Default: ``store``
     under ``SAM_PLUGINS_HOME`` where that is set, otherwise under the user's data folder.
@@ -67,6 +68,20 @@ def store_directory() -> Path:
 def runs_directory() -> Path:
     """Return the folder of training runs, beside the model store; it may not exist yet."""
     return store_directory().parent / "runs"
+
+
+def sessions_directories() -> tuple[Path, ...]:
+    """Return the folders of saved sessions of napari, which may not exist yet.
+
+    Returns
+    -------
+    tuple of Path
+        Where they are written comes first; then where earlier versions wrote them.
+    """
+    earlier = home_directory() / "sessions"
+    if os.environ.get(HOME_VARIABLE, "").strip():
+        return (earlier,)
+    return (platformdirs.user_data_path("sam-plugins", appauthor=False) / "sessions", earlier)
 
 
 def is_offline() -> bool:

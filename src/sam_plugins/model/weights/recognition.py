@@ -24,7 +24,7 @@ from sam_plugins.model.networks.config import (
     VitConfig,
 )
 from sam_plugins.model.weights.bare_network import NoInitialisation
-from sam_plugins.model.weights.checkpoints import count_tensors
+from sam_plugins.model.weights.checkpoints import count_tensors, require_floating
 
 # What other people's files look like, to say more than "foreign": every pattern must be there.
 _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -33,8 +33,8 @@ _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a SAM of Hugging Face transformers (get the original file)", (r"vision_encoder\.layers\.",)),
     ("the instance decoder of micro-sam (give the SAM's own file)", (r"decoder\.samplers\.",)),
     (
-        "an MAE checkpoint (an image encoder to start training from)",
-        (r"cls_token$", r"blocks\.0\.attn\.qkv"),
+        "an MAE checkpoint: `sam-plugins models convert FILE -o sam.safetensors` makes a SAM of it",
+        (r"^cls_token$", r"^pos_embed$", r"^patch_embed\.proj\."),
     ),
     (
         "the image encoder of a SAM, without its other parts",
@@ -129,7 +129,8 @@ def matching_state(
     Raises
     ------
     CheckpointError
-        If names are missing or left over, or a shape differs; the first few are named. A
+        If names are missing or left over, a shape differs, or values are whole numbers or truth
+        values where floating ones are expected; the first few are named. A
         :class:`~sam_plugins.errors.ForeignCheckpointError` if no network has such numbers.
     """
     from sam_plugins.model.networks.builders import build_sam
@@ -137,9 +138,10 @@ def matching_state(
     try:
         _require_plausible(config, state_dict)
         with torch.device("meta"), NoInitialisation():  # Shapes without memory.
-            expected = {name: tuple(t.shape) for name, t in build_sam(config).state_dict().items()}
+            network = build_sam(config).state_dict()
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise _misshapen(error) from error
+    expected = {name: tuple(tensor.shape) for name, tensor in network.items()}
     left_aside = [name for name in state_dict if name not in expected and _DISPENSABLE.match(name)]
     found = {name: t for name, t in state_dict.items() if name not in left_aside}
     problems = [
@@ -160,6 +162,7 @@ def matching_state(
             f"{'; '.join(problem for problem in problems if problem)}. The file belongs to another "
             "version of the model, or is not complete"
         )
+    require_floating({n: t for n, t in found.items() if network[n].is_floating_point()})
     return found, tuple(left_aside)
 
 

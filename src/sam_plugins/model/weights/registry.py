@@ -34,7 +34,7 @@ class ModelEntry:
     urls : tuple of str
         Where the file can be had, in the order to try; empty for the shipped model.
     digest : str or None
-        ``"sha256:..."`` or another ``algorithm:hex``; None when its publisher gives none.
+        ``"sha256:..."`` or another ``algorithm:hex``; None for the shipped model alone.
     size_bytes : int
         Size of the file.
     size_is_exact : bool
@@ -49,6 +49,11 @@ class ModelEntry:
         Set where the file's architecture does not tell how its pictures were prepared.
     aliases : tuple of str
         Other names that lead here.
+
+    Raises
+    ------
+    ValueError
+        If a file that is downloaded has no digest.
     """
 
     name: str
@@ -62,6 +67,11 @@ class ModelEntry:
     size_is_exact: bool = True
     preprocessing: Preprocessing | None = None
     aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an entry whose download nothing could check."""
+        if self.urls and self.digest is None:
+            raise ValueError(f"model {self.name!r} is downloaded and must have a digest, got None")
 
     @property
     def is_shipped(self) -> bool:

@@ -138,6 +138,10 @@ class ModelStore:
         in_use = self._history(name)[-1:]
         return [self._read(name, number, in_use) for number in self._numbers(name)]
 
+    def in_use(self, name: str) -> StoredVersion | None:
+        """Return the version of a model that is in use, if one is; errors as for `versions`."""
+        return next((one for one in self.versions(name) if one.is_in_use), None)
+
     def find(self, reference: str) -> StoredVersion:
         """Return a version by ``"name@3"``, or the one in use by ``"name"``.
 

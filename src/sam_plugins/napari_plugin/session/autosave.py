@@ -31,7 +31,7 @@ from sam_plugins.napari_plugin.session.values import State
 _LOG = logging.getLogger(__name__)
 
 SECONDS = 3.0
-_KEPT_FILES = 20
+_KEPT_FILES = 20  # of those that a person was offered and left; others stay until they are
 _TRIES = 5
 _STEP_SECONDS = 0.03  # what a step takes between its pixels and its end
 
@@ -192,17 +192,17 @@ class Autosave:
                 self._on_error(error)
 
 
-def unfinished_sessions(folder: Path, image: ImageNote | None = None) -> list[Path]:
+def unfinished_sessions(*folders: Path, image: ImageNote | None = None) -> list[Path]:
     """Return the session files that no living process has open, the latest first.
 
     Parameters
     ----------
-    folder : Path
+    *folders : Path
     image : ImageNote, optional
         Only sessions about this image.
     """
     found = []
-    for path in sorted(folder.glob(f"*{SUFFIX}"), key=_age):
+    for path in _sessions_in(*folders):
         if _is_open(path):
             continue
         try:
@@ -217,15 +217,32 @@ def unfinished_sessions(folder: Path, image: ImageNote | None = None) -> list[Pa
 
 
 def renew_session(path: Path) -> None:
-    """Let a session file count as the latest one: of many the oldest are removed."""
+    """Let a session file count as the latest one: of those offered the oldest are removed."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
+def note_offered(path: Path) -> None:
+    """Note that a session was shown to a person: only those may be removed to save space."""
+    with contextlib.suppress(OSError):
+        _offered_note(path).touch()
+
+
 def forget_session(path: Path) -> None:
     """Remove a session file that is not wanted any more."""
-    with contextlib.suppress(OSError):
-        path.unlink()
+    for gone in (path, _offered_note(path)):
+        with contextlib.suppress(OSError):
+            gone.unlink()
+
+
+def _offered_note(path: Path) -> Path:
+    """Return the file that is there once a session was offered."""
+    return path.with_suffix(f"{SUFFIX}.offered")
+
+
+def _sessions_in(*folders: Path) -> list[Path]:
+    """Return the session files of some folders, the latest first."""
+    return sorted((path for one in folders for path in one.glob(f"*{SUFFIX}")), key=_age)
 
 
 def _is_same(one: ImageNote | None, other: ImageNote) -> bool:
@@ -262,7 +279,8 @@ def _age(path: Path) -> float:
 
 
 def _forget_old_files(folder: Path) -> None:
-    """Remove all but the latest session files."""
-    for path in sorted(folder.glob(f"*{SUFFIX}"), key=_age)[_KEPT_FILES:]:
+    """Remove all but the latest of the session files that were offered."""
+    offered = [path for path in _sessions_in(folder) if _offered_note(path).exists()]
+    for path in offered[_KEPT_FILES:]:
         if not _is_open(path):
             forget_session(path)

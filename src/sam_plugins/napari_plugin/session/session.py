@@ -38,6 +38,8 @@ from sam_plugins.napari_plugin.session.writing import (
     split_object,
 )
 
+_ANOTHER_PICTURE = "another picture"
+
 
 class Session:
     """Drafts, committed objects and the labels that they are written to, with undo and redo.
@@ -277,6 +279,27 @@ class Session:
         self._history.amend(self._state)
         self.state_changed.emit()
 
+    def ask_again(self, look: Callable[[Draft], Sight]) -> None:
+        """Let all drafts be asked about anew, as one step: the picture is another one.
+
+        Parameters
+        ----------
+        look : callable
+            Returns what the model is to be shown for a draft.
+        """
+        if not self._state.drafts:
+            return
+        drafts = tuple(
+            replace(draft, sight=look(draft), answer=None, shown=draft.mask)
+            for draft in self._state.drafts
+        )
+        state = replace(self._state, drafts=drafts, followed=())
+        if self.undo_title == _ANOTHER_PICTURE:  # a film that runs is one step
+            self._history.amend(state)
+            self._become(state, ())
+        else:
+            self._do(_ANOTHER_PICTURE, state)
+
     def clear(self) -> None:
         """Drop all drafts."""
         if self._state.drafts:
@@ -380,18 +403,22 @@ class Session:
         ValueError
             If it is in none of them.
         """
-        all_planes = [planes] if isinstance(planes, Plane) else planes
-        self._do("delete", *delete_object(self.canvas, self._state, label, all_planes))
+        self._do("delete", *delete_object(self.canvas, self._state, label, _several(planes)))
 
-    def merge(self, labels: Sequence[int], plane: Plane) -> int:
-        """Give objects of a plane the number of the first one, and return it.
+    def merge(self, labels: Sequence[int], planes: Plane | Sequence[Plane]) -> int:
+        """Give objects the number of the first one, in a plane or in all of several, as one step.
+
+        Returns
+        -------
+        int
+            The number of the first one.
 
         Raises
         ------
         ValueError
-            If there are fewer than two, or one of them is not in the plane.
+            If there are fewer than two, or one of them is in none of the planes.
         """
-        state, changes, label = merge_objects(self.canvas, self._state, labels, plane)
+        state, changes, label = merge_objects(self.canvas, self._state, labels, _several(planes))
         self._do("merge", state, changes)
         return label
 
@@ -421,9 +448,15 @@ class Session:
         self._do("split", state, changes)
         return numbers
 
-    def fill(self, label: int, plane: Plane) -> None:
-        """Fill the holes of an object; other objects in them stay."""
-        changes = fill_holes(self.canvas, label, plane)
+    def fill(self, label: int, planes: Plane | Sequence[Plane]) -> None:
+        """Fill the holes of an object in a plane, or in each of several; other objects stay.
+
+        Raises
+        ------
+        ValueError
+            If it is in none of them.
+        """
+        changes = fill_holes(self.canvas, label, _several(planes))
         if changes:
             self._do("fill", self._state, changes)
 
@@ -491,3 +524,8 @@ class Session:
         """Return the last object of this session with a number in a plane."""
         found = (o for o in reversed(self._state.objects) if is_in(o, label, plane))
         return next(found, None)
+
+
+def _several(planes: Plane | Sequence[Plane]) -> Sequence[Plane]:
+    """Return planes, of which there may be one."""
+    return [planes] if isinstance(planes, Plane) else planes

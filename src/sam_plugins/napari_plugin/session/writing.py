@@ -147,28 +147,41 @@ def delete_object(
 
 
 def merge_objects(
-    canvas: LabelCanvas, state: State, labels: Sequence[int], plane: Plane
+    canvas: LabelCanvas, state: State, labels: Sequence[int], planes: Sequence[Plane]
 ) -> tuple[State, Changes, int]:
-    """Give objects of a plane the number of the first one, and return it, too.
+    """Give objects of all of several planes the number of the first one, and return it, too.
 
     Raises
     ------
     ValueError
-        If there are fewer than two, or one of them is not in the plane.
+        If there are fewer than two, or one of them is in none of the planes.
     """
     wanted = list(dict.fromkeys(labels))
     if len(wanted) < 2:
         raise ValueError(f"merging needs two objects or more, got {len(wanted)}")
-    whole = canvas.read(plane)
-    masks = [find_object(whole, label) for label in wanted]
-    window = masks[0].window
-    for mask in masks[1:]:
-        window = window.union(mask.window)
-    before = whole[window.slices]
-    after = np.where(np.isin(before, wanted), wanted[0], before).astype(before.dtype)
-    for label in wanted[1:]:
-        state = _forget(state, label, plane)
-    return state, put(canvas, plane, window, before, after), wanted[0]
+    found: set[int] = set()
+    parts: list[tuple[Plane, Window]] = []
+    for plane in planes:
+        whole = canvas.read(plane)
+        mask = np.isin(whole, wanted)
+        inside = tight_window(mask)
+        if inside is not None:
+            rows, columns = inside
+            window = Window(rows.start, columns.start, rows.stop, columns.stop)
+            parts.append((plane, window))
+            found.update(np.unique(whole[mask]).tolist())
+    missing = [label for label in wanted if label not in found or label == 0]
+    if missing:
+        raise ValueError(f"there must be pixels of the object {missing[0]} to merge, got none")
+    changes: Changes = []
+    with canvas.together():
+        for plane, window in parts:
+            before = canvas.read(plane, window)
+            after = np.where(np.isin(before, wanted), wanted[0], before).astype(before.dtype)
+            changes += put(canvas, plane, window, before, after)
+            for label in wanted[1:]:
+                state = _forget(state, label, plane)
+    return state, changes, wanted[0]
 
 
 def split_object(
@@ -196,13 +209,29 @@ def split_object(
     return state, put(canvas, plane, mask.window, before, after), numbers
 
 
-def fill_holes(canvas: LabelCanvas, label: int, plane: Plane) -> Changes:
-    """Fill the holes of an object; other objects in them stay."""
-    mask = find_object(canvas.read(plane), label)
-    before = canvas.read(plane, mask.window)
-    return put(
-        canvas, plane, mask.window, before, write_mask(before, fill_object(mask.mask), label)
-    )
+def fill_holes(canvas: LabelCanvas, label: int, planes: Sequence[Plane]) -> Changes:
+    """Fill the holes that an object has in each of several planes; other objects in them stay.
+
+    Raises
+    ------
+    ValueError
+        If it is in none of them.
+    """
+    changes: Changes = []
+    is_there = False
+    with canvas.together():
+        for plane in planes:
+            whole = canvas.read(plane)
+            if not label or label not in whole:
+                continue
+            is_there = True
+            mask = find_object(whole, label)
+            before = canvas.read(plane, mask.window)
+            after = write_mask(before, fill_object(mask.mask), label)
+            changes += put(canvas, plane, mask.window, before, after)
+    if not is_there:
+        raise ValueError(f"there must be pixels of the object {label} to fill, got none")
+    return changes
 
 
 def put(

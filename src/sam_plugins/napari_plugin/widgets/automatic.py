@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.adding import Addition, Writing, find_addition
@@ -28,7 +28,12 @@ from sam_plugins.napari_plugin.automatic_params import (
     LinkParams,
 )
 from sam_plugins.napari_plugin.controls import Controls
-from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
+from sam_plugins.napari_plugin.current_model import (
+    CurrentModel,
+    Devices,
+    current_model,
+    when_devices_are_known,
+)
 from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.found_objects import FoundObjects
 from sam_plugins.napari_plugin.jobs import Job, start_job
@@ -39,6 +44,7 @@ from sam_plugins.napari_plugin.places import NothingToSegmentError, sights_of
 from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 from sam_plugins.napari_plugin.viewpoint import Viewpoint
+from sam_plugins.napari_plugin.widgets.groups import WrappedText
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -85,8 +91,7 @@ class AutomaticWidget(QWidget):
         self._waiting: list[tuple[FoundObjects, Painted]] = []
         self.added = 0
         self._estimate = RunEstimate(self.model)
-        self._status = QLabel()
-        self._status.setWordWrap(True)
+        self._status = WrappedText(least_lines=3)
         self.run_button = self._button(
             "Find objects", "Find them in the background; the window stays free", self.run
         )
@@ -114,6 +119,7 @@ class AutomaticWidget(QWidget):
         )
         self._show_state()
         self._show_estimate()
+        when_devices_are_known(self._on_devices, self)
 
     def _button(self, text: str, tooltip: str, action: Callable[[], object]) -> QPushButton:
         button = QPushButton(text)
@@ -156,7 +162,8 @@ class AutomaticWidget(QWidget):
         run = self._begin(FoundObjects(viewpoint, proposals_directory()))
         sizes_hw = [sight.region.shape for sight in sights]
         pace, params = Pace(sum(map(tiles_expected, sizes_hw))), self.finding.params
-        key = self._estimate.key(params, picture_kind(max(sizes_hw, key=max), params))
+        kind = picture_kind(max(sizes_hw, key=max), params)
+        key = self._estimate.key(params, kind)
         self.job = start_job(
             find_all,
             self.model.load,
@@ -170,7 +177,10 @@ class AutomaticWidget(QWidget):
             masks=run.masks,
             on_progress=lambda done, total: self._note_pace(pace, done, total),
             on_partial=lambda painted: self._show(run, painted),
-            on_result=lambda are_new: self._note_complete(run, pace if are_new else None, key),
+            # A quick run may begin before it is known what there is to compute on.
+            on_result=lambda are_new: self._note_complete(
+                run, pace if are_new else None, key or self._estimate.key(params, kind)
+            ),
             on_finished=self._on_finished,
         )
         self._show_state()
@@ -191,7 +201,7 @@ class AutomaticWidget(QWidget):
         self._held[:] = [run]
         return run
 
-    def _note_complete(self, run: FoundObjects, pace: Pace | None, key: str) -> None:
+    def _note_complete(self, run: FoundObjects, pace: Pace | None, key: str | None) -> None:
         """Keep nothing on the disk of what is done but how fast it was, where that tells."""
         run.is_complete = True
         if pace is not None:
@@ -396,6 +406,11 @@ class AutomaticWidget(QWidget):
         self.add_button.setEnabled(count > 0 and not self.is_adding)
         # Not all of them come in: which are there already is known when they are added.
         self.add_button.setText(f"Add to objects ({count} shown)" if count else "Add to objects")
+
+    def _on_devices(self, devices: Devices) -> None:
+        """Say where the model computes, and how fast it was there."""
+        self._estimate.devices = devices
+        self._show_estimate()
 
     def _show_estimate(self, _: object = None) -> None:
         """Say how long it will take, and what it needs."""

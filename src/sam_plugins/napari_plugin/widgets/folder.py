@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from sam_plugins.napari_plugin.canvas_guard import guard_canvas
 from sam_plugins.napari_plugin.current_model import CurrentModel, current_model
 from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.folder import (
+    FolderSettings,
     LoadedPicture,
     PictureFolder,
     PictureState,
@@ -36,6 +36,7 @@ from sam_plugins.napari_plugin.layers import plain_viewer
 from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.open_picture import OpenPicture
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+from sam_plugins.napari_plugin.widgets.groups import name_buttons
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -45,14 +46,6 @@ if TYPE_CHECKING:
 _MARKS = {PictureState.NEW: "○", PictureState.BEGUN: "◐", PictureState.DONE: "●"}
 _AUTOSAVE_MILLISECONDS = 15_000
 _MOST_PREPARED_BYTES = 1 << 29
-
-
-@dataclass(frozen=True)
-class FolderSettings:
-    """What people chose last."""
-
-    folder: str = ""
-    skips_done: bool = True
 
 
 class _Holder:
@@ -119,6 +112,7 @@ class FolderWidget(QWidget):
                 self.jump,
             ),
         }
+        name_buttons("folder", self.buttons)
         self._lay_out()
         self.folder.returnPressed.connect(lambda: self.open_folder(Path(self.folder.text())))
         self.list.itemDoubleClicked.connect(lambda item: self.open(self.list.row(item)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -20,11 +20,20 @@ class WrappedText(QLabel):
     """A text of several lines that keeps its height where the column about it scrolls.
 
     A scrolled column is as high as its least height, which for wrapped text is too little.
+
+    Parameters
+    ----------
+    text : str
+    least_lines : int
+        For which there is always room, so that what stands below stays where it is.
     """
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", *, least_lines: int = 0) -> None:
         super().__init__(text)
         self.setWordWrap(True)
+        self._least_lines = least_lines
+        if least_lines:
+            self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
 
     def setText(self, text: str) -> None:  # noqa: N802
         """Show a text, at the height that it needs."""
@@ -39,7 +48,8 @@ class WrappedText(QLabel):
     def _keep_height(self) -> None:
         """Ask for as much height as the lines take at this width."""
         self.setMinimumHeight(0)  # or a shorter text would be said to need what the last one did
-        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+        least = self._least_lines * self.fontMetrics().lineSpacing()
+        self.setMinimumHeight(max(least, self.heightForWidth(self.width())))
 
 
 def button_grid(group: Group, act: Callable[[str], None]) -> QWidget:
@@ -63,6 +73,19 @@ def button_grid(group: Group, act: Callable[[str], None]) -> QWidget:
         button.clicked.connect(lambda _=False, name=action.name: act(name))
         grid.addWidget(button, number // _COLUMNS, number % _COLUMNS)
     return box
+
+
+def name_buttons(widget: str, buttons: Mapping[str, QPushButton]) -> None:
+    """Name buttons after their commands in the manifest.
+
+    Parameters
+    ----------
+    widget : str
+    buttons : mapping of str to QPushButton
+        By what they do.
+    """
+    for name, button in buttons.items():
+        button.setObjectName(f"{widget}_{name}")
 
 
 def fold(title: str, *contents: QWidget, is_open: bool, tooltip: str = "") -> QCollapsible:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -23,14 +24,17 @@ from qtpy.QtWidgets import (
 
 from sam_plugins.errors import PromotionError, SamPluginsError
 from sam_plugins.napari_plugin.current_model import (
+    AUTO_DEVICE,
     CurrentModel,
+    Devices,
     ModelChoice,
     current_model,
-    device_names,
+    when_devices_are_known,
 )
 from sam_plugins.napari_plugin.docking import share_place
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, start_job
 from sam_plugins.napari_plugin.notifications import show_problem
+from sam_plugins.napari_plugin.widgets.groups import name_buttons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +78,12 @@ class ModelsWidget(QWidget):
                 "Roll back", "Put the version into use that was before", self.roll_back
             ),
         }  # fmt: skip
+        name_buttons("models", self.buttons)
         self._lay_out()
         self._model.changed.connect(self._on_model_changed)
         self.destroyed.connect(_disconnecting(self._model, self._on_model_changed))
         self.reload()
+        when_devices_are_known(self._on_devices, self)
 
     def _button(self, text: str, tooltip: str, action: Callable[[], None]) -> QPushButton:
         button = QPushButton(text)
@@ -99,7 +105,7 @@ class ModelsWidget(QWidget):
         header.setStretchLastSection(True)
         table.itemSelectionChanged.connect(self._on_selected)
         self._passport.setToolTip("What is known about the model that is selected")
-        self._device.addItems(device_names())
+        self._device.addItems(list(dict.fromkeys((AUTO_DEVICE, self._model.choice.device))))
         self._device.setToolTip("Where all widgets compute; auto takes a CUDA GPU where there is")
         self._device.setCurrentText(self._model.choice.device)
         self._device.currentTextChanged.connect(self._on_device)
@@ -258,6 +264,15 @@ class ModelsWidget(QWidget):
             return
         self._model.refresh()
         self.reload()
+
+    def _on_devices(self, devices: Devices) -> None:
+        """List what there is to compute on."""
+        chosen, before = self._model.choice.device, self._device.blockSignals(True)
+        self._device.clear()
+        self._device.addItems(list(dict.fromkeys((*devices.names, chosen))))
+        self._device.setItemData(0, f"Now {devices.auto}", Qt.ItemDataRole.ToolTipRole)
+        self._device.setCurrentText(chosen)
+        self._device.blockSignals(before)
 
     def _on_device(self, device: str) -> None:
         self._model.choose(ModelChoice(self._model.choice.name, device))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from sam_plugins.napari_plugin.notifications import show_problem
 from sam_plugins.napari_plugin.params import SegmentParams
 from sam_plugins.napari_plugin.recovery import Recovery
 from sam_plugins.napari_plugin.segmenter import Segmenter
+from sam_plugins.napari_plugin.session.autosave import forget_session, note_offered
 from sam_plugins.napari_plugin.session.files import SessionFileError, load_session
 from sam_plugins.napari_plugin.session.followed import object_keys
 from sam_plugins.napari_plugin.widgets.groups import WrappedText, button_grid, fold
@@ -106,7 +108,7 @@ class SegmentWidget(QWidget):
         guard_canvas(viewer, self)
         # Without a parent: it must still be there when napari destroys this widget.
         self.controller = SegmentController(viewer, params, load=load)
-        self._status = WrappedText(_HINT)
+        self._status = WrappedText(_HINT, least_lines=4)
         self._controls = Controls(self.controller.params, tuple(_FIELDS.values()))
         self._controls.changed.connect(self._on_choice)
         self._is_showing = False
@@ -262,11 +264,12 @@ class SegmentWidget(QWidget):
         self._offer_label = WrappedText()
         column.addWidget(self._offer_label)
         row = QHBoxLayout()
-        for name, title, work in (
-            ("restore", "Restore", self.restore),
-            ("discard", "Discard", self.ask_discard),
+        for name, title, tooltip, work in (
+            ("restore", "Restore", "Go on where that session ended", self.restore),
+            ("discard", "Discard", "Remove it for good, after a question", self.ask_discard),
         ):
             button = QPushButton(title)
+            button.setToolTip(tooltip)
             button.setObjectName(name)
             button.clicked.connect(work)
             row.addWidget(button)
@@ -283,6 +286,7 @@ class SegmentWidget(QWidget):
         else:
             return
         self._offered = (segmenter, path)
+        note_offered(path)
         self._offer_label.setText(
             f"Saved for {segmenter.image.name!r}: {saved.count_objects()} committed, "
             f"{len(object_keys(saved.state))} still open."
@@ -321,8 +325,6 @@ class SegmentWidget(QWidget):
 
     def discard(self) -> None:
         """Remove the session that was offered, without a question."""
-        from sam_plugins.napari_plugin.session.autosave import forget_session
-
         offered, self._offered = self._offered, None
         self._offer_box.hide()
         if offered is not None:
@@ -354,11 +356,9 @@ class SegmentWidget(QWidget):
         if segmenter is None:
             lines.append(_HINT)
         elif draft is not None and draft.answer is not None and draft.choice is not None:
-            count, score = len(draft.answer.masks), draft.score or 0.0
-            which = f"mask {draft.choice + 1} of {count}, " if count > 1 else ""
             others = len(object_keys(segmenter.session.state)) - 1
             also = f"; {others} more to commit" if others else ""
-            lines.append(f"{which}score {score:.2f}{also}")
+            lines.append(_told_of_masks(draft.answer.scores, draft.choice) + also)
         elif segmenter.asker.is_busy:
             lines.append("The model is at work…")
             if segmenter.choice.is_awaited:
@@ -376,6 +376,14 @@ class SegmentWidget(QWidget):
         return "\n".join(lines)
 
 
+def _told_of_masks(scores: Sequence[float], choice: int) -> str:
+    """Say what the model trusts its masks, with the chosen one in brackets."""
+    if len(scores) == 1:
+        return f"score {scores[0]:.2f}"
+    told = (f"[{one:.2f}]" if i == choice else f"{one:.2f}" for i, one in enumerate(scores))
+    return f"mask {choice + 1} of {len(scores)}, scores {', '.join(told)}"
+
+
 def _leaving(controller: SegmentController) -> Callable[[], None]:
     """Return what ends a controller without the widget, which is gone by then."""
 
@@ -386,3 +394,16 @@ def _leaving(controller: SegmentController) -> Callable[[], None]:
         controller.close()
 
     return leave
+
+
+def _leave_all() -> None:
+    """End all controllers with Python, which saves what they have, while Qt is still there.
+
+    Old napari ends the process where Qt destroys its window: no widget is told of that any more.
+    """
+    for widget in list(_OPEN):
+        with contextlib.suppress(RuntimeError):  # Qt has destroyed it
+            widget.controller.close()
+
+
+atexit.register(_leave_all)

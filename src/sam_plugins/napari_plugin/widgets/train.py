@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,34 +26,41 @@ from qtpy.QtWidgets import (
 
 from sam_plugins.durations import duration
 from sam_plugins.errors import ProjectError, PromotionError, SamPluginsError
+from sam_plugins.napari_plugin.belonging import labels_of
 from sam_plugins.napari_plugin.controls import Controls
 from sam_plugins.napari_plugin.current_model import CurrentModel, ModelChoice, current_model
 from sam_plugins.napari_plugin.docking import share_place
-from sam_plugins.napari_plugin.images import look_at
+from sam_plugins.napari_plugin.folder import FolderSettings
+from sam_plugins.napari_plugin.images import ImageSource
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
 from sam_plugins.napari_plugin.layers import (
     channel_axis_of,
     choose_image,
-    find_layer,
     plain_viewer,
     source_of,
 )
 from sam_plugins.napari_plugin.notifications import show_problem
-from sam_plugins.napari_plugin.session.planes import Plane, Window
+from sam_plugins.napari_plugin.project_pictures import (
+    AddedPictures,
+    add_folder_to_project,
+    add_picture_to_project,
+    add_stack_to_project,
+    picture_of,
+)
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
-from sam_plugins.napari_plugin.shown import show_model
 from sam_plugins.napari_plugin.training import (
     ProjectSummary,
     TrainingNews,
     TrainingResult,
     TrainParams,
-    add_labels_to_project,
     open_project,
     summarise,
     train_project,
 )
 from sam_plugins.napari_plugin.training_trial import TrainingRates, try_training
 from sam_plugins.napari_plugin.widgets.curve import CurveWidget
+from sam_plugins.napari_plugin.widgets.groups import name_buttons
+from sam_plugins.napari_plugin.widgets.review import ReviewBox
 from sam_plugins.napari_plugin.worker import in_process
 
 if TYPE_CHECKING:
@@ -115,13 +121,23 @@ class TrainWidget(QWidget):
                 "Add this picture", "Copy the picture and its committed objects into the project",
                 self.add_picture,
             ),
+            "add_stack": self._button(
+                "Add all slices", "Every slice of the image that has objects: those that the "
+                "project has already are brought up to date", self.add_stack,
+            ),
+            "add_folder": self._button(
+                "Add what is done", "Every picture that is done in the folder that was opened last "
+                "in Folder; those that the project has already are brought up to date",
+                self.add_folder,
+            ),
             "try": self._button(
                 "How long?", "Try a few steps, and say how long all take and what memory they need",
                 self.try_training,
             ),
-            "train": self._button("Train", "Learn from all labels, in the background", self.train),
+            "start": self._button("Train", "Learn from all labels, in the background", self.train),
             "cancel": self._button(
-                "Stop", "End at this step; the best so far is kept, if it is better", self.cancel
+                "Stop", "End at this step: what was added stays; of training the best so far, if "
+                "it is better", self.cancel
             ),
             "promote": self._button(
                 "Promote", "Put the newest version into use, in all widgets", self.promote
@@ -130,10 +146,25 @@ class TrainWidget(QWidget):
                 "Roll back", "Put the version into use that was before", self.roll_back
             ),
         }  # fmt: skip
+        self.review = ReviewBox(
+            self.viewer,
+            self.project,
+            self.is_complete.isChecked,
+            lambda: self.model.choice.device,
+        )
+        self.review.summarised.connect(
+            lambda summary: self._on_summary((self.name.text().strip(), summary))
+        )
+        name_buttons("train", self.buttons)
         self._lay_out()
         self.folder.editingFinished.connect(self.reload)
         self._show_state()
         self.reload()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether something is at work, also where it was told to stop and has not yet."""
+        return self.job is not None and self.job.state is JobState.RUNNING
 
     def _button(self, text: str, tooltip: str, action: Callable[[], object]) -> QPushButton:
         button = QPushButton(text)
@@ -148,9 +179,11 @@ class TrainWidget(QWidget):
         form = QFormLayout()
         form.addRow("Project", place)
         form.addRow("Model", self.name)
-        work, versions = QHBoxLayout(), QHBoxLayout()
+        adding, work, versions = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        for key in ("add", "add_stack", "add_folder"):
+            adding.addWidget(self.buttons[key])
         work.addWidget(self.buttons["try"])
-        work.addWidget(self.buttons["train"])
+        work.addWidget(self.buttons["start"])
         work.addWidget(self.buttons["cancel"])
         versions.addWidget(self.buttons["promote"])
         versions.addWidget(self.buttons["rollback"])
@@ -158,8 +191,9 @@ class TrainWidget(QWidget):
         layout = QVBoxLayout(inside)
         layout.addLayout(form)
         layout.addWidget(self.is_complete)
-        layout.addWidget(self.buttons["add"])
+        layout.addLayout(adding)
         layout.addWidget(self.summary)
+        layout.addWidget(self.review)
         layout.addWidget(self.controls.form.native)
         layout.addWidget(self.estimate)
         layout.addLayout(work)
@@ -211,11 +245,13 @@ class TrainWidget(QWidget):
             )  # fmt: skip
         else:
             self.summary.setText("No labels yet: commit objects in Segment, then add the picture.")
+            self.review.show_project(None)
 
     def _on_summary(self, found: tuple[str, ProjectSummary]) -> None:
         self.name.setText(found[0])
         self.summary.setText(str(found[1]))
         self._project = found[1]
+        self.review.show_project(found[1])
         self._show_estimate()
         self._show_state()
 
@@ -223,49 +259,133 @@ class TrainWidget(QWidget):
         """Copy the picture that is seen, and its committed objects, into the project."""
         try:
             folder, name = self.project()
-            image, pixels, labels, place = self._seen()
+            image, source, objects = self._labelled_image()
         except SamPluginsError as error:
             show_problem(error)
             return
-        stem = re.sub(r"[^\w.-]+", "-", f"{image.name}{place}").strip("-") or "picture"
+        picture = picture_of(
+            source,
+            objects,
+            self._seen_plane(image, source),
+            image.name,
+            is_complete=self.is_complete.isChecked(),
+        )
         start_job(
-            add_labels_to_project, folder, name, pixels, labels, stem,
-            is_complete=self.is_complete.isChecked(), title=f"Adding {image.name} to the project",
-            owner=self, on_result=lambda summary: self._on_summary((name, summary)),
-        )  # fmt: skip
+            add_picture_to_project,
+            folder,
+            name,
+            picture,
+            title=f"Adding {image.name} to the project",
+            owner=self,
+            on_result=lambda summary: self._on_summary((name, summary)),
+        )
 
-    def _seen(self) -> tuple[Image, Any, Any, str]:
-        """Return the plane that is seen: the image, its pixels, its labels, and which it is."""
+    def add_stack(self) -> None:
+        """Copy all planes of the image that have objects into the project."""
+        try:
+            image, source, objects = self._labelled_image()
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        self._add_many(
+            add_stack_to_project,
+            source,
+            objects,
+            image.name,
+            is_complete=self.is_complete.isChecked(),
+            title=f"Adding the labelled slices of {image.name} to the project",
+        )
+
+    def add_folder(self, folder: Path | None = None) -> None:
+        """Copy all pictures of a folder that are done into the project.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            By default the one that was opened last in **Folder**.
+        """
+        chosen = folder or read_settings("folder", FolderSettings()).folder
+        if not chosen:
+            show_problem(
+                ProjectError(
+                    "there is no folder yet: open one in Folder, and press Done on its pictures"
+                )
+            )
+            return
+        pictures = Path(chosen).expanduser()
+        self._add_many(
+            add_folder_to_project,
+            pictures,
+            title=f"Adding what is done in {pictures.name} to the project",
+        )
+
+    def _add_many(self, work: Callable[..., AddedPictures], *args: object, **more: Any) -> None:  # noqa: ANN401
+        """Start to add many pictures, unless something is at work."""
+        if self.is_running:
+            return
+        try:
+            folder, name = self.project()
+        except SamPluginsError as error:
+            show_problem(error)
+            return
+        self.outcome.setText("Adding pictures...")
+        self.job = start_job(
+            work,
+            folder,
+            name,
+            *args,
+            owner=self,
+            on_result=lambda added: self._on_added(name, added),
+            on_cancelled=lambda: self._on_not_added("Stopped; what was added stays."),
+            on_error=self._on_adding_failed,
+            on_finished=self._show_state,
+            **more,
+        )
+        self._show_state()
+
+    def _on_added(self, name: str, added: AddedPictures) -> None:
+        """Say what was added."""
+        self.outcome.setText(f"{added}.")
+        self._on_summary((name, added.project))
+
+    def _on_not_added(self, text: str) -> None:
+        """Say that not all was added, and look what is there."""
+        self.outcome.setText(text)
+        self.reload()
+
+    def _on_adding_failed(self, error: Exception) -> None:
+        """Say why not all was added."""
+        show_problem(error)
+        self._on_not_added("Not all pictures were added.")
+
+    def _labelled_image(self) -> tuple[Image, ImageSource, Any]:
+        """Return the image that people mean, its data and its committed objects."""
         image = choose_image(self.viewer)
         if image is None:
             raise ProjectError("there is no image in the viewer: open one and label it first")
-        source = source_of(image, channel_axis_of(image))
-        objects = find_layer(self.viewer, "objects", source.shape)
+        channel_axis = channel_axis_of(image)
+        source = source_of(image, channel_axis)
+        objects = labels_of(self.viewer, "objects", image, channel_axis)
         if objects is None:
             raise ProjectError(
                 f"{image.name} has no committed objects: label it with Segment or Automatic first"
             )
+        return image, source, objects.data
+
+    def _seen_plane(self, image: Image, source: ImageSource) -> tuple[int, ...]:
+        """Return where the plane that is seen lies on the other axes."""
         ndim = len(source.shape)
         point = image.world_to_data(self.viewer.dims.point[-image.ndim :])[-ndim:]
-        at = tuple(
+        return tuple(
             int(np.clip(round(float(value)), 0, length - 1))
             for value, length in zip(point[: ndim - 2], source.shape[: ndim - 2], strict=True)
         )
-        plane = Plane((ndim - 2, ndim - 1), at)
-        window = Window(0, 0, *plane.size_hw(source.shape))
-        if source.channel_axis is not None:
-            pixels = show_model(source, look_at(source, plane, window))
-        else:
-            pixels = np.asarray(source.levels[0][plane.index(window)])
-            pixels = pixels[..., :3] if source.is_rgb else pixels
-        labels = np.array(plane.take(objects.data))
-        return image, pixels, labels, "".join(f"-{value}" for value in at)
 
     # ------------------------------------------------------------------------------ training
 
     def try_training(self) -> None:
         """Try a few steps, to say how long training will take."""
-        if self.job is not None and self.job.state is JobState.RUNNING:
+        if self.is_running:
             return
         try:
             folder, name = self.project()
@@ -317,7 +437,7 @@ class TrainWidget(QWidget):
 
     def train(self) -> None:
         """Learn from all labels of the project."""
-        if self.job is not None and self.job.state is JobState.RUNNING:
+        if self.is_running:
             return
         try:
             folder, name = self.project()
@@ -350,7 +470,7 @@ class TrainWidget(QWidget):
 
     def cancel(self) -> None:
         """End at this step; what is better so far is kept."""
-        if self.job is not None and self.job.state is JobState.RUNNING:
+        if self.job is not None and self.is_running:
             self.job.stop()
             self.outcome.setText("Stopping...")
 
@@ -428,10 +548,9 @@ class TrainWidget(QWidget):
         self.outcome.setText(f"<b>{version}</b> is in use again.")
 
     def _show_state(self) -> None:
-        is_running = self.job is not None and self.job.state is JobState.RUNNING
-        self.buttons["train"].setEnabled(not is_running)
-        self.buttons["try"].setEnabled(not is_running)
-        self.buttons["cancel"].setEnabled(is_running)
+        for key in ("start", "try", "add_stack", "add_folder"):
+            self.buttons[key].setEnabled(not self.is_running)
+        self.buttons["cancel"].setEnabled(self.is_running)
 
 
 def _summary(folder: Path, name: str, *, progress: JobProgress) -> tuple[str, ProjectSummary]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sam_plugins.model.inference.backends import trial
 from sam_plugins.model.inference.backends.trial import choose, relative_error
 from sam_plugins.model.inference.backends.ways import Encoder, Way
 from sam_plugins.model.networks.features import ImageFeatures
@@ -144,3 +147,53 @@ def test_the_error_is_that_of_the_worst_tensor() -> None:
     one = ImageFeatures(torch.ones(4), (torch.ones(4),))
     other = ImageFeatures(torch.ones(4), (torch.full((4,), 1.5),))
     assert relative_error(other, one) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("changed", ["package", "software", "torch"])
+def test_another_version_is_held_against_pytorch_again(
+    chosen: Chooser,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:
+    def of_numpy(factor: float) -> Way:
+        return Way("fast", way(clock, "fast", 0.5, factor).build, ("numpy",))
+
+    assert chosen(of_numpy(2.0)) == "fast"
+    if changed == "package":
+        monkeypatch.setattr(trial, "_version", lambda package: "another")
+    elif changed == "software":
+        monkeypatch.setattr(trial, "__version__", "another")
+    else:
+        monkeypatch.setattr(trial.torch, "__version__", "another")
+    assert chosen(of_numpy(3.0)) == "torch"
+    assert "the back end fast is not used: its answer is" in caplog.text
+
+
+def test_another_version_exports_again(clock: Clock, tmp_path: Path, monkeypatch: Any) -> None:
+    folders: list[Path] = []
+
+    def build(encoder: nn.Module, example: Tensor, folder: Path) -> Encoder:
+        folders.append(folder)
+        return way(clock, "fast", 0.5).build(encoder, example, folder)
+
+    for version in ("one", "one", "two"):
+        monkeypatch.setattr(trial, "__version__", version)
+        choose(Doubling(clock), EXAMPLE, [Way("fast", build)], tmp_path, identity="m", clock=clock)
+    assert folders[0] == folders[1] != folders[2]
+
+
+def test_the_log_says_what_is_not_installed(
+    chosen: Chooser, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = Way("absent", way(clock, "absent", 1).build, ("no_such_package",))
+    for _ in range(2):  # also where the choice is remembered
+        caplog.clear()
+        assert chosen(absent, way(clock, "fast", 0.5)) == "fast"
+        assert "not installed and not tried: absent; install the extra fast" in caplog.text
+
+
+def test_versions_of_packages_whose_distribution_has_another_name() -> None:
+    assert trial._version("PIL") == metadata.version("pillow")
+    assert trial._version("no_such_package") == "unknown"

@@ -16,6 +16,7 @@ from tests.model.inference.compat.small_sam import assert_same
 
 from sam_plugins import SamAutomaticMaskGenerator, sam_model_registry
 from sam_plugins.model.inference.compat import SamModel
+from sam_plugins.model.inference.compat.refusals import Refusals
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.io.rle import decode_mask
 
@@ -201,8 +202,42 @@ def test_nothing_found(ours: SamModel, landscape: Picture) -> None:
     generator = SamAutomaticMaskGenerator(
         ours, 2, pred_iou_thresh=9.0, crop_n_layers=1, min_mask_region_area=5
     )
-    assert generator.generate(landscape) == []
+    with pytest.warns(UserWarning, match="pred_iou_thresh=9 refused all 60 masks") as told:
+        assert generator.generate(landscape) == []
     assert not generator.predictor.is_image_set
+    assert [one.filename for one in told] == [__file__]
+
+
+def test_a_threshold_that_refuses_every_mask_is_named(
+    ours: SamModel, landscape: Picture, recwarn: pytest.WarningsRecorder
+) -> None:
+    strict = SamAutomaticMaskGenerator(ours, 4, stability_score_thresh=0.9999)
+    said = (
+        r"^no mask is left: stability_score_thresh=0\.9999 refused all \d+ masks whose predicted "
+        r"IoU is high enough; the most stable of them has 0\.9\d\d; for such masks set "
+        r"stability_score_thresh=0\.[89] \(SAM's thresholds are too strict for some models, such "
+        r"as 'default'\)$"
+    )
+    with pytest.warns(UserWarning, match=said) as told:
+        assert strict.generate(landscape) == []
+    assert len(told) == 1
+    obeyed = SamAutomaticMaskGenerator(ours, 4, stability_score_thresh=0.8)
+    assert obeyed.generate(landscape)
+    assert not recwarn
+
+
+def test_what_is_advised_lets_more_than_the_best_pass() -> None:
+    for ious, stability, advice in (
+        ([0.9, 0.2], [0.93], "stability_score_thresh=0.8"),
+        ([0.9, 0.2], [0.61, np.nan], "stability_score_thresh=0.5"),
+        ([0.02, 0.01], [], "pred_iou_thresh=0 "),
+        ([0.9], [np.nan], "all 1 are empty"),
+    ):
+        refusals = Refusals()
+        values = np.array(stability, np.float32)
+        refusals.add(np.array(ious, np.float32), values, values > 1)
+        with pytest.warns(UserWarning, match=advice):
+            refusals.warn(0.88, 0.95, stacklevel=1)
 
 
 @pytest.mark.parametrize(

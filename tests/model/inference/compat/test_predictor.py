@@ -215,6 +215,20 @@ def test_another_threshold(pair: tuple[Any, Any]) -> None:
         pair[1].model.mask_threshold = 0.0
 
 
+def test_any_of_our_models_answers_without_a_prompt(any_model: Model, picture: Picture) -> None:
+    predictor = SamPredictor(any_model)
+    predictor.set_image(picture)
+    masks, scores, logits = predictor.predict()
+    assert masks.shape == (3, 60, 90)
+    assert scores.shape == (3,)
+    assert np.isfinite(logits).all()
+    low_res = predictor.predict(multimask_output=False)[2]
+    assert len(low_res) == 1
+    padding = predictor.predict(np.array([[7, 7]]), np.array([-1]))
+    if not predictor.model.is_sam:  # SAM tells padding from nothing, as segment_anything does.
+        assert_same(padding, (masks, scores, logits), 0)
+
+
 def test_any_of_our_models(any_model: Model, picture: Picture) -> None:
     predictor = SamPredictor(any_model)
     predictor.set_image(picture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ _SAME_IOU = 0.98
 """IoU from which a mask is the one that was proposed: tools that fill and save move few pixels."""
 
 _MEANT_IOU = 0.5
+PROPOSED_BY = "proposed_by"
+"""In ``extra`` of an object that another answer corrected: the model that proposed it."""
+
+PROPOSED_SCORE = "proposed_score"
+"""The same, the score that it was proposed with."""
+
 _KEYS = {"points_xy", "point_labels", "box_xyxy", "class_name", "seconds", "corrects"}
 _DOCUMENT_KEYS = {"objects", "accept", "reject"}
 
@@ -77,6 +83,17 @@ class Labelled:
     corrected: int = 0
     added: int = 0
     rejected: int = 0
+
+    def __str__(self) -> str:
+        """Say it in a line.
+
+        Examples
+        --------
+        >>> print(Labelled(accepted=3, rejected=1))
+        3 accepted, 1 rejected
+        """
+        counts = [f"{count} {name}" for name, count in asdict(self).items() if count]
+        return ", ".join(counts) or "nothing changed"
 
 
 def bring_label_image(
@@ -281,8 +298,10 @@ def _answered(
     if "corrects" not in one:
         return new
     before = project.labels.object(one["corrects"])
+    proposed = {PROPOSED_BY: before.model_id, PROPOSED_SCORE: before.score}
     return replace(
         new,
+        extra={name: before.extra.get(name, value) for name, value in proposed.items()},
         object_id=before.object_id,
         class_name=one.get("class_name", before.class_name),
         prompts=(*before.prompts, *new.prompts),
@@ -310,6 +329,26 @@ def accepting_all(project: Project, record: ImageRecord, document: object) -> di
     judged = [*lists["reject"], *lists["accept"], *corrected]
     proposals = [one for one in project.proposals_of(record.image_id) if one not in judged]
     return {**lists, "accept": [*lists["accept"], *proposals]}
+
+
+def judge_proposals(
+    project: Project, image_id: str, person: Person, *, are_objects: bool
+) -> Labelled:
+    """Say of all proposals of a picture at once that they are objects as they are, or none.
+
+    Parameters
+    ----------
+    project : Project
+    image_id : str
+    person : Person
+    are_objects : bool
+    """
+    proposals = project.proposals_of(image_id)
+    if are_objects:
+        _store(project, person, proposals, [], [])
+        return Labelled(accepted=len(proposals))
+    _store(project, person, [], [], proposals)
+    return Labelled(rejected=len(proposals))
 
 
 def _lists_of(document: object) -> dict[str, list[Any]]:

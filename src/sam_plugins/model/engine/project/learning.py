@@ -19,6 +19,7 @@ from sam_plugins.model.engine.fine_tuning import (
 )
 from sam_plugins.model.engine.label_store import PromptEvent, PromptKind, ReviewState, Split
 from sam_plugins.model.engine.label_store.types import TRUSTED
+from sam_plugins.model.engine.project.labelling import PROPOSED_BY, PROPOSED_SCORE
 from sam_plugins.model.engine.project.project import Project
 from sam_plugins.model.engine.project.training_place import (
     ProjectRun,
@@ -26,6 +27,7 @@ from sam_plugins.model.engine.project.training_place import (
     place_of_one_go,
     training_run,
 )
+from sam_plugins.model.engine.proposals import calibrated_min_score
 from sam_plugins.model.engine.tuning_progress import Run
 from sam_plugins.model.io.labelled import LabelledFile
 from sam_plugins.model.weights.loading import load_checkpoint
@@ -110,6 +112,7 @@ def learn(
     StoreError
         If the model store cannot be written; the trained model then lies in the project's folder.
     """
+    options = options.for_device(device)
     name = project.settings.name
     project.models.require_writable(name)
     start = time.perf_counter()
@@ -193,13 +196,20 @@ def work_so_far(project: Project) -> dict[str, float | int | None]:
     }
 
 
-def judged_proposals(project: Project) -> list[tuple[float, bool]]:
-    """Return the score of each proposal that people judged, and whether it was an object."""
-    return [
-        (one.score, one.review != ReviewState.REJECTED)
-        for one in project.labels.objects(reviews=[*TRUSTED, ReviewState.REJECTED])
-        if one.score is not None and one.prompts and one.prompts[0].kind == PromptKind.SEED
-    ]
+def sure_score(project: Project, model_id: str) -> float:
+    """Return from which score on proposals of a model pay, by what people judged of them."""
+    return calibrated_min_score(judged_proposals(project, model_id))
+
+
+def judged_proposals(project: Project, model_id: str) -> list[tuple[float, bool]]:
+    """Return the score of each proposal of a model that people judged, and whether it was one."""
+    judged = []
+    for one in project.labels.objects(reviews=[*TRUSTED, ReviewState.REJECTED]):
+        if one.prompts and one.prompts[0].kind == PromptKind.SEED:
+            score = one.extra.get(PROPOSED_SCORE, one.score)
+            if score is not None and one.extra.get(PROPOSED_BY, one.model_id) == model_id:
+                judged.append((score, one.review != ReviewState.REJECTED))
+    return judged
 
 
 def _is_proposed(prompts: tuple[PromptEvent, ...]) -> bool:

@@ -216,10 +216,7 @@ class Project:
         StoreError
             If the model store cannot be read.
         """
-        for version in self.models.versions(self.settings.name):
-            if version.is_in_use:
-                return str(version)
-        return self.settings.model
+        return str(self.models.in_use(self.settings.name) or self.settings.model)
 
     def find_image(self, named: str) -> ImageRecord:
         """Return a picture by its id, its path or the name of its file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -9,11 +10,14 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from sam_plugins import __version__
+from sam_plugins.errors import how_to_install
 from sam_plugins.model.inference.backends.ways import Encoder, Way
 from sam_plugins.model.io.atomic import atomic_path
 from sam_plugins.model.networks.features import ImageFeatures
@@ -56,10 +60,11 @@ def choose(
     example : Tensor of shape (1, 3, H, W)
         What all ways encode, in the encoder's type.
     ways : sequence of Way
-        Those that are not installed are left out; those that fail or disagree are, too, with a
-        warning.
+        Those that are not installed, fail or disagree are left out, with a warning.
     folder : Path
-        Where networks are exported to, and where the winner is remembered.
+        Where networks are exported to, and where the winner is remembered: as long as nothing has
+        another version, PyTorch and this package included. Then all is exported and held against
+        PyTorch again.
     identity : str
         Of the weights and of what they are run with.
     compares : bool
@@ -68,21 +73,28 @@ def choose(
         Returns seconds.
     """
     installed = [way for way in ways if way.is_installed]
+    absent = [way.name for way in ways if not way.is_installed]
+    if absent:
+        _LOG.warning(
+            "not installed and not tried: %s; %s", ", ".join(absent), how_to_install("fast")
+        )
     path = folder / "choices.json"
-    key = _key(identity, example, [way.name for way in installed], compares)
+    key = _key(identity, example, installed, compares)
+    exported = folder / _digest(f"{identity} | {' '.join(_versions(installed))}")
     known = _remembered(path).get(key)
     if known == REFERENCE or not installed:
+        _LOG.info("%s: %s", identity, REFERENCE)
         return Choice(REFERENCE, None)
     for way in installed:
         if way.name == known:
-            built = _built(way, encoder, example, folder / _digest(identity))
+            built = _built(way, encoder, example, exported)
             if built is not None:
                 return Choice(way.name, built)
     expected = _encode(encoder, example)
     seconds = {REFERENCE: _seconds(encoder, example, clock)}
     encoders: dict[str, Encoder] = {}
     for way in installed:
-        built = _built(way, encoder, example, folder / _digest(identity))
+        built = _built(way, encoder, example, exported)
         if built is not None and _agrees(way, built, example, expected):
             encoders[way.name] = built
             seconds[way.name] = _seconds(built, example, clock)
@@ -149,20 +161,38 @@ def _seconds(encoder: Encoder, example: Tensor, clock: Callable[[], float]) -> f
     return min(found)
 
 
-def _key(identity: str, example: Tensor, names: Sequence[str], compares: bool) -> str:
+def _key(identity: str, example: Tensor, installed: Sequence[Way], compares: bool) -> str:
     """Return what a choice holds for: weights, machine, threads, type and what is installed."""
     parts = (
         identity,
         platform.node(),
         platform.processor() or platform.machine(),
         str(torch.get_num_threads()),
-        torch.__version__,
         str(example.device.type),
         str(example.dtype),
         "compared" if compares else "asked for",
-        *names,
+        *(way.name for way in installed),
+        *_versions(installed),
     )
     return " | ".join(parts)
+
+
+def _versions(installed: Sequence[Way]) -> list[str]:
+    """Return versions of all that decides what a back end answers."""
+    packages = sorted({package for way in installed for package in way.packages})
+    return [
+        f"sam-plugins {__version__}",
+        f"torch {torch.__version__}",
+        *(f"{package} {_version(package)}" for package in packages),
+    ]
+
+
+def _version(package: str) -> str:
+    """Return the version of an installed package; its distribution may have another name."""
+    for name in metadata.packages_distributions().get(package, [package]):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return "unknown"
 
 
 def _digest(identity: str) -> str:

@@ -23,6 +23,7 @@ from sam_plugins.model.inference.compat.crops import (
 from sam_plugins.model.inference.compat.measure import measure_masks
 from sam_plugins.model.inference.compat.model import SamModel
 from sam_plugins.model.inference.compat.predictor import SamPredictor, check_image
+from sam_plugins.model.inference.compat.refusals import Refusals
 from sam_plugins.model.inference.compat.regions import remove_small_regions
 from sam_plugins.model.inference.coordinates import SizeHW, points_to_input
 from sam_plugins.model.inference.full_size import CutLogits, SizeChain, WindowMask
@@ -87,6 +88,11 @@ class _Found:
 
 class SamAutomaticMaskGenerator:
     """Find every object of a picture with a promptable model.
+
+    The defaults are segment_anything's, which suit SAM. Masks of the shipped model are less stable,
+    because their edges are softer, and promise less: ``stability_score_thresh=0.8`` suits it on
+    pictures that it sees well, and ``pred_iou_thresh=0.4, stability_score_thresh=0.5``, with which
+    :func:`~sam_plugins.segment` asks it at the points of a grid, on others.
 
     Parameters
     ----------
@@ -203,11 +209,21 @@ class SamAutomaticMaskGenerator:
             If the shape is no picture's.
         TypeError
             If the values are not uint8.
+
+        Warns
+        -----
+        UserWarning
+            If a threshold refuses every mask; names it and what to set.
         """
         picture = check_image(image)
         size_hw = (picture.shape[0], picture.shape[1])
         crops = crop_boxes(size_hw, self.crop_n_layers, self.crop_overlap_ratio)
-        found = _Found.concatenate([self._find(picture, layer, crop) for layer, crop in crops])
+        refusals = Refusals()
+        found = _Found.concatenate(
+            [self._find(picture, layer, crop, refusals) for layer, crop in crops]
+        )
+        # Two more levels: ours, and that of PyTorch's decorator.
+        refusals.warn(self.pred_iou_thresh, self.stability_score_thresh, stacklevel=3)
         if len(crops) > 1:
             sides = (found.crops[:, 2:] - found.crops[:, :2]).astype(np.float32)
             smaller_first = 1 / sides.prod(axis=1)
@@ -217,7 +233,9 @@ class SamAutomaticMaskGenerator:
             for index, drawn in self._draw_all(found, size_hw)
         ]
 
-    def _find(self, picture: npt.NDArray[np.uint8], layer: int, crop: Box) -> _Found:
+    def _find(
+        self, picture: npt.NDArray[np.uint8], layer: int, crop: Box, refusals: Refusals
+    ) -> _Found:
         """Return the different good masks of one crop."""
         left, top, right, bottom = crop
         cropped = picture[top:bottom, left:right]
@@ -226,7 +244,7 @@ class SamAutomaticMaskGenerator:
         size = min(self.points_per_batch, usual_chunk_size(self.predictor.device))
         found = _Found.concatenate(
             [
-                self._find_batch(points_xy[start : start + size], crop, picture.shape[:2])
+                self._find_batch(points_xy[start : start + size], crop, picture.shape[:2], refusals)
                 for start in range(0, len(points_xy), size)
             ]
         )
@@ -240,7 +258,11 @@ class SamAutomaticMaskGenerator:
         )
 
     def _find_batch(
-        self, points_xy: npt.NDArray[np.float64], crop: Box, size_hw: tuple[int, ...]
+        self,
+        points_xy: npt.NDArray[np.float64],
+        crop: Box,
+        size_hw: tuple[int, ...],
+        refusals: Refusals,
     ) -> _Found:
         """Return the good masks of some points, in pixels of the crop."""
         threshold = self.predictor.model.mask_threshold
@@ -258,9 +280,12 @@ class SamAutomaticMaskGenerator:
             offset=self.stability_score_offset,
             min_stability=self.stability_score_thresh,
         )
-        stays = ~is_cut_off(measured.boxes_xyxy, crop, (size_hw[0], size_hw[1]))
+        is_stable: npt.NDArray[np.bool_] = np.ones(len(logits), bool)
         if self.stability_score_thresh > 0:
-            stays &= measured.stability >= self.stability_score_thresh
+            is_stable = measured.stability >= self.stability_score_thresh
+        all_ious = predicted_ious.float().cpu().numpy()
+        refusals.add(all_ious, measured.stability, is_stable)
+        stays = is_stable & ~is_cut_off(measured.boxes_xyxy, crop, (size_hw[0], size_hw[1]))
         which = np.flatnonzero(stays)
         chosen = logits[torch.from_numpy(which).to(logits.device)].float().cpu().numpy()
         kept = good.cpu().numpy()[which]
@@ -270,7 +295,7 @@ class SamAutomaticMaskGenerator:
             crops=np.tile(np.array(crop, np.int64), (len(which), 1)),
             boxes_xyxy=measured.boxes_xyxy[which],
             points_xy=points_xy[kept // predicted.shape[1]],
-            predicted_ious=predicted_ious.float().cpu().numpy()[kept],
+            predicted_ious=all_ious[kept],
             stability=measured.stability[which],
         )
 

@@ -20,9 +20,10 @@ from sam_plugins.model.inference.compat.parts import (
 from sam_plugins.model.inference.coordinates import SizeHW
 from sam_plugins.model.inference.full_size import SizeChain
 from sam_plugins.model.inference.loading import Model
-from sam_plugins.model.inference.memory import memory_limits
+from sam_plugins.model.inference.memory import half_of, memory_limits, smaller_model_or
 from sam_plugins.model.inference.predict import usual_chunk_size
 from sam_plugins.model.inference.preprocess import padded_size_hw
+from sam_plugins.model.inference.prompts import PADDING
 from sam_plugins.model.networks.config import Preprocessing
 from sam_plugins.model.networks.features import ImageFeatures, PreparedImage
 from sam_plugins.model.networks.mask_decoder import MaskOutput
@@ -206,12 +207,20 @@ class SamModel(nn.Module):
         height, width = int(images.shape[-2]), int(images.shape[-1])
         with memory_limits(
             f"encoding {len(images)} pictures of {height} x {width} pixels",
-            lambda: "encode fewer pictures at a time, or use a smaller model, such as 'default'",
+            lambda: self._smaller(len(images), (height, width)),
         ):
             images = images.to(next(self.parameters()).dtype)
             if not self.is_sam:
                 return self.network.encode(images)
             return ImageFeatures(self.image_encoder(images))
+
+    def _smaller(self, count: int, size_hw: SizeHW) -> str:
+        """Say what would fit where so many pictures did not."""
+        smaller = smaller_model_or(sum(one.numel() for one in self.parameters()))
+        if count > 1:
+            return f"{smaller}encode fewer pictures at a time"
+        half = half_of(size_hw, self.preprocessing.max_long_side)
+        return f"{smaller}reduce the picture to {half}, or close other programs"
 
     def answer(
         self,
@@ -294,6 +303,11 @@ class SamModel(nn.Module):
     ) -> MaskOutput:
         """Answer some prompts at once."""
         has_prompt = any(value is not None for value in (points_xy, boxes, masks))
+        if (
+            not self.is_sam and not has_prompt
+        ):  # Their prompt encoder wants a prompt: one of padding.
+            points_xy = torch.zeros(1, 1, 2, device=self.device)
+            labels = torch.full((1, 1), PADDING, device=self.device)
         if not self.is_sam or (has_prompt and self._has_own_parts()):
             return self.network.decode(
                 self._prepared.get(self.network, features),

@@ -6,7 +6,11 @@ from sam_plugins.model.inference.volume.options import FILM, PropagationOptions
 from sam_plugins.model.inference.volume.propagate import PropagationRun, correct, propagate
 from sam_plugins.model.inference.volume.slices import SliceEmbeddings, nearest_first
 from sam_plugins.model.inference.volume.stack import AXES, Volume
-from sam_plugins.model.inference.volume.three_axes import ThreeAxes, propagate_three_axes
+from sam_plugins.model.inference.volume.three_axes import (
+    ThreeAxes,
+    propagate_across,
+    propagate_three_axes,
+)
 from sam_plugins.model.inference.volume.values import (
     Chain,
     Doubt,
@@ -39,5 +43,6 @@ __all__ = [
     "correct",
     "nearest_first",
     "propagate",
+    "propagate_across",
     "propagate_three_axes",
 ]

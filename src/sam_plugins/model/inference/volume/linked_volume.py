@@ -131,7 +131,8 @@ def link_slices(
         found = find(index)
         numbers, bridges = linker.add(index, found.labels, found.scores)
         require_room(labels, shape, int(numbers.max(initial=0)))
-        drawn = numbers[found.labels]
+        drawn = linker.drawn
+        del found
         tracks[_where(axis, index)] = drawn.astype(tracks.dtype)
         for bridge in bridges:
             _fill(tracks, axis, bridge, index, drawn)
@@ -144,7 +145,7 @@ def link_slices(
         counted = None if journal is None else journal.read_voxels(index)
         if counted is None:
             where = _where(axis, index)
-            final = _final_numbers(objects, len(linker.tracks), index)
+            final = _final_numbers(objects, len(linker.tracks), index).astype(np.int32)
             renumbered = final[np.asarray(tracks[where])]
             labels[where] = renumbered.astype(labels.dtype)
             pixels = np.bincount(renumbered.ravel())
@@ -179,7 +180,7 @@ def _resume(
         numbers.append(linked.numbers)
     if len(numbers) < length:
         for index in range(max(0, len(numbers) - seen), len(numbers)):
-            linker.recall(index, numbers[index][find(index).labels])
+            linker.recall(index, numbers[index].astype(np.int32)[find(index).labels])
     return len(numbers)
 
 
@@ -189,7 +190,7 @@ def _where(axis: int, index: int) -> tuple[int | slice, ...]:
 
 
 def _fill(
-    labels: WritableArray, axis: int, bridge: Bridge, index: int, drawn: npt.NDArray[np.int64]
+    labels: WritableArray, axis: int, bridge: Bridge, index: int, drawn: npt.NDArray[np.integer]
 ) -> None:
     """Draw an object on the slices that missed it, where nothing else is."""
     before = window_of(np.asarray(labels[_where(axis, bridge.last)]) == bridge.track)

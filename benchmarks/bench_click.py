@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_rgb, predict_masks
 from sam_plugins.model.inference.types import Prompts
 from sides import as_bfloat16, clock_of, official_vit, our_vit, parser, picture, shipped
-from timing import Action, conditions, interleave, table
+from timing import Action, Timing, conditions, interleave, table
 
 POINT_XY = (500.0, 300.0)
 OFFICIAL = "official decoder"
@@ -34,8 +35,8 @@ GOAL = {
     "shipped model, float32": 4.0,
     "shipped model, bfloat16": 8.0,
 }
-_MOST_MS = 30
-"""So long may a click on the shipped model take."""
+MOST_MS = 30
+"""So long may a click on the shipped model take until its best mask is drawn."""
 
 
 def click() -> Prompts:
@@ -117,24 +118,48 @@ def main() -> None:
         full |= own_full
         low |= own_low
     print(conditions(options.repetitions, options.clock))
-    for title, sides in (
-        ("From a click to masks of the picture's size", full),
-        ("From a click to three low-res masks", low),
-    ):
-        clock = clock_of(options)
-        timings = interleave(sides, repetitions=options.repetitions, warm_up=3, clock=clock)
-        print(f"\n{title}:\n\n{table(timings, OFFICIAL, unit='ms')}")
+    clock = clock_of(options)
+    to_masks = interleave(full, repetitions=options.repetitions, warm_up=3, clock=clock)
+    print(
+        f"\nFrom a click to masks of the picture's size:\n\n{table(to_masks, OFFICIAL, unit='ms')}"
+    )
+    to_logits = interleave(low, repetitions=options.repetitions, warm_up=3, clock=clock)
+    print(f"\nFrom a click to three low-res masks:\n\n{table(to_logits, OFFICIAL, unit='ms')}")
     with torch.no_grad():
         expected = low_res()[0].cpu()
-    reference = timings[OFFICIAL].minimum
     for name, model in models.items():
-        is_same = name.startswith("our")
-        took = timings[name].minimum
-        quality = (
-            agreement(model, expected) if is_same else f"{1e3 * took:.0f} ms of {_MOST_MS} allowed"
-        )
-        print(f"\n{name}: {quality}")
-        record(Row(f"one click, {name}", reference / took, ASKED[name], quality, GOAL[name]))
+        if name.startswith("our"):
+            record_decoder(name, to_logits, agreement(model, expected))
+        else:
+            record_click(name, to_masks, to_logits)
+
+
+def record_decoder(name: str, to_logits: Mapping[str, Timing], quality: str) -> None:
+    """Record how fast the same decoder is, and how far its answers agree."""
+    print(f"\n{name}: {quality}")
+    ratio = to_logits[OFFICIAL].minimum / to_logits[name].minimum
+    record(Row(f"one click, {name}", ratio, ASKED[name], quality, GOAL[name]))
+
+
+def record_click(
+    name: str, to_masks: Mapping[str, Timing], to_logits: Mapping[str, Timing]
+) -> None:
+    """Record how fast the shipped model answers, and whether soon enough.
+
+    A person gets one mask of ours, and three of the official predictor, which makes no single one.
+    """
+    best, three = to_masks[f"{name}, the best mask"], to_masks[f"{name}, three masks"]
+    took = 1e3 * best.median
+    quality = f"{took:.0f} ms (median), {MOST_MS} allowed"
+    print(f"\n{name}: {quality}")
+    asked, goal = ASKED[name], GOAL[name]
+    ratio = to_masks[OFFICIAL].minimum / best.minimum
+    soon = took <= MOST_MS
+    record(Row(f"one click to the best mask, {name}", ratio, asked, quality, goal, soon))
+    ratio = to_masks[OFFICIAL].minimum / three.minimum
+    record(Row(f"one click to three masks, {name}", ratio, asked, goal=goal))
+    ratio = to_logits[OFFICIAL].minimum / to_logits[name].minimum
+    record(Row(f"one click to low-res masks, {name}", ratio, asked, goal=goal))
 
 
 if __name__ == "__main__":

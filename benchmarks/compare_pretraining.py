@@ -4,7 +4,8 @@
     python -m benchmarks.compare_pretraining run/mae.safetensors DATA --steps 300
 
 Both networks see the same batches and start from the same random decoders; the image encoder of one
-starts from the file. Measured is the average of the weights, on val pictures.
+starts from the file. Measured is the average of the weights, on val pictures. ``--starts random``
+trains one of them alone, so that two cores train both at once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.mae import MaeStart, load_mae, start_sam
 from sam_plugins.model.weights.passport import Passport
 
+STARTS = ("random", "autoencoder")
+"""From what the image encoder starts."""
+
 
 def main() -> None:
     """Compare, and print one line of JSON for each start."""
@@ -47,6 +51,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="val sets to measure on (all)")
     parser.add_argument("--pictures", type=int, default=4, help="of each val set")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS, help="(all)")
     options = parser.parse_args()
 
     start = load_mae(options.mae)
@@ -72,7 +77,9 @@ def main() -> None:
     )
     files = _some(list_manifest_files(options.data, options.sets, split="val"), options.pictures)
     fresh = MaeStart({}, start.config, (), ())
-    for name, one in (("random", fresh), ("masked autoencoder", start)):
+    for name, one in zip(STARTS, (fresh, start), strict=True):
+        if name not in options.starts:
+            continue
         network = _sam(one, config, options.seed)
         found = _trained(network, batches, training, files)
         figures = {key: round(value, 4) for key, value in found.figures.items()}

@@ -16,7 +16,8 @@ def table(rows: list[Row]) -> str:
     lines = ["| work | asked | goal | measured | as asked | answers |", "|---|---|---|---|---|---|"]
     for row in rows:
         asked = "" if row.asked is None else f"{row.asked:g}x"
-        met = "" if row.asked is None else ("yes" if row.ratio >= row.asked else "no")
+        is_met = row.asked is not None and row.ratio >= row.asked and row.holds
+        met = "" if row.asked is None else ("yes" if is_met else "no")
         goal = "" if row.goal is None else f"{row.goal:g}x"
         lines.append(
             f"| {row.work} | {asked} | {goal} | {row.ratio:.2f}x | {met} | {row.quality} |"

@@ -26,7 +26,9 @@ class Row:
     goal : float, optional
         How many times are hoped for beyond that.
     quality : str
-        How far the answers agree.
+        How far the answers agree, or how long one takes.
+    holds : bool
+        Whether what is asked beside the ratio holds, such as the longest time.
     """
 
     work: str
@@ -34,6 +36,7 @@ class Row:
     asked: float | None = None
     quality: str = ""
     goal: float | None = None
+    holds: bool = True
 
 
 def record(row: Row) -> None:

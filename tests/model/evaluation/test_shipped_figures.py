@@ -1,6 +1,7 @@
 """How good the shipped model is must not become less: what its passport says, and what is measured.
 
-The bounds lie a little below version 9. A better version is shipped without touching them.
+The bounds are what was asked of the first model, or a little below version 11 where that is more. A
+better version is shipped without touching them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ Figures = dict[str, dict[str, float]]
 
 LEAST: Figures = {
     "prompts, dsb2018": {
-        "point_best_iou": 0.82,
-        "point_confident_iou": 0.77,
+        "point_best_iou": 0.84,
+        "point_confident_iou": 0.78,
         "box_iou": 0.86,
     },
-    "prompts, usiigaci_phase": {"point_best_iou": 0.67, "box_iou": 0.74},
+    "prompts, usiigaci_phase": {"point_best_iou": 0.69, "box_iou": 0.75},
     "prompts, mean over": {
-        "point_best_iou": 0.66,
-        "point_confident_iou": 0.61,
-        "box_iou": 0.77,
+        "point_best_iou": 0.68,
+        "point_confident_iou": 0.62,
+        "box_iou": 0.78,
     },
-    "automatic, dsb2018": {"msa": 0.54},
+    "automatic, dsb2018": {"msa": 0.58},
 }
 """By task and set, as the passport names them; the mean is over as many sets as there are."""
 

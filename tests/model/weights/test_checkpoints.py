@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,15 @@ def test_files_without_a_state_dict_are_foreign(tmp_path: Path, content: Any, fo
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(ForeignCheckpointError, match=f"expected a state dict, got {found}"):
         read_weight_file(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("member", ["weights.pth", "\udc80\x02weights"])
+def test_a_tar_archive_is_refused_whatever_its_first_bytes(tmp_path: Path, member: str) -> None:
+    torch.save(STATE, tmp_path / "inside.pth")
+    with tarfile.open(tmp_path / "weights.pt", "w") as archive:
+        archive.add(tmp_path / "inside.pth", arcname=member)
+    with pytest.raises(CheckpointError, match=r"is a tar archive and not a file of weights: unpac"):
+        read_weight_file(tmp_path / "weights.pt")
 
 
 class Bomb:

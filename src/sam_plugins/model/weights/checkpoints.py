@@ -1,7 +1,8 @@
 """The one reader and writer of weight files: bytes on disk to named tensors, and back.
 
 What a file is, its first bytes say, not its suffix. Pickles are read by PyTorch's restricted
-unpickler only, which builds tensors and runs nothing else.
+unpickler only, which builds tensors and runs nothing else: from PyTorch 2.10 on, which
+pyproject.toml asks for. Releases before it had holes (CVE-2025-32434, CVE-2026-24747).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from sam_plugins.model.weights.passport import METADATA_KEY, Passport
 # Where training programs put the weights among other things, the likeliest first.
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "sam", "net", "network")
 _ENCODER = "image_encoder."
+_TAR_MAGIC = slice(257, 262)  # Where a tar archive says what it is.
 _NEWEST_PROTOCOL = 3  # of pickles that PyTorch's restricted unpickler understands; torch.save has 2
 # How PyTorch's restricted unpickler names what it will not build.
 _CODE = re.compile(r"(?:GLOBAL|unrecognized function|allowlisted via \S+ but got) (\S+)")
@@ -237,6 +239,10 @@ def _kind_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
         raise CheckpointError(f"{path} is empty: download or copy it again")
     if start.startswith(b"PK\x03\x04"):
         return "zip"
+    if start[_TAR_MAGIC] == b"ustar":  # PyTorch would read it, as files of before 2017.
+        raise CheckpointError(
+            f"{path} is a tar archive and not a file of weights: unpack it and give the file inside"
+        )
     if start[8:9] == b"{":  # After the length of the header, 8 bytes.
         return "safetensors"
     if start[0] == 0x80:  # The pickle's protocol opcode.

@@ -2,8 +2,9 @@
 
 Usage: ``SAM_PLUGINS_TEST_LABEL_STUDIO=$(scripts/setup_label_studio.sh) python
 scripts/make_label_studio_picture.py PICTURE X Y``, with playwright and a Chromium
-(``SAM_PLUGINS_TEST_CHROMIUM``). It does what ``docs/how-to/label-studio.md`` says, with that page's
-first config, and ends with an error where a step does not do what the page says.
+(``SAM_PLUGINS_TEST_CHROMIUM``); the docs show scikit-image's ``cell.png`` at 427 373. It does what
+``docs/how-to/label-studio.md`` says, with that page's first config, and ends with an error where a
+step does not do what the page says.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from sam_plugins.napari_plugin.automatic import (
 )
 from sam_plugins.napari_plugin.automatic_params import WHERE, FindParams
 from sam_plugins.napari_plugin.current_model import AUTO_DEVICE
-from sam_plugins.napari_plugin.settings import keep_settings, read_settings
+from sam_plugins.napari_plugin.paces import keep_pace, known_pace
 
 if TYPE_CHECKING:
     from sam_plugins.napari_plugin.current_model import CurrentModel, Devices
@@ -31,19 +30,6 @@ _ALIKE: dict[PictureKind, tuple[PictureKind, ...]] = {
     "closer": ("whole", "tiles"),
     "tiles": ("whole",),
 }
-
-
-@dataclass(frozen=True)
-class KnownPaces:
-    """How fast complete runs were, kept for other days.
-
-    Parameters
-    ----------
-    seconds : dict of str to float
-        For each picture, by what found the objects in it.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class RunEstimate:
@@ -95,8 +81,7 @@ class RunEstimate:
         """Remember a complete run all of whose pictures were new to the model, for other days."""
         if key is not None and pace.seconds_per_picture is not None:
             self._measured[key] = pace.seconds_per_picture
-            known = read_settings(_SECTION, KnownPaces()).seconds
-            keep_settings(_SECTION, KnownPaces({**known, key: pace.seconds_per_picture}))
+            keep_pace(_SECTION, key, pace.seconds_per_picture)
 
     def text(self, source: ImageSource, params: FindParams) -> str:
         """Return what a run takes, in words.
@@ -135,11 +120,10 @@ class RunEstimate:
         own, *others = (self.key(params, one) or "" for one in (kind, *_ALIKE[kind]))
         if own in self._measured:
             return f"about {duration(count * self._measured[own])}"
-        kept = read_settings(_SECTION, KnownPaces()).seconds
-        earlier = [kept.get(own)]
+        earlier = [known_pace(_SECTION, own)]
         for other in others:
-            earlier += [self._measured.get(other), kept.get(other)]
-        known = next((one for one in earlier if isinstance(one, float)), None)
+            earlier += [self._measured.get(other), known_pace(_SECTION, other)]
+        known = next((one for one in earlier if one is not None), None)
         if known is None:
             return "how long, the first one will tell"
         return f"roughly {duration(count * known)}, as earlier runs tell"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 
 from sam_plugins.napari_plugin.asking import Asker
+from sam_plugins.napari_plugin.follow_estimate import keep_follow_pace
 from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.fusing import fused, require_fusible
 from sam_plugins.napari_plugin.jobs import Job, JobProgress, JobState, start_job
@@ -132,7 +133,7 @@ class Follower:
             owner=self.owner,
             on_partial=self._on_slice,
             on_progress=lambda done, total: self.on_change(),  # noqa: ARG005
-            on_result=self.take,
+            on_result=lambda found: self._on_result(run, found),
             on_cancelled=lambda: self._take_part(run),
             on_finished=self._on_finished,
         )
@@ -207,6 +208,12 @@ class Follower:
         waiting, self._waiting = self._waiting, []
         if waiting and self.is_running:
             self.show(waiting)
+
+    def _on_result(self, run: _Run, found: list[Followed]) -> None:
+        """Hand over what was found; how long it took tells how long it will take again."""
+        if self.job is not None and run.known is None and not run.fuses:
+            keep_follow_pace(self.job.seconds_so_far, self.job.steps[0])
+        self.take(found)
 
     def _take_part(self, run: _Run) -> None:
         """Hand over as much as there is."""

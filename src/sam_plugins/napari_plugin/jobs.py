@@ -180,12 +180,17 @@ class Job(QObject):
         return self._steps
 
     @property
+    def seconds_so_far(self) -> float:
+        """How long ago it began."""
+        return time.monotonic() - self._started
+
+    @property
     def seconds_left(self) -> float | None:
         """How long it will take at the pace so far, None where nobody knows."""
         done, total = self._steps
         if not 0 < done <= total:
             return None
-        return (time.monotonic() - self._started) / done * (total - done)
+        return self.seconds_so_far / done * (total - done)
 
     def cancel(self) -> None:
         """End it: at its next step its thread ends, what it handed over stays.

@@ -9,6 +9,7 @@ from psygnal import Signal
 from sam_plugins.errors import SamPluginsError
 from sam_plugins.napari_plugin.coordinates import NotInPlaneError, Place
 from sam_plugins.napari_plugin.filling import Filler
+from sam_plugins.napari_plugin.follow_estimate import expected_to_follow
 from sam_plugins.napari_plugin.follow_params import FollowParams
 from sam_plugins.napari_plugin.following import Follower, Shown
 from sam_plugins.napari_plugin.jobs import Job
@@ -85,6 +86,21 @@ class ThroughStack:
         followed = self.shown
         shape = self._segmenter.viewpoint.source.shape
         return 0 if followed is None else shape[followed.axis]
+
+    def expected(self, params: FollowParams) -> str:
+        """Return in words how far the active object is followed at most, and how long that takes.
+
+        Nothing where there is no object, or no such axis.
+        """
+        state = self._segmenter.session.state
+        if state.active is None:
+            return ""
+        source = self._segmenter.viewpoint.source
+        try:
+            axis = follow_axis(source, state.active.sight.plane, params.axis)
+        except NoStackError:
+            return ""
+        return expected_to_follow(source.shape[axis], params)
 
     def follow(self, params: FollowParams | None = None) -> Job | None:
         """Follow all objects that are prompted in the stack of the active one, both ways.

@@ -20,12 +20,12 @@ from sam_plugins.model.io.labelled import list_manifest_files
 from sam_plugins.model.large.automatic import segment_large
 from sam_plugins.model.large.whole import segment
 from sam_plugins.model.weights.paths import proposals_directory
-from sam_plugins.napari_plugin.automatic_estimate import KnownPaces
 from sam_plugins.napari_plugin.automatic_params import FindParams
 from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.images import ImageSource, look_at, robust_limits
 from sam_plugins.napari_plugin.layers import set_role
 from sam_plugins.napari_plugin.linked import whole_stack
+from sam_plugins.napari_plugin.paces import KnownPaces
 from sam_plugins.napari_plugin.session.planes import Plane, Window
 from sam_plugins.napari_plugin.settings import read_settings, settings_path
 from sam_plugins.napari_plugin.widgets import automatic as widgets

@@ -125,7 +125,9 @@ class ThroughStackBox(QGroupBox):
                 lines.append("Something changed: P follows it again, from there only.")
         elif not is_running:
             lines.append(_HINT)
-        return "\n".join(lines)
+            if segmenter is not None:
+                lines.append(segmenter.through.expected(self._controller.follow_params))
+        return "\n".join(line for line in lines if line)
 
     def _list_doubts(self, followed: tuple[Followed, ...]) -> None:
         """List the slices to look at."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from sam_plugins.model.networks.builders import build_sam
 from sam_plugins.model.networks.config import Preprocessing, SamConfig
 from sam_plugins.model.networks.image_encoder_vit import VitImageEncoder
 from sam_plugins.model.networks.sam import Sam
-from sam_plugins.model.training.batches import BatchMaker, BatchOptions, CropSize
+from sam_plugins.model.training.batches import BatchMaker, BatchOptions
+from sam_plugins.model.training.choices import CropSize
 from sam_plugins.model.training.config import TrainingConfig
 from sam_plugins.model.training.packing import load_pack, pack_folder
 from sam_plugins.model.training.state import TrainingState
@@ -102,11 +105,17 @@ def _trained(
 ) -> Round:
     """Train, and measure what comes out."""
     state = TrainingState.fresh(network, config)
-    train(state, batches, config, workers=0)
+    train(state, batches, config, workers=0, report=_say)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_model_file(path, state.average, Passport("compared", network.config))
         return measure_round(load_model(path), state.step, files, max_objects=6, seed=0)
+
+
+def _say(step: int, values: Mapping[str, float]) -> None:
+    """Tell now and then how far it is: a step takes seconds."""
+    if step % 20 == 0:
+        print(f"step {step}, loss {values['loss']:.2f}", file=sys.stderr, flush=True)
 
 
 def _some(files: list[LabelledFile], count: int) -> list[LabelledFile]:

@@ -64,9 +64,25 @@ def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[s
         page.wait_for_timeout(300)
     row.locator(".lsf-table__cell").nth(1).click()
     page.wait_for_selector(".konvajs-content canvas")
-    page.wait_for_timeout(3000)  # the picture is laid out once more when it has its size
-    found: dict[str, float] = page.locator(".konvajs-content").bounding_box()
-    return found
+    return place_of_picture(page)
+
+
+def place_of_picture(page: Any) -> dict[str, float]:
+    """Return where the picture is in the window, once it rests there.
+
+    The editor lays a picture out once more when it has its size, and may put another canvas in
+    the place of the first; in between there is none.
+    """
+    canvas = page.locator(".konvajs-content").first
+    earlier: list[dict[str, float] | None] = []
+    for _ in range(240):
+        page.wait_for_timeout(500)
+        canvas.wait_for()
+        now: dict[str, float] | None = canvas.bounding_box()
+        if now is not None and earlier[-5:] == [now] * 5:
+            return now
+        earlier.append(now)
+    raise AssertionError(f"the picture does not rest: {earlier[-5:]}")
 
 
 def submit(page: Any) -> None:

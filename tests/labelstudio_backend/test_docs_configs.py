@@ -17,6 +17,7 @@ from tests.labelstudio_backend.browser import (
     draw,
     open_task,
     paste_config,
+    place_of_picture,
     shown,
 )
 from tests.labelstudio_backend.conftest import MakeService
@@ -99,7 +100,7 @@ def test_a_prompt_is_answered_seen_accepted_and_stored(
         if name == "pages":
             page.locator(".lsf-pagination__btn_arrow-right").first.click()
             page.wait_for_timeout(2000)
-            where = page.locator(".konvajs-content").bounding_box()
+            where = place_of_picture(page)
         choose_tool(page, tool)
         page.keyboard.press(key_of(name, tool))
         before = shown(page, where, truth)

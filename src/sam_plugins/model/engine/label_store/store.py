@@ -12,10 +12,8 @@ local disk: on a network folder, two machines must not write at once.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,15 +25,34 @@ from sam_plugins.model.engine.label_store import rows
 from sam_plugins.model.engine.label_store.content import (
     Content,
     file_sha256,
-    image_id_of,
     read_content,
     read_unchanged,
     require_unchanged,
 )
 from sam_plugins.model.engine.label_store.database import Database
+from sam_plugins.model.engine.label_store.group_splits import (
+    assign_splits,
+    put_together,
+    set_split,
+)
 from sam_plugins.model.engine.label_store.grouping import GroupOf, by_name
 from sam_plugins.model.engine.label_store.label_images import LabelImages, paint_objects
-from sam_plugins.model.engine.label_store.splits import draw_splits
+from sam_plugins.model.engine.label_store.stored_images import (
+    add_image,
+    as_source,
+    image_in_file,
+    image_of,
+    images_of,
+    remove_image,
+    write_complete,
+)
+from sam_plugins.model.engine.label_store.stored_objects import (
+    delete_object,
+    history_of,
+    object_of,
+    put_objects,
+    review_object,
+)
 from sam_plugins.model.engine.label_store.types import (
     TRUSTED,
     ImageRecord,
@@ -169,15 +186,11 @@ class LabelStore:
         LabelStoreError
             If the store cannot be written.
         """
-        found: list[tuple[ImageSource, Content | ImageRecord]] = []
-        for source in sources:  # reading takes long: nobody waits for it
-            one = _as_source(source)
-            record = self._known(file_sha256(one.path), one.plane)
-            found.append((one, record or read_content(one.path, one.plane)))
+        read = [self._content_of(one) for one in map(as_source, sources)]  # nobody waits for it
         choose = group_of or by_name
         with self._database.writing() as connection:
-            ids = [self._add(connection, one, content, choose) for one, content in found]
-            return [self._image(connection, image_id) for image_id in ids]
+            ids = [add_image(connection, self.folder, *one, choose) for one in read]
+            return [image_of(connection, self.folder, image_id) for image_id in ids]
 
     def images(self, *, split: Split | str | None = None) -> list[ImageRecord]:
         """Return the pictures in the order in which they were added.
@@ -189,9 +202,7 @@ class LabelStore:
         """
         chosen = None if split is None else Split(split)
         with self._database.reading() as connection:
-            found = connection.execute(f"{rows.SELECT_IMAGES} ORDER BY rowid").fetchall()
-        records = [rows.image_of(row, self.folder) for row in found]
-        return [one for one in records if chosen is None or one.split == chosen]
+            return images_of(connection, self.folder, chosen)
 
     def image(self, image_id: str) -> ImageRecord:
         """Return one picture.
@@ -202,7 +213,7 @@ class LabelStore:
             If there is none of that id.
         """
         with self._database.reading() as connection:
-            return self._image(connection, image_id)
+            return image_of(connection, self.folder, image_id)
 
     def read_image(self, image_id: str) -> NDArray[Any]:
         """Read the pixels of a picture.
@@ -230,10 +241,7 @@ class LabelStore:
             If there is no such picture, or the store cannot be written.
         """
         with self._database.writing() as connection:
-            self._image(connection, image_id)
-            connection.execute(
-                "UPDATE images SET is_complete = ? WHERE image_id = ?", (is_complete, image_id)
-            )
+            write_complete(connection, self.folder, image_id, is_complete)
 
     def remove_image(self, image_id: str) -> None:
         """Forget a picture without objects; its file stays.
@@ -244,15 +252,7 @@ class LabelStore:
             If there is no such picture, or it has objects.
         """
         with self._database.writing() as connection:
-            record = self._image(connection, image_id)
-            count = connection.execute(
-                "SELECT count(*) FROM objects WHERE image_id = ?", (image_id,)
-            ).fetchone()[0]
-            if count:
-                raise LabelStoreError(
-                    f"{record.name} has {count} objects in the store; delete them first"
-                )
-            connection.execute("DELETE FROM images WHERE image_id = ?", (image_id,))
+            remove_image(connection, self.folder, image_id)
 
     # ------------------------------------------------------------------------ groups, splits
 
@@ -272,16 +272,7 @@ class LabelStore:
         if not group:
             raise ValueError("group must not be empty")
         with self._database.writing() as connection:
-            for image_id in image_ids:
-                self._image(connection, image_id)
-                connection.execute(
-                    "UPDATE images SET group_name = ? WHERE image_id = ?", (group, image_id)
-                )
-            splits = rows.splits_of(connection, group)
-            if splits:
-                rows.write_split(
-                    connection, group, Split.TRAIN if Split.TRAIN in splits else splits[0]
-                )
+            put_together(connection, self.folder, image_ids, group)
 
     def assign_splits(self, held_out_share: float = 0.25, seed: int = 0) -> dict[Split, int]:
         """Divide the pictures, group by group, into those to learn from and those to measure on.
@@ -308,23 +299,7 @@ class LabelStore:
             If ``held_out_share`` is no share.
         """
         with self._database.writing() as connection:
-            sizes: dict[str, int] = {}
-            drawn: dict[str, Split] = {}
-            found = connection.execute(
-                "SELECT group_name, count(*), max(split) FROM images GROUP BY group_name "
-                "ORDER BY group_name"
-            )
-            for group, count, split in found.fetchall():
-                sizes[group] = count
-                if split is not None:
-                    drawn[group] = Split(split)
-            drawn |= draw_splits(sizes, drawn, held_out_share, seed)
-            for group, chosen in drawn.items():
-                rows.write_split(connection, group, chosen)
-        return {
-            split: sum(sizes[group] for group, chosen in drawn.items() if chosen == split)
-            for split in Split
-        }
+            return assign_splits(connection, held_out_share, seed)
 
     def set_split(self, group: str, split: Split | str | None) -> None:
         """Put a group on one side of the split by hand, or take it out (None).
@@ -339,13 +314,7 @@ class LabelStore:
         """
         chosen = None if split is None else Split(split)
         with self._database.writing() as connection:
-            if not connection.execute(
-                "SELECT 1 FROM images WHERE group_name = ?", (group,)
-            ).fetchone():
-                raise LabelStoreError(
-                    f"the label store {self.folder} has no group {group!r}; images() names them"
-                )
-            rows.write_split(connection, group, chosen)
+            set_split(connection, self.folder, group, chosen)
 
     # ------------------------------------------------------------------------------- objects
 
@@ -372,22 +341,9 @@ class LabelStore:
         ValueError
             If a mask is not of its picture's size.
         """
-        checked = [replace(one, rle=compress(one.rle)) for one in objects]
-        stored = 0
+        small = [replace(one, rle=compress(one.rle)) for one in objects]
         with self._database.writing() as connection:
-            sizes: dict[str, tuple[int, int]] = {}
-            for one in checked:
-                if one.image_id not in sizes:
-                    sizes[one.image_id] = self._image(connection, one.image_id).size_hw
-                if tuple(one.rle["size"]) != sizes[one.image_id]:
-                    raise ValueError(
-                        f"a mask must be of its picture's size {sizes[one.image_id]} (height, "
-                        f"width), got {tuple(one.rle['size'])} for {one.image_id}"
-                    )
-                if replace_known or not rows.has_object(connection, one.object_id):
-                    rows.put_object(connection, one)
-                    stored += 1
-        return stored
+            return put_objects(connection, self.folder, small, replace_known=replace_known)
 
     def objects(
         self,
@@ -415,7 +371,7 @@ class LabelStore:
         wanted = None if reviews is None else {ReviewState(one) for one in reviews}
         with self._database.reading() as connection:
             if image_id is not None:
-                self._image(connection, image_id)
+                image_of(connection, self.folder, image_id)
             found = rows.objects_of(connection, image_id)
         return [
             one
@@ -438,7 +394,7 @@ class LabelStore:
             If there is none of that id.
         """
         with self._database.reading() as connection:
-            return self._object(connection, object_id)
+            return object_of(connection, self.folder, object_id)
 
     def set_review(
         self,
@@ -467,21 +423,7 @@ class LabelStore:
             If ``seconds`` is negative.
         """
         with self._database.writing() as connection:
-            before = self._object(connection, object_id)
-            spent = before.seconds if seconds is None else (before.seconds or 0.0) + seconds
-            after = replace(
-                before,
-                review=ReviewState(review),
-                author=author or before.author,
-                seconds=spent,
-            )
-            if seconds is not None and seconds < 0:
-                raise ValueError(f"seconds must be 0 or more, got {seconds}")
-            rows.update_review(connection, after)
-            rows.add_review(
-                connection,
-                Review(object_id, after.review, author, datetime.now(UTC), seconds),
-            )
+            review_object(connection, self.folder, object_id, review, author, seconds)
 
     def history(self, object_id: str) -> list[Review]:
         """Return what was thought of an object, oldest first.
@@ -492,8 +434,7 @@ class LabelStore:
             If there is no such object.
         """
         with self._database.reading() as connection:
-            self._object(connection, object_id)
-            return rows.reviews_of(connection, object_id)
+            return history_of(connection, self.folder, object_id)
 
     def delete_object(self, object_id: str) -> None:
         """Delete an object and its history; to remember that it is none, reject it instead.
@@ -504,8 +445,7 @@ class LabelStore:
             If there is no such object, or the store cannot be written.
         """
         with self._database.writing() as connection:
-            self._object(connection, object_id)
-            connection.execute("DELETE FROM objects WHERE object_id = ?", (object_id,))
+            delete_object(connection, self.folder, object_id)
 
     # -------------------------------------------------------------------------- label images
 
@@ -557,80 +497,13 @@ class LabelStore:
 
     # ------------------------------------------------------------------------------- private
 
-    def _known(self, sha256: str, plane: int | None) -> ImageRecord | None:
-        """Return the picture in a file, if it was added before."""
+    def _content_of(self, source: ImageSource) -> tuple[ImageSource, Content | ImageRecord]:
+        """Return a source and what its file holds: read only where it was not added before."""
+        sha256 = file_sha256(source.path)
         with self._database.reading() as connection:
-            row = connection.execute(
-                f"{rows.SELECT_IMAGES} WHERE sha256 = ? AND plane IS ?", (sha256, plane)
-            ).fetchone()
-        return None if row is None else rows.image_of(row, self.folder)
+            known = image_in_file(connection, self.folder, sha256, source.plane)
+        return source, known or read_content(source.path, source.plane)
 
     def _trusted(self, image_id: str) -> list[LabelledObject]:
         """Return what people stand by, crowds among it."""
         return self.objects(image_id, reviews=TRUSTED)
-
-    def _image(self, connection: sqlite3.Connection, image_id: str) -> ImageRecord:
-        """Return one picture within a transaction."""
-        row = connection.execute(f"{rows.SELECT_IMAGES} WHERE image_id = ?", (image_id,)).fetchone()
-        if row is None:
-            raise LabelStoreError(
-                f"the label store {self.folder} has no picture {image_id!r}; add it first"
-            )
-        return rows.image_of(row, self.folder)
-
-    def _object(self, connection: sqlite3.Connection, object_id: str) -> LabelledObject:
-        """Return one object within a transaction."""
-        found = rows.object_of(connection, object_id)
-        if found is None:
-            raise LabelStoreError(
-                f"the label store {self.folder} has no object {object_id!r}; it was deleted, or "
-                "never stored"
-            )
-        return found
-
-    def _add(
-        self,
-        connection: sqlite3.Connection,
-        source: ImageSource,
-        content: Content | ImageRecord,
-        group_of: GroupOf,
-    ) -> str:
-        """Add one picture, or find it; return its id."""
-        row = connection.execute(
-            f"{rows.SELECT_IMAGES} WHERE pixels_sha256 = ?", (content.pixels_sha256,)
-        ).fetchone()
-        if row is not None:
-            record = rows.image_of(row, self.folder)
-            if record.sha256 == content.sha256 and not record.path.exists():
-                connection.execute(
-                    "UPDATE images SET path = ? WHERE image_id = ?",
-                    (rows.stored_path(source.path, self.folder), record.image_id),
-                )
-            return record.image_id
-        group = rows.group_of_stack(connection, content.sha256, source) or source.group
-        group = group or str(group_of(source.path))
-        splits = rows.splits_of(connection, group)
-        image_id = image_id_of(content.sha256, source.plane)
-        rows.insert_image(
-            connection,
-            ImageRecord(
-                image_id=image_id,
-                path=source.path,
-                plane=source.plane,
-                sha256=content.sha256,
-                pixels_sha256=content.pixels_sha256,
-                size_hw=content.size_hw,
-                group=group,
-                split=splits[0] if splits else None,
-                is_complete=False,
-                added_at=datetime.now(UTC),
-            ),
-            self.folder,
-        )
-        return image_id
-
-
-def _as_source(source: str | os.PathLike[str] | ImageSource) -> ImageSource:
-    """Return a source with an absolute path."""
-    one = source if isinstance(source, ImageSource) else ImageSource(Path(source))
-    return one._replace(path=Path(one.path).absolute())

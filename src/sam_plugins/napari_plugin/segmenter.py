@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,43 +10,31 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from sam_plugins.napari_plugin.asking import Asker, LoadAnswerer, load_answerer
-from sam_plugins.napari_plugin.belonging import labels_of, lies_on, owner_of
 from sam_plugins.napari_plugin.choosing import MaskChoice
 from sam_plugins.napari_plugin.committing import Committing
-from sam_plugins.napari_plugin.coordinates import Place, box_between
-from sam_plugins.napari_plugin.drawing import DraftView, place
+from sam_plugins.napari_plugin.coordinates import Place
+from sam_plugins.napari_plugin.drawing import DraftView
 from sam_plugins.napari_plugin.errors import NothingThereError
-from sam_plugins.napari_plugin.jobs import Job
-from sam_plugins.napari_plugin.label_arrays import is_empty
-from sam_plugins.napari_plugin.layers import (
-    KEY,
-    LayerCanvas,
-    add_labels,
-    add_unselected,
-    bind,
-    placement,
-    set_role,
+from sam_plugins.napari_plugin.gestures import (
+    Said,
+    box_at,
+    outline_of,
+    point_at,
+    prompts_by_sight,
+    scribble_along,
 )
+from sam_plugins.napari_plugin.jobs import Job
+from sam_plugins.napari_plugin.layers import placement
 from sam_plugins.napari_plugin.object_edits import ObjectEdits
 from sam_plugins.napari_plugin.object_finder import ObjectFinder
-from sam_plugins.napari_plugin.painting import BrushWatch
+from sam_plugins.napari_plugin.object_layers import ObjectLayers
 from sam_plugins.napari_plugin.params import SegmentParams
-from sam_plugins.napari_plugin.session.editing import polygon_mask, sample_path
-from sam_plugins.napari_plugin.session.files import SavedSession, load_session
-from sam_plugins.napari_plugin.session.followed import drafts_of, object_at
+from sam_plugins.napari_plugin.session.files import SavedSession
+from sam_plugins.napari_plugin.session.followed import draft_at
 from sam_plugins.napari_plugin.session.meaning import is_about
 from sam_plugins.napari_plugin.session.replay import replay
 from sam_plugins.napari_plugin.session.session import Session
-from sam_plugins.napari_plugin.session.values import (
-    BoxPrompt,
-    Draft,
-    MaskPrompt,
-    PointPrompt,
-    Prompt,
-    Sight,
-    State,
-    Turn,
-)
+from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, Sight, Turn
 from sam_plugins.napari_plugin.shown import show_model
 from sam_plugins.napari_plugin.stored_labels import StoredLabels
 from sam_plugins.napari_plugin.through_stack import ThroughStack
@@ -99,6 +86,8 @@ class Segmenter:
         The file of the objects, where they are large.
     through : ThroughStack
         What can be done along an axis with a slider.
+    layers : ObjectLayers
+        The labels layers that objects are written to, and their sessions.
     """
 
     changed = Signal()
@@ -126,20 +115,31 @@ class Segmenter:
         self.committing = Committing(self)
         self.finder = ObjectFinder(self)
         self.stored = StoredLabels(self, owner)
-        self.objects = self._objects_layer()
-        self._brush: BrushWatch | None = None
-        self._earlier: list[tuple[Labels, Session]] = []
-        self._later: list[tuple[Labels, Session]] = []
-        self._is_aside = self._has_hidden = False
-        saved = self._saved_with(self.objects)
-        self.session = self._session_on(self.objects, None if saved is None else saved.state)
-        self._touch_all(saved)
+        self.layers = ObjectLayers(
+            viewer,
+            image,
+            self.viewpoint.channel_axis,
+            leave=self._drop_work,
+            begin=self._on_session,
+            on_state=self._on_state,
+        )
+        self._is_aside = False
         self.starts_new = False
         self.found_last = False
         self._is_closed = False
         for name in _PLACED:
             getattr(image.events, name).connect(self._follow_image)
         image.events.data.connect(self._on_data)
+
+    @property
+    def objects(self) -> Labels:
+        """The labels layer that objects are written to."""
+        return self.layers.layer
+
+    @property
+    def session(self) -> Session:
+        """What was said and written in that layer."""
+        return self.layers.session
 
     @property
     def is_aside(self) -> bool:
@@ -151,7 +151,7 @@ class Segmenter:
         """Whether there are drafts, or anything that can be undone or done again."""
         session = self.session
         is_begun = bool(session.state.drafts or session.undo_title or session.redo_title)
-        return is_begun or bool(self._earlier or self._later)
+        return is_begun or self.layers.has_others
 
     # -------------------------------------------------------------------------------- prompting
 
@@ -175,36 +175,23 @@ class Segmenter:
         NothingThereError
             If there is no object yet that this could be beside.
         """
-        found = self.viewpoint.place_inside(position)
-        if found is None:
-            return None
-        return self._prompt([PointPrompt(found.x, found.y, self._sign(is_positive))], found)
+        sign = self._sign(is_positive)
+        return self._prompt(point_at(self.viewpoint, position, is_positive=sign))
 
     def add_box(self, corner: Position, other: Position) -> Draft | None:
         """Say that an object lies between two positions; a second box is a second object."""
-        boxed = self._box(corner, other)
-        return None if boxed is None else self._prompt([boxed[0]], boxed[1])
+        return self._prompt(box_at(self.viewpoint, corner, other))
 
     def add_scribble(
         self, path: Sequence[Position], *, is_positive: bool | None = None
     ) -> Draft | None:
         """Say that the object is, or is not, all along a line."""
-        found = [self.viewpoint.place_inside(position) for position in path]
-        places = [place for place in found if place is not None]
-        if not places:
-            return None
-        points = sample_path([(place.x, place.y) for place in places])
         sign = self._sign(is_positive)
-        return self._prompt([PointPrompt(x, y, sign) for x, y in points], places[0])
+        return self._prompt(scribble_along(self.viewpoint, path, is_positive=sign))
 
     def add_polygon(self, corners: Sequence[Position]) -> Draft | None:
         """Say that the object is what a lasso or a polygon holds; points make it better."""
-        places = [self.viewpoint.place(position) for position in corners]
-        plane = places[0].plane
-        mask = polygon_mask([(p.x, p.y) for p in places], self.viewpoint.size_hw(plane))
-        window = mask.window
-        middle = Place(plane, (window.left + window.right) / 2, (window.top + window.bottom) / 2)
-        return self._prompt([MaskPrompt(mask)], middle, new_object=True)
+        return self._prompt(outline_of(self.viewpoint, corners), new_object=True)
 
     def add_objects(
         self,
@@ -215,20 +202,9 @@ class Segmenter:
 
         Those of a plane are answered together, and undone together.
         """
-        said: dict[Sight, list[Prompt]] = {}
-        for position in points:
-            found = self.viewpoint.place_inside(position)
-            if found is not None:
-                point = PointPrompt(found.x, found.y)
-                said.setdefault(self.viewpoint.sight_of(found.plane, [point]), []).append(point)
-        for corner, other in boxes:
-            boxed = self._box(corner, other)
-            if boxed is not None:
-                sight = self.viewpoint.sight_of(boxed[1].plane, [boxed[0]])
-                said.setdefault(sight, []).append(boxed[0])
         return tuple(
             draft
-            for sight, prompts in said.items()
+            for sight, prompts in prompts_by_sight(self.viewpoint, points, boxes).items()
             for draft in self.session.add_objects(prompts, sight)
         )
 
@@ -236,30 +212,22 @@ class Segmenter:
         """Return what a point says that does not say it itself."""
         return self.params.is_positive if is_positive is None else is_positive
 
-    def _box(self, corner: Position, other: Position) -> tuple[BoxPrompt, Place] | None:
-        """Return a box and its middle; None where it has no pixel."""
-        one, two = self.viewpoint.place(corner), self.viewpoint.place(other)
-        size_hw = self.viewpoint.size_hw(one.plane)
-        box = box_between((one.x, one.y), (two.x, two.y), size_hw)
-        if box is None:
-            return None
-        return BoxPrompt(*box), Place(one.plane, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-
     def sight(self, found: Place) -> Sight:
         """Return what the model is shown for a place."""
         active = self.session.state.active
         return self.viewpoint.sight(found, None if active is None else active.sight)
 
-    def _prompt(
-        self, prompts: Sequence[Prompt], found: Place, *, new_object: bool = False
-    ) -> Draft:
-        """Add prompts of one turn to the session."""
+    def _prompt(self, said: Said | None, *, new_object: bool = False) -> Draft | None:
+        """Add prompts of one turn to the session, if there are any."""
+        if said is None:
+            return None
+        prompts, found = said
         active = self.session.state.active
         is_negative = all(isinstance(p, PointPrompt) and not p.is_positive for p in prompts)
         starts_new = self.params.each_is_new or self.starts_new or self.found_last
         starts_new |= self.committing.is_meant(active)
         is_new = new_object or (starts_new and not is_negative)
-        is_known = active is not None and is_about(active, Turn(tuple(prompts)), found.plane)
+        is_known = active is not None and is_about(active, Turn(prompts), found.plane)
         if is_negative and not is_known and not self.through.is_known(found):
             raise NothingThereError(
                 "there is no object yet that this point could be beside; click on the object first"
@@ -301,16 +269,12 @@ class Segmenter:
     def _draft_at(self, position: Position) -> Draft:
         """Return the topmost draft at a position."""
         found = self.viewpoint.place_inside(position)
-        for draft in reversed(self.session.state.drafts if found is not None else ()):
-            assert found is not None
-            is_there = draft.mask is not None and draft.mask.contains(found.x, found.y)
-            if is_there and draft.sight.plane == found.plane:
-                return draft
-        state = self.session.state
-        key = None if found is None else object_at(state, found.plane, found.x, found.y)
-        if key is not None:
-            return drafts_of(state, key)[-1]
-        raise NothingThereError("there is no current mask here; point at one of them")
+        draft = None
+        if found is not None:
+            draft = draft_at(self.session.state, found.plane, found.x, found.y)
+        if draft is None:
+            raise NothingThereError("there is no current mask here; point at one of them")
+        return draft
 
     def commit(self, keys: Collection[int] | None = None) -> tuple[int, ...]:
         """Write the drafts, or those of some keys, to the objects layer; return their labels.
@@ -328,30 +292,11 @@ class Segmenter:
         self.found_last = False
         self.committing.forget()
         self.through.forget()
-        done = self.session.undo()
-        if self._earlier and self.session.undo_title is None:
-            self._later.append((self.objects, self.session))
-            self._go_to(*self._earlier.pop())
-            return done or "other objects"
-        return done
+        return self.layers.undo()
 
     def redo(self) -> str | None:
         """Do again what was undone last, and return what it was."""
-        done = self.session.redo()
-        if done is None and self._later:
-            self._earlier.append((self.objects, self.session))
-            self._go_to(*self._later.pop())
-            done = self.session.redo()
-        return done
-
-    def _go_to(self, layer: Labels, session: Session) -> None:
-        """Go on with a session that was left, in its layer."""
-        self._drop_work()
-        self.objects, self.session = layer, session
-        self._attend(layer, session)
-        session.suspect()  # whoever painted in it meanwhile was not heard
-        self.show_objects()
-        self._on_state()
+        return self.layers.redo()
 
     def _drop_work(self) -> None:
         """Let nothing in that is on its way: it is about another session, or another picture."""
@@ -376,20 +321,9 @@ class Segmenter:
                 f"labels for this image must have the shape {shape}, got "
                 f"{tuple(layer.data.shape)} in {layer.name!r}; choose another layer"
             )
-        if layer is self.objects:
-            return
-        set_role(layer, "objects")
-        self._take_over(layer)
-        self._drop_work()
-        self._earlier.append((self.objects, self.session))
-        self._later.clear()
-        known = [session for one, session in self._earlier if one is layer]
-        state = replace(known[-1].state, drafts=(), followed=()) if known else None
-        self.objects = layer
-        self.session = self._session_on(layer, state)
-        for plane in known[-1].touched_planes if known else ():
-            self.session.touch(plane)
-        self._on_state()
+        if layer is not self.objects:
+            self.layers.use(layer)
+            self._on_state()
 
     def restore(self, saved: SavedSession) -> None:
         """Go on with a saved session: objects, open drafts and parameters as they were.
@@ -401,11 +335,8 @@ class Segmenter:
         """
         params = SegmentParams.from_document(saved.parameters) if saved.parameters else self.params
         saved.write_labels(self.session.canvas)
-        self._earlier.clear()
-        self._later.clear()
         self.set_params(params)
-        self.session = self._session_on(self.objects, saved.state)
-        self._touch_all(saved)
+        self.layers.restore(saved)
         self._on_state()
 
     def replay(
@@ -485,8 +416,7 @@ class Segmenter:
         self._is_closed = True
         self.through.close()
         self.asker.close()
-        if self._brush is not None:
-            self._brush.close()
+        self.layers.close()
         for name in _PLACED:
             getattr(self.image.events, name).disconnect(self._follow_image)
         self.image.events.data.disconnect(self._on_data)
@@ -503,23 +433,17 @@ class Segmenter:
         self.committing.forget()
         self.asker.drop_answers()
         self.view.close()
-        is_ours = owner_of(self.viewer, self.objects) is self.image
-        if is_ours and self.objects in self.viewer.layers and is_empty(self.objects.data):
-            self._has_hidden = True
-            self.viewer.layers.remove(self.objects)
+        self.layers.hide_if_empty()
 
     def take_up(self, params: SegmentParams) -> None:
         """Go on with what was put aside."""
         self._is_aside = False
-        if self._has_hidden:
-            self._has_hidden = False
-            self.show_objects()
+        self.layers.show_hidden()
         self.set_params(params)
 
     def show_objects(self) -> None:
         """Put the objects layer back where somebody removed it."""
-        if self.objects not in self.viewer.layers:
-            add_unselected(self.viewer, self.objects)
+        self.layers.show()
 
     def _on_state(self) -> None:
         """Show what has changed, and ask what is to be asked."""
@@ -532,58 +456,12 @@ class Segmenter:
             self.committing.on_state()
             self.changed.emit()
 
-    def _session_on(self, layer: Labels, state: State | None = None) -> Session:
-        """Return a session that writes to a layer."""
-        canvas = LayerCanvas(self.viewer, layer)
-        session = Session(canvas, state)
-        session.state_changed.connect(self._on_state)
-        self._attend(layer, session)
-        return session
-
-    def _attend(self, layer: Labels, session: Session) -> None:
-        """Hear of what is painted by hand in the layer of a session, and begin nothing late."""
-        self.stored.count(session)
+    def _on_session(self, layer: Labels, session: Session) -> None:
+        """Let a session begin, or go on: what another one still waited for is not done in it."""
+        self.stored.count(layer, session)
         self.choice.forget()
         self.committing.forget()
         self.through.forget()
-        canvas = session.canvas
-        assert isinstance(canvas, LayerCanvas)
-        before, self._brush = self._brush, BrushWatch(layer, canvas, session)
-        if before is not None:
-            before.close()
-            before.hand_over(self._brush)
-
-    def _objects_layer(self) -> Labels:
-        """Return the labels layer for this image, making one where there is none."""
-        channel_axis = self.viewpoint.channel_axis
-        known = labels_of(self.viewer, "objects", self.image, channel_axis)
-        if known is None:
-            return add_labels(
-                self.viewer,
-                self.image,
-                "objects",
-                channel_axis=channel_axis,
-                name=f"{self.image.name} objects",
-            )
-        self._take_over(known)
-        if not lies_on(known, self.image, channel_axis):
-            place(known, self.image, channel_axis)
-        return known
-
-    def _take_over(self, layer: Labels) -> None:
-        """Let labels be ours that no other image has."""
-        if owner_of(self.viewer, layer) is None:
-            bind(layer, self.image)
-
-    def _saved_with(self, layer: Labels) -> SavedSession | None:
-        """Return the session file that a layer was read from, once."""
-        path = layer.metadata.get(KEY, {}).pop("session", None)
-        return None if path is None else load_session(path)
-
-    def _touch_all(self, saved: SavedSession | None) -> None:
-        """Let all that a session file had be saved with what comes next."""
-        for plane in () if saved is None else saved.planes:
-            self.session.touch(plane)
 
     def _on_data(self) -> None:
         """Look at the picture that the layer shows now; what was answered about another is stale.
@@ -605,5 +483,4 @@ class Segmenter:
     def _follow_image(self) -> None:
         """Keep our layers where the image is."""
         self.view.follow_image()
-        if owner_of(self.viewer, self.objects) is self.image:
-            place(self.objects, self.image, self.viewpoint.channel_axis)
+        self.layers.follow_image()

@@ -21,6 +21,7 @@ from sam_plugins.napari_plugin.session.planes import Window
 from sam_plugins.napari_plugin.session.session import Session
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
     from qtpy.QtCore import QObject
 
     from sam_plugins.napari_plugin.segmenter import Segmenter
@@ -63,9 +64,9 @@ class StoredLabels:
         """Whether they are being copied to another file."""
         return self._moving is not None and self._moving.is_running
 
-    def count(self, session: Session) -> None:
+    def count(self, layer: Labels, session: Session) -> None:
         """Look which numbers are taken, so that new objects get others; in a thread for files."""
-        data = self._segmenter.objects.data
+        data = layer.data
         if isinstance(data, np.ndarray):
             session.reserve_labels(largest_label(data))
         elif getattr(data, "nchunks_initialized", 1):

@@ -157,3 +157,12 @@ def is_parallel(one: Plane, other: Plane) -> bool:
     if one.axes != other.axes or one.ndim != other.ndim:
         return False
     return sum(a != b for a, b in zip(one.at, other.at, strict=True)) == 1
+
+
+def draft_at(state: State, plane: Plane, x: float, y: float) -> Draft | None:
+    """Return the topmost draft at a pixel, or the last one of an object followed to there."""
+    for draft in reversed(state.drafts):
+        if draft.mask is not None and draft.mask.contains(x, y) and draft.sight.plane == plane:
+            return draft
+    key = object_at(state, plane, x, y)
+    return None if key is None else drafts_of(state, key)[-1]

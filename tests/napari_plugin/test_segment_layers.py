@@ -247,7 +247,7 @@ def test_asking_again_is_a_job_that_tells(
     viewer: Any, open_segment: Open, echo: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr("sam_plugins.napari_plugin.controller.show_info", told.append)
+    monkeypatch.setattr("sam_plugins.napari_plugin.replaying.show_info", told.append)
     image = viewer.add_image(DARK_LEFT, name="image")
     widget, _ = open_segment(None, echo)
     monkeypatch.setattr("sam_plugins.napari_plugin.controller.show_warning", told.append)

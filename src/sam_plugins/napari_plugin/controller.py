@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +18,23 @@ from sam_plugins.napari_plugin.current_model import current_model
 from sam_plugins.napari_plugin.drag_view import DragView
 from sam_plugins.napari_plugin.errors import NothingThereError
 from sam_plugins.napari_plugin.follow_params import FollowParams
-from sam_plugins.napari_plugin.jobs import Job, start_job
+from sam_plugins.napari_plugin.jobs import Job
 from sam_plugins.napari_plugin.keys import KeyBindings
 from sam_plugins.napari_plugin.layer_prompts import prompts_of, require_some
-from sam_plugins.napari_plugin.layers import channel_axis_of, choose_image
+from sam_plugins.napari_plugin.layers import choose_image
 from sam_plugins.napari_plugin.mouse import CanvasMouse, Position
-from sam_plugins.napari_plugin.notifications import show_info, show_problem, show_warning
+from sam_plugins.napari_plugin.notifications import show_problem, show_warning
 from sam_plugins.napari_plugin.opening import when_layers_are_cheap
 from sam_plugins.napari_plugin.params import SegmentParams, Tool
 from sam_plugins.napari_plugin.recovery import Recovery
+from sam_plugins.napari_plugin.replaying import start_replay
 from sam_plugins.napari_plugin.segmenter import Segmenter
-from sam_plugins.napari_plugin.session.values import Draft, PointPrompt, State
+from sam_plugins.napari_plugin.segmenters import Segmenters
+from sam_plugins.napari_plugin.session.values import Draft, PointPrompt
 from sam_plugins.napari_plugin.settings import keep_settings, read_settings
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
 
 _SECTION, _FOLLOW_SECTION = "segment", "follow"
 _MS_UNTIL_ENCODING = 250  # who scrolls through a stack does not want each slice encoded
@@ -73,14 +73,8 @@ class SegmentController(QObject):
     ) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.params = params or read_settings(_SECTION, SegmentParams())
-        self.follow_params = read_settings(_FOLLOW_SECTION, FollowParams())
-        self._load = load
-        self._segmenters: list[Segmenter] = []
-        self._segmenter: Segmenter | None = None
-        self._renewed: set[Segmenter] = set()
         self._starts_new = False
-        self._is_closed = self._is_taking = False
+        self._is_closed = False
         self._drag = DragView(viewer)
         self.recovery = Recovery(self)
         self._timer = QTimer(self)
@@ -88,6 +82,18 @@ class SegmentController(QObject):
         self._timer.setInterval(_MS_UNTIL_ENCODING)
         self._timer.timeout.connect(self._prepare)
         self._mouse = CanvasMouse(viewer, self)
+        self._segmenters = Segmenters(
+            viewer,
+            params or read_settings(_SECTION, SegmentParams()),
+            read_settings(_FOLLOW_SECTION, FollowParams()),
+            owner=self,
+            load=load,
+            recovery=self.recovery,
+            leave=self.drop_outline,
+            wait=self._timer.start,
+            complain=self._complain,
+        )
+        self._segmenters.changed.connect(self.changed.emit)
         self._links: list[tuple[Any, Callable[..., None]]] = [
             (viewer.layers.selection.events.active, self._on_layers),
             (viewer.layers.events.inserted, self._on_layers),
@@ -106,18 +112,28 @@ class SegmentController(QObject):
         when_layers_are_cheap(self._open, self)
 
     @property
+    def params(self) -> SegmentParams:
+        """How objects are segmented."""
+        return self._segmenters.params
+
+    @property
+    def follow_params(self) -> FollowParams:
+        """How they are followed through a stack."""
+        return self._segmenters.follow_params
+
+    @property
     def segmenter(self) -> Segmenter | None:
         """The one for the image that is meant now, None without an image.
 
         Whoever asks before the window has had the time to make it lets it be made now.
         """
         self._open()
-        return self._segmenter
+        return self._segmenters.current
 
     @property
     def ready_segmenter(self) -> Segmenter | None:
         """The same where it is made already, for what only shows it."""
-        return self._segmenter
+        return self._segmenters.current
 
     @property
     def segmenters(self) -> tuple[Segmenter, ...]:
@@ -128,7 +144,8 @@ class SegmentController(QObject):
     @property
     def active_draft(self) -> Draft | None:
         """The object that the next prompt is about."""
-        return None if self._segmenter is None else self._segmenter.session.state.active
+        segmenter = self.ready_segmenter
+        return None if segmenter is None else segmenter.session.state.active
 
     # ----------------------------------------------------------------------------------- actions
 
@@ -261,34 +278,15 @@ class SegmentController(QObject):
         Job or None
             It tells when it ends; in a script ``segmenter.replay()`` answers at once.
         """
-        job: Job | None = self._do(self._replay)
+        job: Job | None = self._do(lambda segmenter: start_replay(segmenter, self))
         return job
-
-    def _replay(self, segmenter: Segmenter) -> Job:
-        """Ask for all objects of a session again, beside the window."""
-        state, name = segmenter.session.state, segmenter.image.name
-        if not (state.objects or state.drafts):
-            raise NothingThereError(
-                f"there is no object of this session in {name!r} to ask for again; click on one "
-                "first"
-            )
-        return start_job(
-            segmenter.replay,
-            title=f"Asking for the objects of {name} again",
-            owner=self,
-            on_result=lambda found: show_info(_told_of_replay(name, state, found)),
-        )
 
     def set_params(self, params: SegmentParams) -> None:
         """Take other parameters."""
-        before, self.params = self.params, params
+        before = self.params
         if params.tool != before.tool:
             self.drop_outline()
-        if params.channel_axis != before.channel_axis:
-            self._put_aside()
-        for segmenter in self._segmenters:
-            if not segmenter.is_aside:
-                segmenter.set_params(params)
+        self._segmenters.set_params(params)
         if params.lasting != before.lasting:
             keep_settings(_SECTION, params.lasting)
         self._timer.start()
@@ -296,9 +294,8 @@ class SegmentController(QObject):
 
     def set_follow_params(self, params: FollowParams) -> None:
         """Take other parameters for following objects."""
-        before, self.follow_params = self.follow_params, params
-        for segmenter in self._segmenters:
-            segmenter.through.params = params
+        before = self.follow_params
+        self._segmenters.set_follow_params(params)
         if params.lasting != before.lasting:
             keep_settings(_FOLLOW_SECTION, params.lasting)
         self.changed.emit()
@@ -408,107 +405,21 @@ class SegmentController(QObject):
 
         active = self.viewer.layers.selection.active
         self._keys.bind_on(active)
-        if self._is_opening or self._is_taking:  # not yet; or the layers that we add ourselves
+        if self._is_opening or self._segmenters.is_taking:  # not yet; or ours
             return
         if isinstance(active, Image):
             image = active
-        elif self._segmenter is None:
+        elif self.ready_segmenter is None:
             image = choose_image(self.viewer)
         else:
             return
-        if image is not None and (self._segmenter is None or self._segmenter.image is not image):
-            self._take(image)
-
-    def _take(self, image: Image) -> None:
-        """Segment another image, or one in another way, without hearing of our own layers."""
-        self._is_taking = True
-        try:
-            self._take_image(image)
-        except SamPluginsError as error:
-            self._complain(error)
-        finally:
-            self._is_taking = False
-
-    def _take_image(self, image: Image) -> None:
-        """Segment another image."""
-        self.drop_outline()
-        axis = channel_axis_of(image, self.params.channel_axis)
-        known = next(
-            (
-                entry
-                for entry in self._segmenters
-                if entry.image is image and entry.viewpoint.channel_axis == axis
-            ),
-            None,
-        )
-        if known is not None and known.is_aside:
-            known.take_up(self.params)
-        if known is None:
-            known = Segmenter(self.viewer, image, self.params, owner=self, load=self._load)
-            known.through.params = self.follow_params
-            known.changed.connect(self.changed.emit)
-            known.committing.came.connect(self.recovery.save_soon)
-            known.committing.failed.connect(self._complain)
-            known.through.failed.connect(self._complain)
-            known.renewed.connect(partial(self._on_renewed, known))
-            known.outgrown.connect(partial(self._on_outgrown, known))
-            self._segmenters.append(known)
-            self.recovery.watch(known)
-        self._segmenter = known
-        self._timer.start()
-        self.changed.emit()
-
-    def _put_aside(self) -> None:
-        """Put aside what was done with other channel axes, and segment the image with this one."""
-        for segmenter in [one for one in self._segmenters if not one.is_aside]:
-            image, axis = segmenter.image, segmenter.viewpoint.channel_axis
-            if channel_axis_of(image, self.params.channel_axis) == axis:
-                continue
-            self._is_taking = True
-            try:
-                segmenter.put_aside()
-            finally:
-                self._is_taking = False
-            if segmenter.has_work:
-                show_info(
-                    f"{image.name!r} is segmented with another channel axis now. Its masks that "
-                    f"are open, and what can be undone, come back with the channel axis "
-                    f"{-1 if axis is None else axis}"
-                )
-            if segmenter is self._segmenter:
-                self._segmenter = None
-                self._take(image)
-
-    def _on_renewed(self, segmenter: Segmenter) -> None:
-        """Encode the picture that a layer shows now, and save about it, when it rests."""
-        self._renewed.add(segmenter)
-        self._timer.start()
-
-    def _on_outgrown(self, segmenter: Segmenter) -> None:
-        """Begin anew with an image that has another shape now; what was done is in its file."""
-        self._segmenters.remove(segmenter)
-        self.recovery.forget(segmenter)
-        if segmenter.has_work:
-            show_info(
-                f"{segmenter.image.name!r} has another shape now. What was open is kept as a "
-                "session for the picture that it was about"
-            )
-        segmenter.close(layers_later=True)
-        if segmenter is self._segmenter:
-            self._segmenter = None
-            self._take(segmenter.image)
-        self.changed.emit()
+        segmenter = self.ready_segmenter
+        if image is not None and (segmenter is None or segmenter.image is not image):
+            self._segmenters.take(image)
 
     def _on_removed(self, event: Any) -> None:  # noqa: ANN401
         """Let go of an image that was removed; other layers of ours are made again when needed."""
-        gone = [entry for entry in self._segmenters if entry.image is event.value]
-        for segmenter in gone:
-            self._segmenters.remove(segmenter)
-            self.recovery.forget(segmenter)
-            segmenter.close(layers_later=True)  # napari may be about to remove them, too
-            if segmenter is self._segmenter:
-                self._segmenter = None
-        if gone:
+        if self._segmenters.forget(event.value):
             self._is_opening = True  # not now: the image that would be next may go as well
             when_layers_are_cheap(self._open, self)
             self.changed.emit()
@@ -517,8 +428,8 @@ class SegmentController(QObject):
         """Encode another slice when the slider rests; an outline lies in one slice."""
         self.drop_outline()
         self._timer.start()
-        if self._segmenter is not None:
-            self._segmenter.through.look()
+        if self.ready_segmenter is not None:
+            self.ready_segmenter.through.look()
         self.viewed.emit()
 
     def _on_display(self, event: object = None) -> None:  # noqa: ARG002
@@ -528,9 +439,8 @@ class SegmentController(QObject):
 
     def _prepare(self) -> None:
         """Encode what is seen."""
-        while self._renewed:
-            self.recovery.look_again(self._renewed.pop())
-        if self._segmenter is not None and self.viewer.dims.ndisplay == 2:
+        self._segmenters.look_again()
+        if self.ready_segmenter is not None and self.viewer.dims.ndisplay == 2:
             self.segment()
 
     def _on_model(self, choice: object) -> None:  # noqa: ARG002
@@ -539,21 +449,8 @@ class SegmentController(QObject):
 
     def _use_other_model(self) -> None:
         """Ask the model that was chosen."""
-        for segmenter in self._segmenters:
-            segmenter.through.stop()
-            segmenter.asker.use_other_model()
-            if not segmenter.is_aside:
-                segmenter.asker.ask(segmenter.session)  # what the one before had not answered yet
+        self._segmenters.use_other_model()
         self._timer.start()
-
-    def _forget_segmenters(self) -> None:
-        """Close all segmenters, once all of them are saved."""
-        for segmenter in self._segmenters:
-            self.recovery.forget(segmenter)
-        for segmenter in self._segmenters:
-            segmenter.close()
-        self._segmenters.clear()
-        self._segmenter = None
 
     def close(self) -> None:
         """Leave the viewer as it was, but for the objects."""
@@ -569,17 +466,4 @@ class SegmentController(QObject):
         self._mouse.close()
         self._drag.close()
         self._keys.close()
-        self._forget_segmenters()
-
-
-def _told_of_replay(name: str, state: State, found: dict[str, list[int]]) -> str:
-    """Say in words which masks are the same as they were."""
-    same, other = len(found["same"]), len(found["other"])
-    if not other:
-        return f"{name}: all {same} masks are the same as they were"
-    labels = sorted({one.label for one in state.objects if one.key in found["other"]})
-    which = f" (objects {', '.join(map(str, labels))})" if labels else ""
-    return (
-        f"{name}: {other} of {same + other} masks are others than they were{which}: the model, the "
-        "picture or its contrast is another"
-    )
+        self._segmenters.close()

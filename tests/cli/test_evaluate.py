@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
+from tests.cli.small_model import SMALL, write_small_model
 from tests.labelled_sets import write_sets
 from tests.model.inference.tiny_clip import write_tiny_clip
 
@@ -22,38 +22,14 @@ from sam_plugins.cli.app import main
 from sam_plugins.model.io.atomic import output_error
 from sam_plugins.model.io.rle import encode_mask
 from sam_plugins.model.networks.builders import build_sam
-from sam_plugins.model.networks.config import (
-    InstanceDecoderConfig,
-    MaskDecoderConfig,
-    Preprocessing,
-    PromptEncoderConfig,
-    PyramidConfig,
-    SamConfig,
-)
 from sam_plugins.model.weights.checkpoints import save_model_file
 from sam_plugins.model.weights.passport import Passport
-
-SMALL = SamConfig(
-    PyramidConfig(
-        stage_dims=(8, 8, 16, 16), stage_depths=(1, 1, 1, 1), context_depth=1, skip_dims=(8, 8),
-        out_dim=16,
-    ),
-    PromptEncoderConfig(prompt_map_dims=(8, 8)),
-    MaskDecoderConfig(
-        num_heads=2, mlp_dim=16, upscale_dims=(8, 8), iou_head_hidden_dim=8, uses_skips=True,
-        scores_masks=True,
-    ),
-    InstanceDecoderConfig(8),
-    Preprocessing(min_long_side=64, max_long_side=128, max_enlargement=2.0, pad_to=32),
-)  # fmt: skip
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A file of random weights."""
-    torch.manual_seed(0)
-    passport = Passport(name="small", config=SMALL, version="1", licence="Apache-2.0")
-    return save_model_file(tmp_path / "small.safetensors", build_sam(SMALL).state_dict(), passport)
+    return write_small_model(tmp_path / "small.safetensors")
 
 
 @pytest.fixture

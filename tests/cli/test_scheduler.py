@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from tests.dask_cluster import two_workers
 from tests.labelled_sets import discs, picture_of, write_sets
 from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
-from sam_plugins.cli import main
+from sam_plugins.cli import evaluate, main
 from sam_plugins.cli.console import collected, complain, is_terminal, pass_on
 from sam_plugins.cli.scheduler import absolute
+from sam_plugins.errors import OutputError
 from sam_plugins.model.cluster import choice
 from sam_plugins.model.cluster.dask_runner import DaskRunner
 from sam_plugins.model.weights.checkpoints import save_model_file
@@ -221,6 +223,59 @@ def test_evaluate_does_the_same(run: Run, tiny: Path, tmp_path: Path, address: s
     assert _rounded(alone) == _rounded(spread)
     names = sorted(path.name for path in (tmp_path / "alone").rglob("*"))
     assert names == sorted(path.name for path in (tmp_path / "spread").rglob("*"))
+
+
+def test_an_interrupted_evaluation_goes_on(
+    run: Run, tiny: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_sets(tmp_path / "data")
+    command = ["evaluate", "single-point", "--data", data, "--model", tiny, "--max-objects", "2"]
+    out = ["-o", tmp_path / "out", "--scheduler"]
+    received, count = evaluate._received, iter(range(9))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return received(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "_received", interrupted)
+        assert run(*command, *out, address)[0] == 130
+    kept = tmp_path / "out" / "measured.work"
+    assert len(list(kept.glob("*.scores"))) == 2
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")
+    tasks = counted_tasks(monkeypatch)
+    code, continued = run(*command, *out, address)
+    assert code == 0
+    assert tasks == [2]
+    assert not kept.exists()
+    code, whole = run(*command, "-o", tmp_path / "whole", "--scheduler", address)
+    assert code == 0
+    assert tasks == [2, 4]
+    assert {**continued, "seconds": 0} == {**whole, "seconds": 0}
+    for name in ("objects.csv", "pictures.csv", "table.md"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    # What workers measured serves a run in one process, too.
+    code, alone = run(*command, "-o", tmp_path / "copy", "--scheduler", "none")
+    assert code == 0
+    assert tasks == [2, 4]
+    assert _rounded({**alone, "seconds": 0}) == _rounded({**whole, "seconds": 0})
+
+
+def test_where_all_is_measured_no_cluster_is_started(
+    run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    data = write_sets(tmp_path / "data")
+    command = ["evaluate", "single-point", "--data", data, "--model", tiny, "--max-objects", "1"]
+    command += ["-o", tmp_path / "out", "--scheduler"]
+    with monkeypatch.context() as patched:
+        patched.setattr("sam_plugins.model.evaluation.report_folder.files_together", full)
+        assert main([*map(str, command), "none"]) == 1
+    nobody = "127.0.0.1:9"
+    assert run(*command, nobody)[0] == 0
 
 
 def test_run_auto_does_the_same(

@@ -6,6 +6,7 @@ import argparse
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from sam_plugins.cli import arguments, scheduler
 from sam_plugins.cli.console import complain, mention, say, say_json, step_progress
+from sam_plugins.cli.evaluation_kept import kept_pictures
 from sam_plugins.cli.evaluation_tasks import TASKS, TaskCommand
 from sam_plugins.cli.failures import Failures
+from sam_plugins.cli.tiles import told_what_is_kept
 from sam_plugins.errors import ClusterError
 
 if TYPE_CHECKING:
     from sam_plugins.model.cluster.outcome import Kept, Outcome, Runner
     from sam_plugins.model.evaluation.gallery import DrawnPanels
-    from sam_plugins.model.evaluation.run_task import Seen
+    from sam_plugins.model.evaluation.kept_pictures import KeptPictures
+    from sam_plugins.model.evaluation.run_task import Measure, Seen
     from sam_plugins.model.evaluation.task_report import TaskReport
     from sam_plugins.model.evaluation.tasks.task import Task
     from sam_plugins.model.inference.loading import Model
@@ -47,7 +51,8 @@ def add_parser(
         scheduler.add_option(own, "pictures")
         own.add_argument(
             "-o", "--output", metavar="DIR",
-            help="write JSON, table, rows as CSV, plots and one HTML page into a folder",
+            help="write JSON, table, rows as CSV, plots and one HTML page into a folder; there "
+            "the same command goes on where an interrupted run ended",
         )  # fmt: skip
         own.add_argument("--json", action="store_true", help="print JSON and not a table")
         own.add_argument(
@@ -104,8 +109,13 @@ def run(task: TaskCommand, args: argparse.Namespace, parser: argparse.ArgumentPa
     made = task.make(model, args, files)
     failures = Failures(args.debug)
     chosen = suitable(made, files)
-    with scheduler.opened(args, len(chosen), files=[one.image_path for one in chosen]) as runner:
-        report = _measured(task, made, files, model, args, failures, runner)
+    kept = None if folder is None else kept_pictures(folder, task, made, chosen, model, args)
+    waiting = chosen if kept is None else [chosen[index] for index in kept.waiting]
+    with (
+        told_what_is_kept(folder) if folder is not None else nullcontext(),
+        scheduler.opened(args, len(waiting), files=[one.image_path for one in waiting]) as runner,
+    ):
+        report = _measured(task, made, files, model, args, failures, runner, kept)
     measured = len(chosen) - len(failures)
     if measured:
         # first what needs no disk: a full one costs the files only
@@ -118,6 +128,8 @@ def run(task: TaskCommand, args: argparse.Namespace, parser: argparse.ArgumentPa
             if missing is not None:
                 complain(f"no plots: {missing}")
             mention(f"wrote {', '.join(path.name for path in paths)} to {folder}")
+            if kept is not None and not failures:
+                kept.remove()
     failures.summarise(measured, "measured")
     return 1 if failures else 0
 
@@ -246,9 +258,10 @@ def _measured(
     args: argparse.Namespace,
     failures: Failures,
     runner: Runner,
+    kept: KeptPictures | None,
 ) -> TaskReport:
     """Measure picture by picture; one that fails is left out of every figure."""
-    from sam_plugins.model.evaluation.run_task import run_task
+    from sam_plugins.model.evaluation.run_task import measure_here, run_task
 
     def on_failure(file: LabelledSource, error: Exception) -> None:
         with failures.caught(file.image_path):
@@ -263,6 +276,7 @@ def _measured(
         for outcome in scheduler.performed(runner, function, named, "picture", ordered=True):
             yield chosen[outcome.index], partial(_seen_in, outcome, model.model_id)
 
+    measure: Measure = elsewhere if runner.is_distributed else measure_here(task)
     with step_progress("measuring") as progress:
         report = run_task(
             task,
@@ -270,9 +284,10 @@ def _measured(
             model_name=model.model_id,
             on_progress=None if runner.is_distributed else progress,
             on_failure=on_failure,
-            measure=elsewhere if runner.is_distributed else None,
+            measure=measure if kept is None else kept.measuring(measure),
         )
-    return replace(report, data=_described_data(args, failures))
+    seconds = report.seconds + (0.0 if kept is None else kept.earlier_seconds)
+    return replace(report, data=_described_data(args, failures), seconds=seconds)
 
 
 def _seen_in(outcome: Outcome[LabelledSource, _Sent], model_id: str) -> Seen:

@@ -39,6 +39,12 @@ class TaskCommand:
     wrong_usage: Callable[[argparse.Namespace], str | None]
     make: Callable[[Model, argparse.Namespace, Sequence[LabelledSource]], Task]
 
+    def option_names(self) -> list[str]:
+        """Return the names, among parsed arguments, of the options that no other task has."""
+        parser = argparse.ArgumentParser(add_help=False)
+        self.add_options(parser)
+        return sorted(vars(parser.parse_args([])))
+
 
 def _add_max_objects(parser: argparse.ArgumentParser) -> None:
     """Add what tasks that ask for objects one by one share."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def request_of(image: Path, order: Order, model_id: str) -> str:
         Name and digest of the weights.
     """
     parts: dict[str, Any] = {
-        "image": _state(image),
+        "image": state_of(image),
         "model": model_id,
         "software": __version__,
         "backend": order.running.backend,
@@ -40,13 +41,18 @@ def request_of(image: Path, order: Order, model_id: str) -> str:
             (order.wanted.exemplars.points_xy, order.wanted.exemplars.boxes_xyxy)
         )
         parts["min_score"] = order.wanted.exemplars.min_score
-        parts["files"] = [_state(Path(file)) for file in files if file is not None]
+        parts["files"] = [state_of(Path(file)) for file in files if file is not None]
         parts["text"] = repr(order.wanted.text)
+    return digest_of(parts)
+
+
+def digest_of(parts: Mapping[str, Any]) -> str:
+    """Return a digest of values for JSON."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _state(path: Path) -> str:
+def state_of(path: Path) -> str:
     """Return what changes with a file, or with any file in the folder of a Zarr image."""
     from sam_plugins.model.large.sources import FileSource
 

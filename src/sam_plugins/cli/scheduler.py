@@ -67,13 +67,15 @@ def opened(
 ) -> Iterator[Runner]:
     """Open what runs the tasks of a command; says where the cluster and its dashboard are.
 
+    Where there are no tasks, no cluster is started or asked for.
+
     ``split`` returns into how many tasks the items can be divided; it is asked where there are
     fewer items than processes to keep busy.
     """
-    from sam_plugins.model.cluster.choice import LOCAL, usable_cores
+    from sam_plugins.model.cluster.choice import LOCAL, NONE, usable_cores
     from sam_plugins.model.cluster.opening import open_runner
 
-    scheduler = chosen(args, count)
+    scheduler = chosen(args, count) if count else NONE
     if split and scheduler == LOCAL and count < (args.workers or usable_cores()):
         count = split()
     with open_runner(

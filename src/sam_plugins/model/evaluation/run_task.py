@@ -52,6 +52,11 @@ def see(task: Task, file: LabelledSource) -> Seen:
     return Seen(measured.scores, measured.value, lambda: drawn_panels(measured.draw()))
 
 
+def measure_here(task: Task) -> Measure:
+    """Return what measures pictures one after the other, in this process."""
+    return lambda files: ((file, partial(see, task, file)) for file in files)
+
+
 def run_task(
     task: Task,
     files: Sequence[LabelledSource],
@@ -83,7 +88,8 @@ def run_task(
         Told about a picture that cannot be read or measured, and the error: the picture is left out
         of every figure, and the next one follows. By default the error is raised.
     measure : callable, optional
-        Measures the pictures elsewhere; by default one after the other, here.
+        Measures the pictures elsewhere, or takes what is known of them; by default
+        :func:`measure_here`.
 
     Returns
     -------
@@ -99,11 +105,7 @@ def run_task(
     gallery = Gallery()
     number_seen = 0
     scores: dict[str, list[Any]] = {MODEL: []}
-    seen_in = (
-        ((file, partial(see, task, file)) for file in chosen)
-        if measure is None
-        else (measure(chosen))
-    )
+    seen_in = (measure or measure_here(task))(chosen)
     for number, (file, look) in enumerate(seen_in, start=1):
         try:
             seen = look()

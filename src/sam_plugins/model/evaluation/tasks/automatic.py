@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from sam_plugins.model.evaluation.automatic import (
     FLOOR_NAME,
+    PictureScore,
     Segmenter,
     evaluate_automatic,
     otsu_watershed,
@@ -40,6 +41,7 @@ class Automatic:
     title: str = "Automatic segmentation"
     chosen_by: str = "mSA"
     needs_complete: bool = False
+    score_types: Sequence[type] = (PictureScore,)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -61,6 +61,7 @@ class Clicks:
     title: str = "Clicks until the object is found, and IoU after some"
     chosen_by: str = f"mean IoU after {_FEW} clicks"
     needs_complete: bool = False
+    score_types: Sequence[type] = (ClickScore,)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -74,6 +74,7 @@ class Edges:
     title: str = "Edges (BSDS protocol)"
     chosen_by: str = "best F-measure"
     needs_complete: bool = True
+    score_types: Sequence[type] = (EdgeScore, edge_scores.EdgeCounts)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -72,6 +72,7 @@ class Instances:
     title: str = "Instances from boxes: mask AP"
     chosen_by: str = "mean IoU of each object's best mask"
     needs_complete: bool = False
+    score_types: Sequence[type] = (PictureInstances,)
 
     def __post_init__(self) -> None:
         """Check what would be met after the work only."""

@@ -91,6 +91,7 @@ class Proposals:
     title: str = "Object proposals: average recall"
     chosen_by: str = "average recall at 100 proposals"
     needs_complete: bool = False
+    score_types: Sequence[type] = (ProposalScore,)
 
     @property
     def settings(self) -> Mapping[str, Any]:

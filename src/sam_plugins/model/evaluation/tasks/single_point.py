@@ -58,6 +58,7 @@ class SinglePoint:
     title: str = "One point or one box per object: IoU"
     chosen_by: str = "mean IoU of the most confident mask of one point"
     needs_complete: bool = False
+    score_types: Sequence[type] = (ObjectScore,)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -78,6 +78,8 @@ class Task(Protocol):
         Whether pictures with unlabelled objects are left out.
     settings : mapping
         Whatever one needs to measure the same again.
+    score_types : sequence of type
+        The dataclasses of which scores consist, with those within them.
     """
 
     @property
@@ -103,6 +105,11 @@ class Task(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]:
         """Whatever one needs to measure the same again."""
+        ...
+
+    @property
+    def score_types(self) -> Sequence[type]:
+        """The dataclasses of which scores consist, with those within them."""
         ...
 
     def measure(self, image: LabelledImage) -> Measured:

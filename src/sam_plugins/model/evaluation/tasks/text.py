@@ -80,6 +80,7 @@ class Text:
     title: str = "Text to mask: IoU of what phrases find"
     chosen_by: str = "mean IoU over phrases"
     needs_complete: bool = False
+    score_types: Sequence[type] = (PhraseRow,)
 
     @property
     def settings(self) -> Mapping[str, Any]:

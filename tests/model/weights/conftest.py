@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from sam_plugins.model.networks.config import (
     VitConfig,
 )
 from sam_plugins.model.weights.registry import ModelEntry
+
+MakeEntry = Callable[..., ModelEntry]
 
 
 @dataclass
@@ -127,7 +130,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_entry(server: FileServer) -> Callable[..., ModelEntry]:
+def make_entry(server: FileServer) -> MakeEntry:
     """Build a registry entry for the served file."""
 
     def build(**changes: object) -> ModelEntry:
@@ -144,6 +147,11 @@ def make_entry(server: FileServer) -> Callable[..., ModelEntry]:
         return ModelEntry(**{**values, **changes})  # type: ignore[arg-type]
 
     return build
+
+
+def files_in(folder: Path) -> list[str]:
+    """Return the names of what is in a folder, without locks."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 @pytest.fixture(scope="session")

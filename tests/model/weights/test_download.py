@@ -1,36 +1,19 @@
-"""Downloads: whole, resumed, refused, cut short, altered, without a disk, and two at a time."""
+"""Downloads: whole and found again, refused, from a mirror, and after a pause."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import multiprocessing
-import os
-import shutil
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import pooch
 import pytest
-import xxhash
+from tests.model.weights.conftest import FileServer, MakeEntry, files_in
 
 from sam_plugins.errors import DownloadError, HashMismatchError
 from sam_plugins.model.weights.download import fetch
 from sam_plugins.model.weights.paths import models_directory
-from sam_plugins.model.weights.registry import ModelEntry
-
-MakeEntry = Callable[..., ModelEntry]
-FileServer = Any  # The class of that name in conftest.py.
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_a_file_is_fetched_once_and_then_found(server: FileServer, make_entry: MakeEntry) -> None:
@@ -40,59 +23,6 @@ def test_a_file_is_fetched_once_and_then_found(server: FileServer, make_entry: M
     assert fetch(make_entry()) == path
     assert server.requests == [None]
     assert files_in(path.parent) == ["tiny_model.pth"]
-
-
-def test_an_interrupted_download_goes_on_where_it_stopped(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.cut_after = [30_000, 20_000]
-    path = fetch(make_entry(), tmp_path, wait_seconds=0)
-    assert path.read_bytes() == server.content
-    assert server.requests == [None, "bytes=30000-", "bytes=50000-"]
-
-
-def test_a_later_run_resumes_what_an_earlier_one_left(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.cut_after = [40_000]
-    with pytest.raises(DownloadError, match=r"broke off.*the next try goes on from there"):
-        fetch(make_entry(), tmp_path, attempts=1)
-    assert files_in(tmp_path) == ["tiny_model.pth.part"]
-    assert fetch(make_entry(), tmp_path).read_bytes() == server.content
-    assert server.requests == [None, "bytes=40000-"]
-
-
-def test_a_server_without_ranges_sends_everything_again(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.ranges = False
-    server.cut_after = [30_000]
-    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
-
-
-def test_a_server_that_continues_elsewhere_is_not_believed(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    (tmp_path / "tiny_model.pth.part").write_bytes(server.content[:100])
-    server.claimed_start = 7
-    with pytest.raises(DownloadError, match=r"asked for the bytes from 100 and sent 'bytes 7-"):
-        fetch(make_entry(), tmp_path, attempts=1)
-
-
-def test_remains_of_another_version_are_replaced(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    (tmp_path / "tiny_model.pth.part").write_bytes(b"old" * 1000)
-    assert fetch(make_entry(), tmp_path).read_bytes() == server.content
-    assert server.requests == ["bytes=3000-", None]
-
-
-@pytest.mark.parametrize("extra", [b"", b"too much"])
-def test_a_part_that_is_complete_or_too_long_ends_well(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, extra: bytes
-) -> None:
-    (tmp_path / "tiny_model.pth.part").write_bytes(server.content + extra)
-    assert fetch(make_entry(), tmp_path).read_bytes() == server.content
 
 
 def test_a_passing_server_error_is_tried_again(
@@ -147,99 +77,6 @@ def test_a_pause_can_be_ended(server: FileServer, make_entry: MakeEntry, tmp_pat
         fetch(make_entry(), tmp_path, progress=stop)
     assert time.monotonic() - start < 50
     assert told == [(0, len(server.content))]
-
-
-def test_tries_are_counted_while_they_get_no_further(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.cut_after = [10_000] * 9
-    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
-    assert len(server.requests) == 10
-    (tmp_path / "tiny_model.pth").unlink()
-    server.requests.clear()
-    server.cut_after = [10_000, 0, 0, 10_000, 0, 0, 0]
-    with pytest.raises(DownloadError, match="the connection broke off"):
-        fetch(make_entry(), tmp_path, wait_seconds=0)
-    assert len(server.requests) == 7
-    assert (tmp_path / "tiny_model.pth.part").stat().st_size == 20_000
-
-
-def test_starting_over_is_no_way_forward(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.ranges = False
-    server.cut_after = [30_000] * 9
-    with pytest.raises(DownloadError, match="the connection broke off"):
-        fetch(make_entry(), tmp_path, wait_seconds=0)
-    assert len(server.requests) == 4
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_an_answer_without_a_size_that_is_cut_goes_on(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, ranges: bool
-) -> None:
-    server.tells_size, server.ranges = False, ranges
-    server.cut_after = [30_000]
-    with pytest.raises(DownloadError, match=rf"after 30000 of {len(server.content)} bytes"):
-        fetch(make_entry(), tmp_path, attempts=1)
-    assert files_in(tmp_path) == ["tiny_model.pth.part"]
-    server.cut_after = [40_000]
-    assert fetch(make_entry(), tmp_path, wait_seconds=0).read_bytes() == server.content
-
-
-def test_without_any_size_the_digest_tells_what_was_cut(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.tells_size, server.cut_after = False, [30_000]
-    with pytest.raises(HashMismatchError, match="did not deliver the published file"):
-        fetch(make_entry(size_is_exact=False), tmp_path)
-
-
-def test_a_page_without_a_size_is_no_beginning_of_the_file(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    server.tells_size = False
-    server.elsewhere["/files/model.pth?moved"] = b"<!DOCTYPE html><html>please log in</html>"
-    with pytest.raises(HashMismatchError, match="a web page"):
-        fetch(make_entry(urls=(f"{server.url}?moved",)), tmp_path)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("tells_size", [True, False])
-@pytest.mark.parametrize("old", [b"", b"old" * 1000])
-def test_a_file_that_is_too_long_is_not_fetched(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, tells_size: bool, old: bytes
-) -> None:
-    entry = make_entry()
-    size = len(server.content)
-    server.content, server.tells_size = server.content * 200, tells_size
-    if old:
-        (tmp_path / "tiny_model.pth.part").write_bytes(old)
-    told: list[int] = []
-    with pytest.raises(HashMismatchError, match=rf"did not deliver .*: expected {size} bytes, got"):
-        fetch(entry, tmp_path, progress=lambda done, _: told.append(done))
-    assert max(told, default=0) <= (0 if tells_size else size)
-    assert len(server.requests) == 1
-    assert files_in(tmp_path) == []
-
-
-@pytest.mark.parametrize("tells_size", [True, False])
-@pytest.mark.parametrize("ranges", [True, False])
-def test_progress_never_tells_more_than_the_file(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, tells_size: bool, ranges: bool
-) -> None:
-    server.tells_size, server.ranges, server.cut_after = tells_size, ranges, [50_000]
-    size = len(server.content)
-    told: list[tuple[int, int]] = []
-    fetch(
-        make_entry(),
-        tmp_path,
-        wait_seconds=0,
-        progress=lambda done, total: told.append((done, total)),
-    )
-    assert {total for _, total in told} == {size}
-    assert told[-1] == (size, size)
-    assert max(done for done, _ in told) == size
 
 
 def test_a_refusal_names_url_and_place_and_is_not_repeated(
@@ -320,59 +157,6 @@ def test_offline_by_choice_opens_no_connection(
     assert fetch(make_entry(), tmp_path).read_bytes() == server.content
 
 
-def test_a_wrong_hash_leaves_nothing_behind(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    entry = make_entry()
-    server.content = b"<!DOCTYPE html><html>please log in</html>"
-    with pytest.raises(
-        HashMismatchError, match=r"expected sha256:.*got sha256:.*41 bytes, a web page.*discarded"
-    ):
-        fetch(entry, tmp_path)
-    assert files_in(tmp_path) == []
-
-
-def test_a_resumed_download_that_is_wrong_twice_is_discarded(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    (tmp_path / "tiny_model.pth.part").write_bytes(b"old")
-    with pytest.raises(HashMismatchError, match="did not deliver"):
-        fetch(make_entry(digest="sha256:" + "0" * 64), tmp_path)
-    assert files_in(tmp_path) == []
-
-
-def test_a_file_that_changed_on_disk_is_not_used(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    path = fetch(make_entry(), tmp_path)
-    path.write_bytes(b"something else")
-    with pytest.raises(HashMismatchError, match=r"is not the published file.*Delete it"):
-        fetch(make_entry(), tmp_path)
-    assert fetch(make_entry(), tmp_path, verify_existing=False) == path
-
-
-def test_whatever_is_downloaded_can_be_checked(make_entry: MakeEntry) -> None:
-    with pytest.raises(ValueError, match="'tiny_model' is downloaded and must have a digest"):
-        make_entry(digest=None)
-
-
-def test_other_digests_are_checked_as_well(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    entry = make_entry(digest=f"xxh128:{xxhash.xxh128(server.content).hexdigest()}")
-    assert fetch(entry, tmp_path).is_file()
-    with pytest.raises(HashMismatchError, match="expected xxh128:00ff, got xxh128:"):
-        fetch(make_entry(digest="xxh128:00ff"), tmp_path)
-
-
-@pytest.mark.parametrize("algorithm", ["crc7", "xxh7", "xxhash"])
-def test_an_unknown_digest_is_a_mistake_of_ours(
-    make_entry: MakeEntry, tmp_path: Path, algorithm: str
-) -> None:
-    with pytest.raises(ValueError, match=f"unknown hash algorithm '{algorithm}'"):
-        fetch(make_entry(digest=f"{algorithm}:00"), tmp_path)
-
-
 def test_the_shipped_model_is_not_downloaded(make_entry: MakeEntry) -> None:
     with pytest.raises(ValueError, match="comes with the package"):
         fetch(make_entry(urls=()))
@@ -381,101 +165,6 @@ def test_the_shipped_model_is_not_downloaded(make_entry: MakeEntry) -> None:
 def test_attempts_are_counted_from_one(make_entry: MakeEntry, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="attempts must be 1 or more, got 0"):
         fetch(make_entry(), tmp_path, attempts=0)
-
-
-def test_a_cache_that_cannot_be_made(make_entry: MakeEntry, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(DownloadError, match=r"cannot write the weights.*SAM_PLUGINS_HOME"):
-        fetch(make_entry(), tmp_path / "file" / "models")
-
-
-@pytest.mark.skipif(
-    sys.platform == "win32" or (hasattr(os, "geteuid") and os.geteuid() == 0),
-    reason="permissions do not bind the superuser, and Windows has others",
-)
-def test_a_read_only_cache(server: FileServer, make_entry: MakeEntry, tmp_path: Path) -> None:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    folder.chmod(0o500)
-    try:
-        with pytest.raises(DownloadError, match=r"cannot write the weights.*Permission denied"):
-            fetch(make_entry(), folder)
-    finally:
-        folder.chmod(0o700)
-
-
-def test_a_read_only_cache_that_has_the_file_serves_it(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tiny_model.pth").write_bytes(server.content)
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert fetch(make_entry(), tmp_path).read_bytes() == server.content
-    (tmp_path / "tiny_model.pth").unlink()
-    with pytest.raises(DownloadError, match="Read-only file system"):
-        fetch(make_entry(), tmp_path)
-
-
-def test_a_disk_without_locks(
-    server: FileServer,
-    make_entry: MakeEntry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise NotImplementedError("FileSystem does not appear to support flock")
-
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert fetch(make_entry(), tmp_path).read_bytes() == server.content
-    assert "knows no locks: do not download twice at once" in caplog.text
-
-
-class _Usage(NamedTuple):
-    total: int
-    used: int
-    free: int
-
-
-def test_a_disk_without_room_is_noticed_before(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(10**9, 10**9 - 2_000_000, 2_000_000))
-    with pytest.raises(DownloadError, match=r"need 375 MB more .* where 2 MB are free"):
-        fetch(make_entry(size_bytes=375_000_000), tmp_path)
-    assert server.requests == []
-
-
-def test_a_disk_that_fills_up_is_left_as_it_was(
-    make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write_until_full(self: object, url: str, output_file: object, *_: object) -> None:
-        output_file.write(b"some bytes")  # type: ignore[attr-defined]
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", write_until_full)
-    with pytest.raises(DownloadError, match="No space left on device"):
-        fetch(make_entry(), tmp_path)
-    assert files_in(tmp_path) == []
-
-
-def test_ctrl_c_leaves_no_half_file_under_the_name(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(self: object, url: str, output_file: object, *_: object) -> None:
-        output_file.write(server.content[:500])  # type: ignore[attr-defined]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pooch.HTTPDownloader, "__call__", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            fetch(make_entry(), tmp_path)
-    assert files_in(tmp_path) == ["tiny_model.pth.part"]
-    assert fetch(make_entry(), tmp_path).read_bytes() == server.content
-    assert server.requests == ["bytes=500-"]
 
 
 @pytest.mark.parametrize(("show", "is_drawn"), [(True, True), (False, False), (None, False)])
@@ -491,52 +180,3 @@ def test_the_bar_is_for_terminals(
     assert out == ""
     assert ("99.9k" in err) is is_drawn
     assert is_drawn or err == ""
-
-
-def _fetch_in_process(entry: ModelEntry, folder: Path, results: object) -> None:
-    path = fetch(entry, folder)
-    results.put(hashlib.sha256(path.read_bytes()).hexdigest())  # type: ignore[attr-defined]
-
-
-def test_two_processes_fetch_a_file_once(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    server.gate = threading.Event()
-    entry = make_entry()
-    processes = [
-        context.Process(target=_fetch_in_process, args=(entry, tmp_path, results)) for _ in range(2)
-    ]
-    for process in processes:
-        process.start()
-    # The first is held inside its download until both had the time to start.
-    threading.Timer(3.0, server.gate.set).start()
-    assert [results.get(timeout=60) for _ in processes] == [server.sha256] * 2
-    for process in processes:
-        process.join(30)
-    assert server.requests == [None]
-    assert files_in(tmp_path) == ["tiny_model.pth"]
-
-
-def test_progress_is_told_and_may_stop_the_download_which_goes_on_later(
-    server: FileServer, make_entry: MakeEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sam_plugins.model.weights.transfer._CHUNK_BYTES", 10_000)
-    size = len(server.content)
-    told: list[tuple[int, int]] = []
-
-    def stop_early(done: int, total: int) -> None:
-        told.append((done, total))
-        if done >= 20_000:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch(make_entry(), tmp_path, progress=stop_early)
-    assert told == [(10_000, size), (20_000, size)]
-    assert files_in(tmp_path) == ["tiny_model.pth.part"]
-    later: list[tuple[int, int]] = []
-    path = fetch(make_entry(), tmp_path, progress=lambda done, total: later.append((done, total)))
-    assert path.read_bytes() == server.content
-    assert later[-1] == (size, size)
-    assert later[0][0] > 10_000

@@ -1,6 +1,8 @@
-"""Small models to ask, and a picture to ask about."""
+"""Small models to ask, and pictures to ask about."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,3 +33,15 @@ def any_model(request: pytest.FixtureRequest) -> Model:
 def picture() -> npt.NDArray[np.uint8]:
     """A picture of noise, 60 rows by 90 columns."""
     return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photograph() -> npt.NDArray[np.uint8]:
+    """Colours of the whole range, 31 rows by 47 columns."""
+    return np.random.default_rng(0).integers(0, 256, (31, 47, 3), dtype=np.uint8)
+
+
+def ramp(dtype: npt.DTypeLike, low: float = 0, high: float = 255, size: int = 64) -> Any:
+    """Return a square picture that rises evenly, row by row."""
+    values = np.linspace(low, high, size * size).reshape(size, size)
+    return values.astype(dtype)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.model.inference.label_reader import LabelReader
 from tests.model.inference.tiny_models import TINY_PYRAMID, TINY_VIT, make_model
 
 from sam_plugins.model.inference.loading import Model
@@ -27,6 +28,12 @@ def any_model(request: pytest.FixtureRequest) -> Model:
     name = "tiny_model" if request.param == "pyramid" else "tiny_vit_model"
     model: Model = request.getfixturevalue(name)
     return model
+
+
+@pytest.fixture
+def reader() -> LabelReader:
+    """A network whose answers are known."""
+    return LabelReader()
 
 
 @pytest.fixture

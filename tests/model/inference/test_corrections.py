@@ -6,7 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sam_plugins.model.inference.corrections import ELSEWHERE, can_correct, steadied
+from sam_plugins.model.inference.corrections import (
+    DISC,
+    ELSEWHERE,
+    can_correct,
+    steadied,
+)
 from sam_plugins.model.inference.loading import Model
 from sam_plugins.model.inference.predict import encode_image, predict_masks
 from sam_plugins.model.inference.types import Prompts
@@ -121,11 +126,34 @@ def test_a_click_beside_the_object_takes_its_piece_away() -> None:
     np.testing.assert_array_equal(result, _logits(LEFT) > 0)
 
 
-def test_a_click_that_the_answer_ignores_too_changes_nothing_at_once() -> None:
+def test_a_last_click_that_the_answer_ignores_too_has_its_way_in_a_disc() -> None:
     earlier, answer = _logits(LEFT), _logits(RIGHT)
-    prompts = Prompts([[_cell(1, 2), _cell(8, 7)]], mask_logits=earlier)
+    prompts = Prompts([[_cell(1, 2), _cell(8, 5)]], mask_logits=earlier)
     result = steadied(answer, prompts, SIZE_HW, SIZE_HW)
-    np.testing.assert_array_equal(result > 0, earlier > 0)
+    expected = _logits(LEFT) > 0
+    expected[0, 0, 5, 7:10] = expected[0, 0, 4:7, 8] = True  # of half the mask's side
+    np.testing.assert_array_equal(result > 0, expected)
+
+
+def test_near_the_border_the_disc_of_an_ignored_click_does_not_reach_it() -> None:
+    earlier = np.full((1, 1, 40, 40), 5, np.float32)
+    earlier[0, 0, :, 30:] = earlier[0, 0, 0] = -5  # four cells above the click
+    prompts = Prompts([[_cell(20, 20), _cell(20, 4)]], [[1, 0]], mask_logits=earlier)
+    result = steadied(earlier, prompts, (160, 160), (160, 160))[0, 0]
+    taken = (result > 0) != (earlier[0, 0] > 0)
+    y, x = np.indices(taken.shape)
+    np.testing.assert_array_equal(taken, np.hypot(y - 4, x - 20) <= DISC * 4)
+
+
+def test_the_disc_of_an_ignored_click_leaves_out_clicks_of_the_other_kind() -> None:
+    earlier = np.full((1, 1, 40, 40), 5, np.float32)
+    earlier[0, 0, :, 39] = -5
+    clicks = [[_cell(21, 20), _cell(20, 20)]]
+    prompts = Prompts(clicks, [[1, 0]], mask_logits=earlier)
+    result = steadied(earlier, prompts, (160, 160), (160, 160))[0, 0]
+    assert result[20, 21] > 0
+    assert result[20, 20] < 0
+    assert result[20, 19] < 0
 
 
 def test_a_second_look_with_the_same_lone_click_stays_as_it_is() -> None:

@@ -13,10 +13,14 @@ answer to a correction is held against the mask that it corrects:
   border, it mostly did so beside it, too. Its level moves there towards the one that would let it
   end on the far side of what is wrong, the less the more was said.
 - A click that the earlier mask followed stays followed.
+- A last click that neither mask follows has its way in a disc around it, of less than its distance
+  from the border: a click that does nothing is what people forgive least.
 
 Measured with version 7 of the shipped model on train pictures of ten sets, up to 40 objects each,
 the sets weighing the same: moving the level raised the IoU after two to six clicks from 0.753,
-0.793, 0.817, 0.833 and 0.841 to 0.759, 0.805, 0.828, 0.843 and 0.850.
+0.793, 0.817, 0.833 and 0.841 to 0.759, 0.805, 0.828, 0.843 and 0.850. The
+disc raised it with version 11, on val pictures of ten sets with 245 objects, after 8, 12 and 20
+clicks from 0.856, 0.867 and 0.876 to 0.859, 0.876 and 0.887, and left it as it was before that.
 """
 
 from __future__ import annotations
@@ -49,6 +53,12 @@ level that a click moved fades."""
 
 _MOST_LEVEL = 4.0  # logits: of masks that are surer than that, what is wrong is no matter of level
 _KEPT_BY_LEVEL = 0.8  # of the logit of a followed click, which stays followed
+
+DISC = 0.7
+"""Radius of the disc that a last click gets in any case, in distances from the mask's border."""
+
+_MOST_DISC = 0.5  # sides of the mask
+_DISC_LOGIT = 0.5
 
 
 def can_correct(prompts: Prompts) -> bool:
@@ -116,7 +126,28 @@ def _held(
     for row, column in zip(cells[0][is_lost], cells[1][is_lost], strict=True):
         beside = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
         held[beside] = moved[beside]
+    _insist(held, before, cells, is_positive)
     return held
+
+
+def _insist(
+    held: FloatArray, before: FloatArray, cells: tuple[IntArray, IntArray], is_positive: BoolArray
+) -> None:
+    """Let the last click have its way in a disc around it where a mask (h, w) does not follow."""
+    row, column = (int(places[-1]) for places in cells)
+    wanted = bool(is_positive[-1])
+    nearest = _nearest_other(before > 0, row, column)
+    if (held[row, column] > 0) == wanted or nearest is None:
+        return
+    depth_squared = (nearest[0] - row) ** 2 + (nearest[1] - column) ** 2
+    most_squared = _MOST_DISC**2 * np.count_nonzero(before > 0)
+    y, x = np.ogrid[: held.shape[0], : held.shape[1]]
+    is_near = (y - row) ** 2 + (x - column) ** 2 <= min(DISC**2 * depth_squared, most_squared)
+    is_asked = is_near & ((held > 0) != wanted)
+    others = is_positive != wanted
+    is_asked[cells[0][others], cells[1][others]] = False
+    is_asked[row, column] = True
+    held[is_asked] = _DISC_LOGIT if wanted else -_DISC_LOGIT
 
 
 def _moved(

@@ -325,7 +325,7 @@ def test_ctrl_c_ends_processes_and_leaves_no_half_file(
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
     said, complained = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, complained
     document = json.loads(said)
     assert "interrupted" in document["error"]
     assert "Traceback" not in complained

@@ -7,6 +7,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from sam_plugins.model.cluster import opening
 
 
@@ -26,3 +28,18 @@ def test_workers_in_the_midst_of_a_task_are_ended_and_no_others() -> None:
         for process in (worker, other):
             process.kill()
             process.join()
+
+
+def test_an_end_that_takes_too_long_does_not_hide_why_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    close = distributed.LocalCluster.close
+
+    def too_slow(cluster: Any, timeout: float | None = None) -> None:
+        close(cluster, timeout=timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(distributed.LocalCluster, "close", too_slow)
+    with pytest.raises(KeyboardInterrupt), opening.open_runner("local", 1, workers=1):
+        raise KeyboardInterrupt

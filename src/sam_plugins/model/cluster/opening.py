@@ -133,6 +133,8 @@ def _local(count: int, workers: int | None, threads: int | None) -> Iterator[Cli
             impatience.start()
             try:
                 cluster.close(timeout=10)
+            except TimeoutError:  # must not take the place of an interrupt
+                _kill_workers(nannies)
             finally:
                 impatience.cancel()
 

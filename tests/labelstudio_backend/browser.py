@@ -52,19 +52,31 @@ def open_task(page: Any, server: LabelStudio, project: int, task: int) -> dict[s
     """Open a task in the editor; return where its picture is in the window.
 
     It is clicked in the list: where its address is opened, the list, which comes without
-    predictions, may arrive after the task, and the editor then shows none.
+    predictions, may arrive after the task, and the editor then shows none. A click on a list that
+    is just drawn anew opens nothing: then it is clicked again, as anybody would.
     """
-    page.goto(f"{server.url}/projects/{project}/data", wait_until="domcontentloaded")
-    rows = page.get_by_test_id("table-row")
-    rows.first.wait_for()
-    row = rows.filter(has=page.get_by_label(f"Select Task {task}", exact=True))
-    while not row.count():  # only rows in sight are in the page
-        rows.last.hover()
-        page.mouse.wheel(0, 200)
-        page.wait_for_timeout(300)
-    row.locator(".lsf-table__cell").nth(1).click()
-    page.wait_for_selector(".konvajs-content canvas")
-    return place_of_picture(page)
+    for _ in range(3):
+        page.goto(f"{server.url}/projects/{project}/data", wait_until="domcontentloaded")
+        rows = page.get_by_test_id("table-row")
+        rows.first.wait_for()
+        row = rows.filter(has=page.get_by_label(f"Select Task {task}", exact=True))
+        while not row.count():  # only rows in sight are in the page
+            rows.last.hover()
+            page.mouse.wheel(0, 200)
+            page.wait_for_timeout(300)
+        row.locator(".lsf-table__cell").nth(1).click()
+        if _is_seen(page, ".konvajs-content canvas", seconds=100):
+            return place_of_picture(page)
+    raise AssertionError(f"task {task} does not open: {page.url}")
+
+
+def _is_seen(page: Any, selector: str, seconds: int) -> bool:
+    """Wait for something to be seen; return whether it is."""
+    for _ in range(2 * seconds):
+        if page.locator(selector).first.is_visible():
+            return True
+        page.wait_for_timeout(500)
+    return False
 
 
 def place_of_picture(page: Any) -> dict[str, float]:

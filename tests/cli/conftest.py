@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 from tests.cli.helpers import RunSegment, Said
+from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli import main, segment_jobs
 from sam_plugins.cli.core import ExemplarChoice, Found, PromptChoice, TextChoice
 from sam_plugins.cli.tiles import TileChoice
 from sam_plugins.model.large.results import LargeSegmentation
+from sam_plugins.model.weights.checkpoints import save_model_file
+from sam_plugins.model.weights.passport import Passport
 
 
 class FakeCore:
@@ -100,6 +103,14 @@ def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     fake = FakeCore()
     monkeypatch.setattr(segment_jobs, "load_core", lambda model, device: fake)
     return fake
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A tiny model on disk."""
+    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
+    network = make_model(TINY_PYRAMID, "tiny").network
+    return save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
 
 
 @pytest.fixture

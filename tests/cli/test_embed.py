@@ -12,26 +12,15 @@ import pytest
 import tifffile
 from PIL import Image
 from tests.labelled_sets import discs, picture_of
-from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli import embed, main
 from sam_plugins.model.inference import predict
 from sam_plugins.model.inference.cache import EmbeddingCache
 from sam_plugins.model.inference.loading import load_model
 from sam_plugins.model.inference.volume import SliceEmbeddings, Volume
-from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.passport import Passport
 from sam_plugins.model.weights.paths import embeddings_directory
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A tiny model on disk."""
-    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
-    network = make_model(TINY_PYRAMID, "tiny").network
-    return save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import tifffile
 from PIL import Image
 from tests.dask_cluster import two_workers
 from tests.labelled_sets import discs, picture_of, write_sets
-from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli import evaluate, main
 from sam_plugins.cli.console import collected, complain, is_terminal, pass_on
@@ -27,8 +26,6 @@ from sam_plugins.cli.scheduler import absolute
 from sam_plugins.errors import OutputError
 from sam_plugins.model.cluster import choice
 from sam_plugins.model.cluster.dask_runner import DaskRunner
-from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.passport import Passport
 
 Run = Callable[..., Any]
 
@@ -38,14 +35,6 @@ def address() -> Iterator[str]:
     """A cluster of two processes."""
     with two_workers() as found:
         yield found
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A tiny model on disk."""
-    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
-    network = make_model(TINY_PYRAMID, "tiny").network
-    return save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
 
 
 @pytest.fixture

@@ -11,23 +11,18 @@ from PIL import Image
 from scipy import ndimage
 from tests.cli.engine.cells import PICTURES, Run
 from tests.labelled_sets import discs, picture_of
-from tests.model.inference.tiny_models import TINY_PYRAMID, make_model
 
 from sam_plugins.cli.app import main
 from sam_plugins.model.engine import automatic_masks
 from sam_plugins.model.engine.project import automatic
 from sam_plugins.model.engine.proposals import Proposal
 from sam_plugins.model.inference.full_size import WindowMask
-from sam_plugins.model.weights.checkpoints import save_model_file
-from sam_plugins.model.weights.passport import Passport
 
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Path:
-    """A tiny model on disk."""
-    passport = Passport("tiny", TINY_PYRAMID, version="1", licence="CC0")
-    network = make_model(TINY_PYRAMID, "tiny").network
-    return save_model_file(tmp_path / "tiny.safetensors", network.state_dict(), passport)
+def parent(tiny: Path) -> Path:
+    """The model that a project begins with."""
+    return tiny
 
 
 @pytest.fixture
